@@ -1,0 +1,46 @@
+# Verbs only; each says in one line what it runs. Everything but `lock` and `clean` prepares the machine by itself.
+.DEFAULT_GOAL := help
+.PHONY: help setup demo test check bench lab soak soak-idle lock clean
+
+PYTHON := .venv/bin/python
+# Labs make namespaces and bridges, so whatever starts one runs as root.
+AS_ROOT := $(shell test "$$(id -u)" = 0 || echo sudo -E)
+# Where the figures go; TESTS narrows `make test`, e.g. TESTS="tests/core -k quorum".
+JSON ?= bench.json
+TESTS ?=
+
+help:  ## list the verbs
+	@sed -n 's/^\([a-z-]*\):.*## /\1\t/p' Makefile | expand -t 12
+
+setup:  ## install Debian packages, create .venv from requirements.lock
+	@scripts/setup
+
+demo: setup  ## a real host dies, its VMs come back; KEEP=1 leaves the lab up
+	$(AS_ROOT) $(PYTHON) -m fangnetz.lab.demo
+
+test: setup  ## all tests, one lab included
+	$(AS_ROOT) .venv/bin/pytest $(TESTS)
+
+check: setup  ## style, types and floors
+	.venv/bin/ruff check .
+	.venv/bin/ruff format --check .
+	.venv/bin/mypy --strict fangnetz tasks beat workers
+	.venv/bin/lint-imports
+
+bench: setup  ## recovery times over pulled plugs, as JSON
+	$(AS_ROOT) $(PYTHON) -m fangnetz.lab.bench --json $(JSON)
+
+lab: setup  ## bring up a lab to play with; `fangnetz lab down` removes it
+	$(AS_ROOT) .venv/bin/fangnetz lab up
+
+soak: soak-idle  ## every endurance run
+
+soak-idle: setup  ## all cores saturated for minutes: nobody may be called lost
+	$(AS_ROOT) $(PYTHON) -m fangnetz.lab.soak_idle
+
+lock:  ## resolve pyproject.toml anew into requirements.lock
+	@scripts/lock
+
+clean:  ## remove what make made
+	rm -rf .venv dist build .mypy_cache .ruff_cache .pytest_cache .import_linter_cache .hypothesis bench.json
+	find . -name __pycache__ -type d -prune -exec rm -rf {} +

@@ -1,0 +1,252 @@
+"""The hypervisor of this host through libvirt.
+
+Never calls a start refused unless libvirt answered *and* no domain is left, never hangs, never starts anything that
+could start itself later (SAFETY: transient domains; autostart and managed save are refused).
+"""
+
+from __future__ import annotations
+
+import threading
+import time
+from collections.abc import Callable
+from typing import TypeVar
+
+import libvirt
+
+from fangnetz.adapters.libvirt.bounded import BoundedCalls, Deadline
+from fangnetz.adapters.libvirt.connection import Connections, Link
+from fangnetz.adapters.libvirt.domain_xml import NAMESPACE, generation_in, with_generation
+from fangnetz.adapters.libvirt.refusals import NOT_THERE, translate
+from fangnetz.adapters.libvirt.sightings import sighting_of
+from fangnetz.core.errors import HypervisorRefused, HypervisorUnreachable, WorldError
+from fangnetz.core.units import Generation, Seconds, VmId
+from fangnetz.ports import Domain
+
+T = TypeVar("T")
+
+QUESTION_BOUND = Seconds(5.0)
+CREATE_BOUND = Seconds(60.0)
+"""QEMU's start includes opening network disks, with their own timeouts of tens of seconds."""
+DESTROY_BOUND = Seconds(60.0)
+"""libvirt gives QEMU 15 s after SIGTERM and 30 s after SIGKILL (longer with host devices)."""
+SETTLE = Seconds(10.0)
+"""How long libvirt must have answered again before a start it never answered is known not to happen any more: a
+libvirtd that thaws first reads what was sent to it before it froze."""
+
+
+class LibvirtHypervisor:
+    """`ports.Hypervisor` for one URI. Thread-safe; the connection is opened by the first call.
+
+    Questions and effects have limits of their own, so that starts stuck on dead storage do not blind the inventory.
+    """
+
+    def __init__(
+        self,
+        uri: str,
+        *,
+        question_bound: Seconds = QUESTION_BOUND,
+        create_bound: Seconds = CREATE_BOUND,
+        destroy_bound: Seconds = DESTROY_BOUND,
+        settle: Seconds = SETTLE,
+    ) -> None:
+        self._connections = Connections(uri)
+        self._questions = BoundedCalls("questions")
+        self._effects = BoundedCalls("starts or stops")
+        self._question_bound = question_bound
+        self._create_bound = create_bound
+        self._destroy_bound = destroy_bound
+        self._settle = settle
+        self._guard = threading.Lock()
+        self._unanswered: dict[VmId, float | None] = {}
+        """Starts whose end is not known: None while under way, else the instant (monotonic) they were lost."""
+
+    def watch(self, callback: Callable[[], None]) -> None:
+        """Call `callback()` when any domain's life changes or the connection does. It runs in libvirt's event
+        thread (or in a call's) and must return at once: set an event, no more."""
+        self._connections.watch(callback)
+
+    def domains(self) -> tuple[Domain, ...]:
+        """All active domains. One round trip when nothing is new."""
+        return self._ask(self._domains)
+
+    def create(self, vm: VmId, xml: str, generation: Generation) -> None:
+        """Start a transient domain with the generation in its metadata.
+
+        HypervisorRefused (StorageLeaseHeld): libvirt said no and no domain of this name and generation is here.
+        HypervisorUnreachable: not known, it may be running or start yet; ask `domains`.
+        """
+        document = with_generation(xml, vm, generation)
+
+        def start(deadline: Deadline, link: Link) -> None:
+            self._refuse_what_is_there(link, vm, generation)
+            self._refuse_while_unanswered(link, vm)
+            deadline.check()
+            with self._guard:
+                self._unanswered[vm] = None
+            known = False
+            try:
+                link.connection.createXML(document, 0)
+                known = True
+            except libvirt.libvirtError as error:
+                refusal = translate(error)
+                if isinstance(refusal, HypervisorRefused):
+                    known = True
+                    self._prove_refused(link, vm, generation)
+                raise refusal from None
+            finally:
+                self._settle_start(vm, known)
+
+        self._do(start, self._create_bound)
+
+    def shutdown(self, vm: VmId) -> None:
+        """Ask the guest to switch off (ACPI or agent); a domain that is not there is success."""
+
+        def ask_guest(deadline: Deadline, link: Link) -> None:
+            domain = _find(link, vm)
+            if domain is not None and domain.isActive():
+                deadline.check()
+                domain.shutdown()
+
+        self._do(ask_guest, self._question_bound)
+
+    def destroy(self, vm: VmId) -> None:
+        """End the domain and return when it is gone. HypervisorUnreachable while a start of it is unanswered."""
+
+        def end(deadline: Deadline, link: Link) -> None:
+            domain = _find(link, vm)
+            if domain is None or not domain.isActive():
+                self._refuse_while_unanswered(link, vm)
+                return
+            deadline.check()
+            try:
+                domain.destroy()
+            except libvirt.libvirtError as error:
+                if error.get_error_code() not in NOT_THERE | {libvirt.VIR_ERR_OPERATION_INVALID}:
+                    raise
+            left = _find(link, vm)
+            if left is not None and left.isActive():
+                raise HypervisorRefused(f"libvirt ended {vm}, but it is still there.")
+            self._refuse_while_unanswered(link, vm)
+
+        self._do(end, self._destroy_bound)
+
+    def close(self) -> None:
+        """Let go of the connection; a later call opens another."""
+        self._connections.drop()
+
+    # --- how a call is made ---
+
+    def _ask(self, question: Callable[[Deadline, Link], T]) -> T:
+        return self._questions.run(self._through_link(question), self._question_bound, self._connections.drop)
+
+    def _do(self, effect: Callable[[Deadline, Link], None], bound: Seconds) -> None:
+        self._effects.run(self._through_link(effect), bound, self._connections.drop)
+
+    def _through_link(self, call: Callable[[Deadline, Link], T]) -> Callable[[Deadline], T]:
+        def carry_out(deadline: Deadline) -> T:
+            link = None
+            try:
+                link = self._connections.current()
+                return call(deadline, link)
+            except libvirt.libvirtError as error:
+                failure: WorldError = translate(error)
+            except WorldError as error:
+                failure = error
+            if isinstance(failure, HypervisorUnreachable) and link is not None:
+                self._connections.drop(link)
+            raise failure
+
+        return carry_out
+
+    # --- questions ---
+
+    def _domains(self, _deadline: Deadline, link: Link) -> tuple[Domain, ...]:
+        found = []
+        generations: dict[tuple[str, int], Generation | None] = {}
+        for domain, stats in link.connection.getAllDomainStats(
+            libvirt.VIR_DOMAIN_STATS_STATE, libvirt.VIR_CONNECT_GET_ALL_DOMAINS_STATS_ACTIVE
+        ):
+            uuid, number = domain.UUIDString(), domain.ID()
+            try:
+                if (uuid, number) in link.generations:
+                    generation = link.generations[uuid, number]
+                else:
+                    generation = _generation_of(domain)
+                state = sighting_of(
+                    domain,
+                    stats.get("state.state", libvirt.VIR_DOMAIN_NOSTATE),
+                    stats.get("state.reason", 0),
+                )
+            except libvirt.libvirtError as error:
+                if error.get_error_code() in NOT_THERE:
+                    continue  # it ended since the listing
+                raise
+            generations[uuid, number] = generation
+            found.append(Domain(vm=VmId(domain.name()), state=state, generation=generation, uuid=uuid))
+        link.generations = generations
+        return tuple(found)
+
+    # --- what a start or stop must know ---
+
+    def _refuse_what_is_there(self, link: Link, vm: VmId, generation: Generation) -> None:
+        domain = _find(link, vm)
+        if domain is None:
+            return
+        if domain.isPersistent() and domain.autostart():
+            raise HypervisorRefused(f"{vm} is defined on this host with autostart: it could start by itself.")
+        if domain.isPersistent() and domain.hasManagedSaveImage():
+            raise HypervisorRefused(f"{vm} has a managed save image on this host: it could resume an old state.")
+        if domain.isActive():
+            _say_it_runs(domain, vm, generation)
+
+    def _prove_refused(self, link: Link, vm: VmId, generation: Generation) -> None:
+        """Raise HypervisorUnreachable instead if the domain is there all the same."""
+        domain = _find(link, vm)
+        if domain is not None and domain.isActive() and _generation_of(domain) == generation:
+            raise HypervisorUnreachable(f"libvirt refused to start {vm}, but it is there at this generation.")
+
+    def _settle_start(self, vm: VmId, known: bool) -> None:
+        with self._guard:
+            if known:
+                del self._unanswered[vm]
+            else:
+                self._unanswered[vm] = time.monotonic()
+
+    def _refuse_while_unanswered(self, link: Link, vm: VmId) -> None:
+        with self._guard:
+            if vm not in self._unanswered:
+                return
+            lost_at = self._unanswered[vm]
+            if lost_at is None:
+                raise HypervisorUnreachable(f"A start of {vm} is still under way inside libvirt.")
+            quiet_for = time.monotonic() - max(lost_at, link.opened_at)
+            if quiet_for < self._settle:
+                raise HypervisorUnreachable(
+                    f"A start of {vm} was never answered; known not to happen in {self._settle - quiet_for:.0f} s."
+                )
+            del self._unanswered[vm]
+
+
+def _find(link: Link, vm: VmId) -> libvirt.virDomain | None:
+    try:
+        return link.connection.lookupByName(vm)
+    except libvirt.libvirtError as error:
+        if error.get_error_code() in NOT_THERE:
+            return None
+        raise
+
+
+def _generation_of(domain: libvirt.virDomain) -> Generation | None:
+    try:
+        return generation_in(domain.metadata(libvirt.VIR_DOMAIN_METADATA_ELEMENT, NAMESPACE, 0))
+    except libvirt.libvirtError as error:
+        if error.get_error_code() == libvirt.VIR_ERR_NO_DOMAIN_METADATA:
+            return None
+        raise
+
+
+def _say_it_runs(domain: libvirt.virDomain, vm: VmId, generation: Generation) -> None:
+    there = _generation_of(domain)
+    if there == generation:
+        raise HypervisorUnreachable(f"{vm} is on this host at this generation already; ask what it does.")
+    raise HypervisorRefused(f"{vm} is on this host at {there or 'no'} generation of ours already.")

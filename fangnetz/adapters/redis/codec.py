@@ -1,0 +1,178 @@
+"""Values <-> what Redis holds. Content this version does not understand is refused with a sentence naming the key."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping
+from functools import cache
+from typing import Any, TypeVar, cast
+
+from pydantic import TypeAdapter, ValidationError
+
+from fangnetz.core.errors import StoredContentError
+from fangnetz.core.model import VmRecord, VmState
+from fangnetz.core.operations import Operation, OperationState, Order, Step, StepKind, StepState
+from fangnetz.core.units import (
+    Epoch,
+    Generation,
+    HostId,
+    Incarnation,
+    Instant,
+    OperationId,
+    StoreIncarnation,
+    VmId,
+)
+
+T = TypeVar("T")
+Fields = dict[str, str]
+
+
+@cache
+def adapter(kind: Any) -> TypeAdapter[Any]:
+    """Return the (cached) translator of a value type."""
+    return TypeAdapter(kind)
+
+
+def encode(value: object) -> str:
+    return adapter(type(value)).dump_json(value).decode()
+
+
+def decode(kind: type[T], text: str, key: str) -> T:
+    """Return the value; StoredContentError naming `key` if the text is not one."""
+    try:
+        return cast("T", adapter(kind).validate_json(text))
+    except ValidationError as error:
+        first = error.errors()[0]
+        where = ".".join(str(part) for part in first["loc"]) or "content"
+        raise StoredContentError(f"{key}: {where}: {first['msg']}") from error
+
+
+def instant(us: str | None) -> Instant:
+    """Microseconds as text -> seconds."""
+    return Instant(int(us or 0) / 1_000_000)
+
+
+def micros(at: float) -> str:
+    return str(int(at * 1_000_000))
+
+
+def vm_fields(record: VmRecord) -> Fields:
+    return {
+        "owner": record.owner or "",
+        "owner_incarnation": record.owner_incarnation,
+        "generation": str(record.generation),
+        "state": record.state.value,
+        "since": micros(record.since),
+        "reason": record.reason,
+        "operation": record.operation or "",
+        "failures": str(record.failures),
+    }
+
+
+def vm_record(vm: VmId, fields: Mapping[str, str], key: str) -> VmRecord:
+    try:
+        return VmRecord(
+            id=vm,
+            state=VmState(fields["state"]),
+            owner=HostId(fields["owner"]) if fields["owner"] else None,
+            owner_incarnation=Incarnation(fields["owner_incarnation"]),
+            generation=Generation(int(fields["generation"])),
+            since=instant(fields["since"]),
+            reason=fields["reason"],
+            operation=OperationId(fields["operation"]) if fields.get("operation") else None,
+            failures=int(fields.get("failures", "0")),
+        )
+    except (KeyError, ValueError) as error:
+        raise StoredContentError(f"{key}: is no VM record: {error!r}") from error
+
+
+def step_fields(step: Step) -> Fields:
+    """Return the fields of a fresh step; what claiming and settling write is left out."""
+    fields = {
+        "kind": step.kind.value,
+        "after": json.dumps(step.after),
+        "state": step.state.value,
+        "facts": json.dumps(dict(step.facts)),
+    }
+    if step.order is not None:
+        fields |= {
+            "o_vm": step.order.vm,
+            "o_host": step.order.host,
+            "o_incarnation": step.order.incarnation,
+            "o_generation": str(step.order.generation),
+            "o_life": step.order.life,
+            "o_deadline": micros(step.order.deadline),
+            "o_force": "1" if step.order.force else "",
+        }
+    return fields
+
+
+def step(key: str, fields: Mapping[str, str], where: str) -> Step:
+    try:
+        order = None
+        if "o_vm" in fields:
+            order = Order(
+                vm=VmId(fields["o_vm"]),
+                host=HostId(fields["o_host"]),
+                incarnation=Incarnation(fields["o_incarnation"]),
+                generation=Generation(int(fields["o_generation"])),
+                life=StoreIncarnation(fields["o_life"]),
+                deadline=instant(fields["o_deadline"]),
+                force=bool(fields.get("o_force")),
+            )
+        return Step(
+            key=key,
+            kind=StepKind(fields["kind"]),
+            after=tuple(json.loads(fields["after"])),
+            state=StepState(fields["state"]),
+            order=order,
+            attempt=int(fields.get("attempt", "0")),
+            token=fields.get("token", ""),
+            executor=fields.get("executor", ""),
+            lease_until=instant(fields.get("until")),
+            not_before=instant(fields.get("not_before")),
+            dispatched_at=instant(fields.get("dispatched")),
+            claimed_at=instant(fields.get("claimed")),
+            started_at=instant(fields.get("started")),
+            ended_at=instant(fields.get("ended")),
+            sentence=fields.get("sentence", ""),
+            facts=json.loads(fields.get("facts") or "{}"),
+        )
+    except (KeyError, ValueError, TypeError) as error:
+        raise StoredContentError(f"{where}: is no step of an operation: {error!r}") from error
+
+
+def operation_header(operation: Operation) -> str:
+    """Return what never changes of an operation, as JSON; steps and state live beside it."""
+    data: dict[str, Any] = adapter(Operation).dump_python(operation, mode="json")
+    for live in ("steps", "epoch", "state", "closed_at", "sentence"):
+        data.pop(live)
+    return json.dumps(data)
+
+
+def operation(fields: Mapping[str, str], steps: tuple[Step, ...], key: str) -> Operation:
+    try:
+        data = json.loads(fields["doc"])
+        header = adapter(Operation).validate_python(
+            {**data, "steps": (), "epoch": int(fields["epoch"]), "state": fields["state"]}
+        )
+        return Operation(
+            id=header.id,
+            kind=header.kind,
+            subject=header.subject,
+            epoch=Epoch(int(fields["epoch"])),
+            opened_at=instant(fields["opened"]),
+            reason=header.reason,
+            steps=steps,
+            state=OperationState(fields["state"]),
+            closed_at=instant(fields["closed"]) if "closed" in fields else None,
+            sentence=fields.get("sentence", ""),
+            incarnation=header.incarnation,
+            incident=header.incident,
+            forced_by=header.forced_by,
+            proof=header.proof,
+            suspected_at=header.suspected_at,
+            last_heard_at=header.last_heard_at,
+        )
+    except (KeyError, ValueError, TypeError) as error:
+        raise StoredContentError(f"{key}: is no operation: {error!r}") from error

@@ -1,0 +1,218 @@
+"""The journal on Redis: open, claim, renew, settle, archive. One Lua script each; deadlines by Redis TIME."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterable, Sequence
+from typing import Any, cast
+
+import redis
+
+from fangnetz.adapters.redis import codec
+from fangnetz.adapters.redis.client import Scripts, translated
+from fangnetz.adapters.redis.codec import instant, micros
+from fangnetz.adapters.redis.keys import CLOSED_MAX, EVENTS_MAX, Keys
+from fangnetz.core.actions import Happened
+from fangnetz.core.errors import StaleToken
+from fangnetz.core.operations import Operation, Outcome, Step
+from fangnetz.core.units import Incarnation, Instant, OperationId, Seconds, VmId
+from fangnetz.ports import Assign, Claim, NotClaimed
+
+WHY = {
+    "gone": "the journal does not know this step",
+    "closed": "its operation is closed",
+    "epoch": "it was ordered under an epoch that is no longer in charge",
+    "settled": "it is done already",
+    "deadline": "its deadline has passed",
+    "life": "it was ordered in another life of the store",
+    "incarnation": "it was meant for another boot of this host",
+    "generation": "the VM has moved on to another generation",
+    "leased": "somebody else is at it",
+    "later": "its next try is not due yet",
+    "token": "somebody else has claimed it meanwhile",
+}
+
+
+class RedisJournal:
+    """`ports.Journal` on a Redis connection."""
+
+    def __init__(self, client: redis.Redis, cluster: str) -> None:
+        self._redis = client
+        self._keys = Keys(cluster)
+        self._scripts = Scripts(client)
+
+    def now(self) -> Instant:
+        with translated():
+            seconds, micro = self._redis.time()
+        return Instant(seconds + micro / 1_000_000)
+
+    # -- reading --
+
+    def operation(self, identity: OperationId) -> Operation | None:
+        found = self.operations_of([identity])
+        return found[0] if found else None
+
+    def operations_of(self, identities: Iterable[OperationId]) -> tuple[Operation, ...]:
+        """Return those of the operations that exist, each with all its steps."""
+        wanted = list(dict.fromkeys(identities))
+        if not wanted:
+            return ()
+        with translated():
+            pipe = self._redis.pipeline(transaction=False)
+            for identity in wanted:
+                pipe.hgetall(self._keys.operation(identity))
+            headers = cast("list[dict[str, str]]", pipe.execute())
+            pipe = self._redis.pipeline(transaction=False)
+            steps = [json.loads(header.get("steps", "[]")) for header in headers]
+            for identity, keys in zip(wanted, steps, strict=True):
+                for key in keys:
+                    pipe.hgetall(self._keys.step(identity, key))
+            rows = iter(cast("list[dict[str, str]]", pipe.execute()))
+        result: list[Operation] = []
+        for identity, header, keys in zip(wanted, headers, steps, strict=True):
+            lines = [(key, next(rows)) for key in keys]
+            if header:
+                result.append(
+                    codec.operation(
+                        header,
+                        tuple(codec.step(key, fields, self._keys.step(identity, key)) for key, fields in lines),
+                        self._keys.operation(identity),
+                    )
+                )
+        return tuple(result)
+
+    # -- writing --
+
+    def open_operation(self, operation: Operation) -> bool:
+        keys = self._keys
+        args: list[str] = [
+            str(operation.epoch),
+            f"{operation.kind}/{operation.subject}",
+            operation.id,
+            codec.operation_header(operation),
+            json.dumps([step.key for step in operation.steps]),
+        ]
+        for step in operation.steps:
+            args += _counted(codec.step_fields(step))
+        steps = [keys.step(operation.id, step.key) for step in operation.steps]
+        answer = self._scripts("open_operation", [keys.lease, keys.open, keys.operation(operation.id), *steps], args)
+        if answer == 0:
+            raise StaleToken(f"epoch {operation.epoch} is no longer in charge")
+        return bool(answer == 1)
+
+    def claim(
+        self, identity: OperationId, key: str, *, token: str, executor: str, incarnation: Incarnation, lease: Seconds
+    ) -> Claim | NotClaimed:
+        operation = self.operation(identity)
+        step = operation.step(key) if operation else None
+        if operation is None or step is None:
+            return NotClaimed(code="gone", sentence=f"{identity} {key}: {WHY['gone']}")
+        answer = self._scripts("claim", self._guarded(operation, step), [token, executor, incarnation, micros(lease)])
+        if answer[0] != 1:
+            return NotClaimed(
+                code=answer[1],
+                sentence=f"{identity} {key}: {WHY.get(answer[1], answer[1])}",
+                wait_s=Seconds(int(answer[3]) / 1_000_000),
+            )
+        fresh = self.operation(identity)
+        line = fresh.step(key) if fresh else None
+        if fresh is None or line is None:
+            return NotClaimed(code="gone", sentence=f"{identity} {key}: {WHY['gone']}")
+        return Claim(operation=fresh, step=line, token=token, now=instant(answer[1]), until=instant(answer[2]))
+
+    def renew(self, claim: Claim, lease: Seconds) -> Instant:
+        order = claim.step.order
+        answer = self._scripts(
+            "renew",
+            self._guarded(claim.operation, claim.step),
+            [claim.token, order.incarnation if order else "", micros(lease)],
+        )
+        if answer[0] != 1:
+            raise StaleToken(f"{claim.operation.id} {claim.step.key}: {WHY.get(answer[1], answer[1])}")
+        return instant(answer[2])
+
+    def settle(self, claim: Claim, outcome: Outcome, assigns: Sequence[Assign] = ()) -> Operation:
+        keys, identity = self._keys, claim.operation.id
+        all_keys = [step.key for step in claim.operation.steps] + [step.key for step in outcome.adds]
+        args: list[str] = [
+            claim.token,
+            identity,
+            outcome.state.value,
+            outcome.sentence,
+            json.dumps({**claim.step.facts, **outcome.facts}),
+            micros(outcome.retry_after_s),
+            outcome.closes.value if outcome.closes else "",
+            json.dumps(all_keys) if outcome.adds else "",
+            str(len(outcome.skips)),
+            str(len(outcome.adds)),
+            str(len(assigns)),
+        ]
+        for step in outcome.adds:
+            args += _counted(codec.step_fields(step))
+        index = {step.key: position for position, step in enumerate(outcome.adds, start=1)}
+        for give in assigns:
+            args += [str(give.expected), str(give.floor), give.owner, give.incarnation, give.reason, identity]
+            args += [str(len(give.steps)), *(str(index[key]) for key in give.steps)]
+        answer = self._scripts(
+            "settle",
+            [
+                keys.lease,
+                keys.operation(identity),
+                keys.step(identity, claim.step.key),
+                keys.open,
+                keys.closed,
+                *(keys.step(identity, key) for key in outcome.skips),
+                *(keys.step(identity, step.key) for step in outcome.adds),
+                *(keys.vm(give.vm) for give in assigns),
+            ],
+            args,
+        )
+        if answer[0] != 1:
+            raise StaleToken(f"{identity} {claim.step.key}: {WHY.get(answer[1], answer[1])}")
+        after = self.operation(identity)
+        if after is None:
+            raise StaleToken(f"{identity} is gone")
+        return after
+
+    def mark_dispatched(self, identity: OperationId, keys: Sequence[str]) -> None:
+        with translated():
+            seconds, micro = self._redis.time()
+            pipe = self._redis.pipeline(transaction=False)
+            for key in keys:
+                pipe.hset(self._keys.step(identity, key), "dispatched", str(seconds * 1_000_000 + micro))
+            pipe.execute()
+
+    def archive(self) -> None:
+        """Drop the oldest closed operations beyond the bound."""
+        with translated():
+            old = cast("list[str]", self._redis.zrange(self._keys.closed, 0, -(CLOSED_MAX + 1)))
+            for identity in old:
+                header = cast("dict[str, str]", self._redis.hgetall(self._keys.operation(OperationId(identity))))
+                steps = [self._keys.step(OperationId(identity), key) for key in json.loads(header.get("steps", "[]"))]
+                self._redis.delete(self._keys.operation(OperationId(identity)), *steps)
+                self._redis.zrem(self._keys.closed, identity)
+
+    def log(self, events: Sequence[Happened]) -> None:
+        if not events:
+            return
+        with translated():
+            pipe = self._redis.pipeline(transaction=False)
+            for event in events:
+                fields: dict[Any, Any] = {
+                    "kind": event.kind,
+                    "subject": event.subject,
+                    "sentence": event.sentence,
+                    "facts": json.dumps(dict(event.facts)),
+                }
+                pipe.xadd(self._keys.events, fields, maxlen=EVENTS_MAX, approximate=True)
+            pipe.execute()
+
+    def _guarded(self, operation: Operation, step: Step) -> list[str]:
+        vm = step.order.vm if step.order else VmId("-")
+        keys = self._keys
+        return [keys.lease, keys.life, keys.operation(operation.id), keys.step(operation.id, step.key), keys.vm(vm)]
+
+
+def _counted(fields: dict[str, str]) -> list[str]:
+    flat = [part for pair in fields.items() for part in pair]
+    return [str(len(flat)), *flat]

@@ -1,0 +1,84 @@
+"""Every key Fangnetz has in Redis, documented once. All share one hash tag, so that scripts stay legal in a cluster.
+
+| key                    | kind        | meaning                                                                       |
+|------------------------|-------------|-------------------------------------------------------------------------------|
+| `life`                 | hash        | run id, incarnation and since (us) of this store's memory                     |
+| `lease`                | hash        | holder, epoch, until (us): who may decide; epoch is the fencing token         |
+| `schema`               | string      | version of this layout; another one is refused                                |
+| `hb:<host>`            | hash        | incarnation, sequence, at (us), doc: the last heartbeat                       |
+| `host:<host>`          | JSON        | lifecycle state, since, reason, last proof                                    |
+| `vms`, `vm:<vm>`       | set, hashes | owner, its incarnation, generation, state, since (us), reason, operation      |
+| `ledger`, `:versions`, `:version` | hashes, counter | versioned definitions, wishes, fence memory                    |
+| `op:<id>`              | hash        | doc (header), steps (keys), epoch, state, opened, closed, sentence, rev      |
+| `op:<id>:step:<key>`   | hash        | one line of the journal; `o_*`: its order                                     |
+| `ops:open`             | hash        | kind/subject -> id: one open operation of a kind and subject                  |
+| `ops:closed`           | sorted set  | id -> closed at (us), bounded                                                 |
+| `probes:<controller>`  | list        | its latest probe rounds, newest first, bounded                                |
+| `power:<host>`         | hash        | device -> latest reading                                                      |
+| `watch:<controller>`   | JSON + TTL  | what that controller observed of each host                                    |
+| `controllers`          | hash        | controller -> when it last looked (us)                                        |
+| `wishes`, `wish:<id>`  | hash, JSON + TTL | wishes not yet settled; the answer to a settled one                      |
+| `alarms`               | JSON        | standing alarms                                                               |
+| `events`               | stream      | everything that happened, one sentence each, bounded                          |
+"""
+
+from __future__ import annotations
+
+from fangnetz.core.units import ControllerId, HostId, OperationId, VmId
+
+SCHEMA = 1
+EVENTS_MAX = 10_000
+CLOSED_MAX = 1_000
+PROBE_ROUNDS_MAX = 4
+WATCH_TTL_S = 15
+WISH_RESULT_TTL_S = 3600
+
+
+class Keys:
+    """The names for one cluster, all with the hash tag `{cluster}`."""
+
+    def __init__(self, cluster: str) -> None:
+        self._prefix = f"fn:{{{cluster}}}:"
+        self.life = self("life")
+        self.lease = self("lease")
+        self.schema = self("schema")
+        self.vms = self("vms")
+        self.ledger = self("ledger")
+        self.ledger_versions = self("ledger:versions")
+        self.ledger_version = self("ledger:version")
+        self.open = self("ops:open")
+        self.closed = self("ops:closed")
+        self.controllers = self("controllers")
+        self.wishes = self("wishes")
+        self.alarms = self("alarms")
+        self.events = self("events")
+
+    def __call__(self, name: str) -> str:
+        return self._prefix + name
+
+    def heartbeat(self, host: HostId) -> str:
+        return self(f"hb:{host}")
+
+    def host(self, host: HostId) -> str:
+        return self(f"host:{host}")
+
+    def vm(self, vm: VmId) -> str:
+        return self(f"vm:{vm}")
+
+    def operation(self, identity: OperationId) -> str:
+        return self(f"op:{identity}")
+
+    def step(self, identity: OperationId, key: str) -> str:
+        return self(f"op:{identity}:step:{key}")
+
+    def probes(self, controller: ControllerId) -> str:
+        return self(f"probes:{controller}")
+
+    def power(self, host: HostId) -> str:
+        return self(f"power:{host}")
+
+    def watch(self, controller: ControllerId) -> str:
+        return self(f"watch:{controller}")
+
+    def wish(self, identity: str) -> str:
+        return self(f"wish:{identity}")

@@ -1,0 +1,3 @@
+-- Give the control lease back at once on an orderly stop. KEYS: lease. ARGV: controller.
+if redis.call('HGET', KEYS[1], 'holder') == ARGV[1] then redis.call('HSET', KEYS[1], 'until', '0') end
+return 1

@@ -1,0 +1,13 @@
+-- Write versioned documents that are newer than what is there. KEYS: ledger, ledger version, versions.
+-- ARGV: per document: key, version, document (JSON with that version). Returns how many were written.
+local written = 0
+for i = 1, #ARGV, 3 do
+  local old = redis.call('HGET', KEYS[3], ARGV[i])
+  if number(ARGV[i + 1]) > number(old) then
+    redis.call('HSET', KEYS[3], ARGV[i], ARGV[i + 1])
+    redis.call('HSET', KEYS[1], ARGV[i], ARGV[i + 2])
+    written = written + 1
+  end
+end
+if written > 0 then redis.call('INCR', KEYS[2]) end
+return written

@@ -1,0 +1,70 @@
+-- Write the outcome of a claimed step, atomically with what it changes.
+-- KEYS: lease, op, step, open index, closed index, skipped steps ..., added steps ..., VMs assigned ...
+-- ARGV: token, op id, state, sentence, facts (JSON), retry_us, closes ('' or a state), keys of all steps (JSON or ''),
+--   number of skips, number of adds, number of assigns,
+--   per add: n, field, value, ...
+--   per assign: expected generation, floor, owner, incarnation, reason, op id, number of adds it numbers, their indexes ...
+-- Returns {1, now, generation ...} or {0, code}. Same token again after it settled: {1, now} and nothing changes.
+-- A claim whose lease ran out may still settle while nobody else has claimed: the truth is welcome late.
+local now = now_us()
+local step = redis.call('HMGET', KEYS[3], 'state', 'token')
+if not step[1] then return {0, 'gone'} end
+if step[2] ~= ARGV[1] then return {0, 'token'} end
+if step[1] ~= 'running' then return {1, text(now)} end
+local open = redis.call('HGET', KEYS[2], 'state') == 'open'
+local skips, adds, assigns = number(ARGV[9]), number(ARGV[10]), number(ARGV[11])
+if not open and (adds > 0 or assigns > 0) then return {0, 'closed'} end
+if assigns > 0 and redis.call('HGET', KEYS[2], 'epoch') ~= redis.call('HGET', KEYS[1], 'epoch') then
+  return {0, 'epoch'}
+end
+local at = 12
+local add_at = {}
+for i = 1, adds do
+  add_at[i] = at
+  at = at + number(ARGV[at]) + 1
+end
+local assign_at = at
+local probe = at
+for i = 1, assigns do
+  local vm = KEYS[5 + skips + adds + i]
+  if (redis.call('HGET', vm, 'generation') or '0') ~= ARGV[probe] then return {0, 'generation'} end
+  probe = probe + 7 + number(ARGV[probe + 6])
+end
+local retry = ARGV[3] == 'ready'
+redis.call('HSET', KEYS[3], 'state', ARGV[3], 'sentence', ARGV[4], 'facts', ARGV[5], 'until', '0')
+if retry then
+  redis.call('HSET', KEYS[3], 'not_before', text(now + number(ARGV[6])))
+else
+  redis.call('HSET', KEYS[3], 'ended', text(now))
+end
+for i = 1, skips do
+  local state = redis.call('HGET', KEYS[5 + i], 'state')
+  if state == 'ready' then
+    redis.call('HSET', KEYS[5 + i], 'state', 'skipped', 'ended', text(now), 'sentence', ARGV[4])
+  end
+end
+for i = 1, adds do
+  redis.call('HSET', KEYS[5 + skips + i], unpack(ARGV, add_at[i] + 1, add_at[i] + number(ARGV[add_at[i]])))
+end
+local answer = {1, text(now)}
+at = assign_at
+for i = 1, assigns do
+  local vm = KEYS[5 + skips + adds + i]
+  local generation = text(next_number(ARGV[at], ARGV[at + 1]))
+  redis.call('HSET', vm, 'owner', ARGV[at + 2], 'owner_incarnation', ARGV[at + 3], 'generation', generation,
+    'state', 'starting', 'since', text(now), 'reason', ARGV[at + 4], 'operation', ARGV[at + 5])
+  local n = number(ARGV[at + 6])
+  for j = 1, n do
+    redis.call('HSET', KEYS[5 + skips + number(ARGV[at + 6 + j])], 'o_generation', generation)
+  end
+  answer[#answer + 1] = generation
+  at = at + 7 + n
+end
+if adds > 0 then redis.call('HSET', KEYS[2], 'steps', ARGV[8]) end
+redis.call('HINCRBY', KEYS[2], 'rev', 1)
+if ARGV[7] ~= '' and open then
+  redis.call('HSET', KEYS[2], 'state', ARGV[7], 'closed', text(now), 'sentence', ARGV[4])
+  redis.call('HDEL', KEYS[4], redis.call('HGET', KEYS[2], 'index'))
+  redis.call('ZADD', KEYS[5], text(now), ARGV[2])
+end
+return answer

@@ -1,0 +1,354 @@
+"""The store port on Redis: what controllers and hosts share. Keys in keys.py; Lua for what must be atomic (`lua/`)."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping, Sequence
+from typing import Any, cast
+
+import redis
+
+from fangnetz.adapters.redis.client import Scripts, translated
+from fangnetz.adapters.redis.codec import adapter, decode, encode, instant, micros, vm_fields, vm_record
+from fangnetz.adapters.redis.journal import RedisJournal
+from fangnetz.adapters.redis.keys import PROBE_ROUNDS_MAX, SCHEMA, WATCH_TTL_S, WISH_RESULT_TTL_S
+from fangnetz.core.actions import Alarm
+from fangnetz.core.detector import Watch
+from fangnetz.core.errors import StaleToken, StoredContentError, StoreUnreachable
+from fangnetz.core.model import (
+    Binding,
+    ClusterView,
+    ControlLease,
+    Heartbeat,
+    HostDoc,
+    HostRecord,
+    HostSpec,
+    PowerReading,
+    ProbeRound,
+    StoreLife,
+    VmDoc,
+    VmRecord,
+    VmState,
+    Wish,
+)
+from fangnetz.core.operations import Operation, OperationState
+from fangnetz.core.units import (
+    ControllerId,
+    DeviceName,
+    Epoch,
+    Generation,
+    HostId,
+    Instant,
+    OperationId,
+    Seconds,
+    StoreIncarnation,
+    VmId,
+)
+from fangnetz.ports import LedgerEntry, LoggedEvent, WishResult
+
+Raw = dict[str, str]
+
+
+class RedisStore(RedisJournal):
+    """`ports.Store` and `ports.Operators` on one Redis connection pool; safe to share between threads."""
+
+    def __init__(self, client: redis.Redis, cluster: str) -> None:
+        super().__init__(client, cluster)
+        self._scripts = Scripts(client)
+        self._schema_seen = False
+
+    # -- life and lease --
+
+    def _run_id(self) -> str:
+        with translated():
+            server = self._redis.info("server")
+            replication = self._redis.info("replication")
+        return f"{server.get('run_id', '')}:{replication.get('master_replid', '')}"
+
+    def meet(self) -> StoreLife:
+        """Register the store's present life; refuse a layout of another version."""
+        keys = self._keys
+        if not self._schema_seen:
+            with translated():
+                self._redis.set(keys.schema, str(SCHEMA), nx=True)
+                found = cast("str | None", self._redis.get(keys.schema))
+            if found != str(SCHEMA):
+                raise StoredContentError(f"{keys.schema} is {found}: this version understands layout {SCHEMA} only")
+            self._schema_seen = True
+        incarnation, since = self._scripts("meet", [keys.life, keys.lease], [self._run_id()])
+        return StoreLife(incarnation=StoreIncarnation(incarnation), since=instant(since))
+
+    def take_lease(self, controller: ControllerId, ttl: Seconds) -> ControlLease | None:
+        keys = self._keys
+        answer = self._scripts("take_lease", [keys.life, keys.lease], [controller, micros(ttl), self._run_id()])
+        if answer[0] != 1:
+            return None
+        return ControlLease(holder=controller, epoch=Epoch(int(answer[1])), until=instant(answer[2]))
+
+    def drop_lease(self, controller: ControllerId) -> None:
+        self._scripts("drop_lease", [self._keys.lease], [controller])
+
+    # -- the view --
+
+    def view(self, hosts: Mapping[HostId, HostSpec], controller: ControllerId | None) -> ClusterView:
+        """Read the whole cluster: one transaction for what judges hosts, a second for what it names."""
+        keys = self._keys
+        order = list(hosts)
+        with translated():
+            pipe = self._redis.pipeline(transaction=True)
+            pipe.time()
+            pipe.hgetall(keys.life)
+            pipe.hgetall(keys.lease)
+            pipe.hgetall(keys.controllers)
+            pipe.hgetall(keys.open)
+            pipe.hgetall(keys.ledger)
+            pipe.smembers(keys.vms)
+            pipe.hgetall(keys.wishes)
+            for host in order:
+                pipe.hgetall(keys.heartbeat(host))
+                pipe.get(keys.host(host))
+                pipe.hgetall(keys.power(host))
+            first: list[Any] = pipe.execute()
+        seconds, micro = first[0]
+        now = Instant(seconds + micro / 1_000_000)
+        life, lease, controllers, opened, ledger, vm_ids, wishes = first[1:8]
+        beats: dict[HostId, Heartbeat] = {}
+        records: dict[HostId, HostRecord] = {}
+        readings: dict[HostId, tuple[PowerReading, ...]] = {}
+        for index, host in enumerate(order):
+            raw_beat, raw_record, raw_power = first[8 + 3 * index : 11 + 3 * index]
+            if raw_beat:
+                beats[host] = self._heartbeat(host, raw_beat)
+            if raw_record:
+                records[host] = decode(HostRecord, raw_record, keys.host(host))
+            readings[host] = tuple(decode(PowerReading, text, keys.power(host)) for text in raw_power.values())
+        probers = [ControllerId(name) for name in controllers]
+        identities = [OperationId(identity) for identity in opened.values()]
+        names = [VmId(vm) for vm in sorted(vm_ids)]
+        with translated():
+            pipe = self._redis.pipeline(transaction=True)
+            for prober in probers:
+                pipe.lrange(keys.probes(prober), 0, PROBE_ROUNDS_MAX - 1)
+            for vm in names:
+                pipe.hgetall(keys.vm(vm))
+            if controller is not None:
+                pipe.hset(keys.controllers, controller, micros(now))
+            second: list[Any] = pipe.execute()
+        rounds = [
+            decode(ProbeRound, text, keys.probes(prober))
+            for prober, texts in zip(probers, second, strict=False)
+            for text in texts
+        ]
+        vms = {
+            vm: vm_record(vm, fields, keys.vm(vm))
+            for vm, fields in zip(names, second[len(probers) :], strict=False)
+            if fields
+        }
+        docs, host_docs, bindings = self._documents(ledger)
+        held = lease if lease.get("holder") == controller and controller is not None else None
+        if held is not None and instant(held.get("until")) <= now:
+            held = None
+        return ClusterView(
+            now=now,
+            life=StoreLife(incarnation=StoreIncarnation(life.get("incarnation", "")), since=instant(life.get("since"))),
+            lease=None
+            if held is None
+            else ControlLease(
+                holder=ControllerId(held["holder"]), epoch=Epoch(int(held["epoch"])), until=instant(held["until"])
+            ),
+            hosts=hosts,
+            host_records=records,
+            host_docs=host_docs,
+            heartbeats=beats,
+            probes=tuple(sorted(rounds, key=lambda probe: probe.started_at)),
+            readings=readings,
+            bindings=bindings,
+            vms=docs,
+            vm_records=vms,
+            operations={op.id: op for op in self.operations_of(identities)},
+            wishes=tuple(
+                sorted((decode(Wish, text, keys.wishes) for text in wishes.values()), key=lambda w: (w.at, w.id))
+            ),
+            controllers={ControllerId(c): instant(at) for c, at in controllers.items()},
+        )
+
+    def _heartbeat(self, host: HostId, fields: Raw) -> Heartbeat:
+        data = json.loads(fields["doc"])
+        data["received_at"] = int(fields["at"]) / 1_000_000
+        return decode(Heartbeat, json.dumps(data), self._keys.heartbeat(host))
+
+    def _documents(
+        self, ledger: Raw
+    ) -> tuple[dict[VmId, VmDoc], dict[HostId, HostDoc], dict[tuple[HostId, DeviceName], Binding]]:
+        vms: dict[VmId, VmDoc] = {}
+        hosts: dict[HostId, HostDoc] = {}
+        bindings: dict[tuple[HostId, DeviceName], Binding] = {}
+        for key, text in ledger.items():
+            entry = decode(LedgerEntry, text, f"{self._keys.ledger} {key}")
+            if not entry.body:
+                continue
+            kind, _, name = key.partition("/")
+            where = f"{self._keys.ledger} {key}"
+            if kind == "vm":
+                vms[VmId(name)] = decode(VmDoc, entry.body, where)
+            elif kind == "host":
+                hosts[HostId(name)] = decode(HostDoc, entry.body, where)
+            elif kind == "binding":
+                binding = decode(Binding, entry.body, where)
+                bindings[binding.host, binding.device] = binding
+        return vms, hosts, bindings
+
+    # -- observation --
+
+    def put_watch(self, controller: ControllerId, watch: Watch) -> None:
+        with translated():
+            self._redis.set(self._keys.watch(controller), encode(watch), ex=WATCH_TTL_S)
+
+    def holder_watch(self) -> Watch | None:
+        with translated():
+            holder = cast("str | None", self._redis.hget(self._keys.lease, "holder"))
+            text = cast("str | None", self._redis.get(self._keys.watch(ControllerId(holder)))) if holder else None
+        return decode(Watch, text, f"watch:{holder}") if text else None
+
+    def put_heartbeat(self, beat: Heartbeat) -> Instant:
+        at = self._scripts(
+            "heartbeat", [self._keys.heartbeat(beat.host)], [beat.incarnation, str(beat.sequence), encode(beat)]
+        )
+        return instant(at)
+
+    def put_probe_round(self, probe: ProbeRound) -> None:
+        key = self._keys.probes(probe.prober)
+        with translated():
+            pipe = self._redis.pipeline(transaction=True)
+            pipe.lpush(key, encode(probe))
+            pipe.ltrim(key, 0, PROBE_ROUNDS_MAX - 1)
+            pipe.execute()
+
+    def put_reading(self, reading: PowerReading) -> None:
+        with translated():
+            self._redis.hset(self._keys.power(reading.host), reading.device, encode(reading))
+
+    # -- records --
+
+    def put_host(self, record: HostRecord, epoch: Epoch) -> None:
+        self._at_epoch(self._keys.host(record.id), encode(record), epoch)
+
+    def put_alarms(self, alarms: Sequence[Alarm], epoch: Epoch) -> None:
+        text = adapter(tuple[Alarm, ...]).dump_json(tuple(alarms)).decode()
+        self._at_epoch(self._keys.alarms, text, epoch)
+
+    def _at_epoch(self, key: str, text: str, epoch: Epoch) -> None:
+        if self._scripts("put_at_epoch", [self._keys.lease, key], [str(epoch), text]) != 1:
+            raise StaleToken(f"epoch {epoch} is no longer in charge")
+
+    def put_vm(self, record: VmRecord, expected: Generation | None, epoch: Epoch) -> bool:
+        fields = [part for pair in vm_fields(record).items() for part in pair]
+        answer = self._scripts(
+            "put_vm",
+            [self._keys.lease, self._keys.vm(record.id), self._keys.vms],
+            [str(epoch), "" if expected is None else str(expected), record.id, *fields],
+        )
+        if answer == 0:
+            raise StaleToken(f"epoch {epoch} is no longer in charge")
+        return bool(answer == 1)
+
+    def mark_vm(self, vm: VmId, generation: Generation, state: VmState, reason: str) -> bool:
+        return bool(self._scripts("mark_vm", [self._keys.vm(vm)], [str(generation), state.value, reason]) == 1)
+
+    def forget_vm(self, vm: VmId, epoch: Epoch) -> None:
+        keys = [self._keys.lease, self._keys.vm(vm), self._keys.vms]
+        if self._scripts("forget_vm", keys, [str(epoch), vm]) != 1:
+            raise StaleToken(f"epoch {epoch} is no longer in charge")
+
+    # -- ledger --
+
+    def ledger(self, known: int) -> tuple[int, tuple[LedgerEntry, ...]] | None:
+        with translated():
+            version = int(cast("str", self._redis.get(self._keys.ledger_version)) or 0)
+            if version == known:
+                return None
+            raw = cast("Raw", self._redis.hgetall(self._keys.ledger))
+        return version, tuple(decode(LedgerEntry, text, f"ledger {key}") for key, text in sorted(raw.items()))
+
+    def put_ledger(self, entries: Sequence[LedgerEntry]) -> None:
+        if entries:
+            args = [part for entry in entries for part in (entry.key, str(entry.version), encode(entry))]
+            keys = [self._keys.ledger, self._keys.ledger_version, self._keys.ledger_versions]
+            self._scripts("put_ledger", keys, args)
+
+    # -- wishes, alarms, events (ports.Operators) --
+
+    def add_wish(self, wish: Wish) -> None:
+        with translated():
+            self._redis.hset(self._keys.wishes, wish.id, encode(wish))
+
+    def settle_wish(self, wish: Wish, result: WishResult) -> None:
+        keys = [self._keys.wishes, self._keys.wish(wish.id)]
+        self._scripts("settle_wish", keys, [wish.id, encode(result), str(WISH_RESULT_TTL_S)])
+
+    def wish_result(self, identity: str) -> WishResult | None:
+        with translated():
+            text = self._redis.get(self._keys.wish(identity))
+        return decode(WishResult, cast("str", text), self._keys.wish(identity)) if text else None
+
+    def alarms(self) -> tuple[Alarm, ...]:
+        with translated():
+            text = self._redis.get(self._keys.alarms)
+        return (
+            cast("tuple[Alarm, ...]", decode(tuple[Alarm, ...], cast("str", text), self._keys.alarms)) if text else ()
+        )
+
+    def operations(self, limit: int) -> tuple[Operation, ...]:
+        with translated():
+            opened = cast("Raw", self._redis.hgetall(self._keys.open))
+            closed = cast("list[str]", self._redis.zrevrange(self._keys.closed, 0, max(0, limit - 1)))
+        found = self.operations_of([OperationId(identity) for identity in [*opened.values(), *closed]])
+        return tuple(sorted(found, key=lambda op: op.opened_at, reverse=True)[:limit])
+
+    def events(self, after: str, limit: int, block: Seconds) -> tuple[LoggedEvent, ...]:
+        """Return events after an id ('' = the last `limit`), waiting up to `block` seconds for the first one."""
+        key = self._keys.events
+        with translated():
+            if after == "":
+                rows = list(reversed(cast("list[Any]", self._redis.xrevrange(key, count=limit))))
+            elif block > 0:
+                wait = int(min(block, 1.0) * 1000)
+                answer = cast("Any", self._redis.xread({key: after}, count=limit, block=wait))
+                rows = _stream_rows(answer, key)
+            else:
+                rows = cast("list[Any]", self._redis.xrange(key, min=f"({after}", count=limit))
+        return tuple(
+            LoggedEvent(
+                id=identity,
+                at=Instant(int(identity.split("-")[0]) / 1000),
+                kind=fields.get("kind", ""),
+                subject=fields.get("subject", ""),
+                sentence=fields.get("sentence", ""),
+                facts=json.loads(fields.get("facts") or "{}"),
+            )
+            for identity, fields in rows
+        )
+
+    # -- operations as the tick sees them --
+
+    def adopt_operation(self, identity: OperationId, epoch: Epoch) -> None:
+        keys = [self._keys.lease, self._keys.operation(identity)]
+        if self._scripts("adopt_operation", keys, [str(epoch)]) != 1:
+            raise StaleToken(f"epoch {epoch} is no longer in charge")
+
+    def end_operation(self, identity: OperationId, state: OperationState, sentence: str, epoch: Epoch) -> None:
+        keys = [self._keys.lease, self._keys.operation(identity), self._keys.open, self._keys.closed]
+        if self._scripts("end_operation", keys, [str(epoch), identity, state.value, sentence]) != 1:
+            raise StaleToken(f"epoch {epoch} is no longer in charge")
+
+
+def _stream_rows(answer: Any, key: str) -> list[Any]:
+    """XREAD answers pairs (RESP2) or a mapping (RESP3), the latter with its rows wrapped once more."""
+    if not answer:
+        return []
+    rows = list((answer if isinstance(answer, dict) else dict(answer))[key])
+    wrapped = bool(rows) and isinstance(rows[0], list) and bool(rows[0]) and isinstance(rows[0][0], (list, tuple))
+    return list(rows[0]) if wrapped else rows
+
+
+__all__ = ["RedisStore", "StoreUnreachable"]

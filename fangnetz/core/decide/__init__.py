@@ -1,0 +1,109 @@
+"""The one door: `decide(view, watch, policy)` -> everything that should be done now, and why. Pure.
+
+Level, not edge: it asks what should be true now given what is written, so nothing is missed that happened before.
+"""
+
+from __future__ import annotations
+
+from fangnetz.core.actions import Action, AdoptOperation, Alarm, Decision
+from fangnetz.core.decide.hosts import HostDecisions
+from fangnetz.core.decide.vms import VmDecisions
+from fangnetz.core.decide.wishes import decide_wish
+from fangnetz.core.detector import Verdict, Watch, judge
+from fangnetz.core.model import ClusterView, VmState
+from fangnetz.core.policy import Policy
+from fangnetz.core.quorum import unheard_in_this_life
+from fangnetz.core.units import Epoch, HostId, Instant
+
+__all__ = ["decide", "judge_all"]
+
+
+def judge_all(view: ClusterView, watch: Watch, policy: Policy) -> dict[HostId, Verdict]:
+    """Return the verdict on every host."""
+    return {host: judge(host, view, watch, policy) for host in view.hosts}
+
+
+def decide(view: ClusterView, watch: Watch, policy: Policy) -> Decision:
+    """Return what the holder of the control lease should do now. Without the lease: verdicts and alarms only."""
+    verdicts = judge_all(view, watch, policy)
+    actions: list[Action] = []
+    alarms: list[Alarm] = []
+    if view.lease is not None:
+        epoch = view.lease.epoch
+        actions.extend(AdoptOperation(id=op.id, epoch=epoch) for op in view.operations.values() if op.epoch != epoch)
+        for wish in view.wishes[:1]:  # one a tick: each sees the world the one before it made
+            actions.extend(decide_wish(wish, view, verdicts, policy, epoch))
+        if not view.wishes:
+            host_actions, host_alarms = _hosts(view, watch, verdicts, policy, epoch)
+            actions.extend(host_actions)
+            alarms.extend(host_alarms)
+            vm_actions, vm_alarms = VmDecisions(view, watch, verdicts, policy, epoch).decide()
+            actions.extend(vm_actions)
+            alarms.extend(vm_alarms)
+    alarms.extend(_standing(view, watch, policy))
+    return Decision(
+        actions=tuple(actions),
+        verdicts=tuple(verdicts.values()),
+        alarms=tuple(alarms),
+        next_due=next_due(view, watch, verdicts, policy),
+    )
+
+
+def _hosts(
+    view: ClusterView, watch: Watch, verdicts: dict[HostId, Verdict], policy: Policy, epoch: Epoch
+) -> tuple[list[Action], list[Alarm]]:
+    actions: list[Action] = []
+    alarms: list[Alarm] = []
+    for spec in view.hosts.values():
+        more, warnings = HostDecisions(spec, view, watch, verdicts, policy, epoch).decide()
+        actions.extend(more)
+        alarms.extend(warnings)
+    return actions, alarms
+
+
+def _standing(view: ClusterView, watch: Watch, policy: Policy) -> list[Alarm]:
+    """Return the alarms that follow from records alone."""
+    alarms = [
+        Alarm(kind="needs_person", subject=vm.id, sentence=f"{vm.id}: {vm.reason}")
+        for vm in view.vm_records.values()
+        if vm.state is VmState.NEEDS_PERSON
+    ]
+    alarms.extend(
+        Alarm(kind="vm_failed", subject=vm.id, sentence=f"{vm.id}: {vm.reason}")
+        for vm in view.vm_records.values()
+        if vm.state is VmState.FAILED
+    )
+    alarms.extend(
+        Alarm(kind="vm_waiting", subject=vm.id, sentence=f"{vm.id} waits: {vm.reason}")
+        for vm in view.vm_records.values()
+        if vm.state is VmState.WAITING
+    )
+    alarms.extend(
+        Alarm(kind="needs_person", subject=host.id, sentence=f"{host.id}: {host.reason}")
+        for host in view.host_records.values()
+        if host.state.value == "needs_person"
+    )
+    hold = unheard_in_this_life(view, watch, policy)
+    if hold:
+        alarms.append(
+            Alarm(
+                kind="hold",
+                subject=", ".join(hold),
+                sentence=f"no VM is started until {', '.join(hold)} is heard or proven off",
+            )
+        )
+    return alarms
+
+
+def next_due(view: ClusterView, watch: Watch, verdicts: dict[HostId, Verdict], policy: Policy) -> Instant | None:
+    """Return the next instant at which silence alone crosses a threshold of some host."""
+    due: list[float] = []
+    for host, seen in watch.hosts.items():
+        verdict = verdicts[host]
+        if not verdict.incarnation:
+            continue
+        for threshold in (policy.overdue_s, policy.window_s):
+            if seen.silent_for < threshold:
+                due.append(view.now + threshold - seen.silent_for + 0.01)
+                break
+    return Instant(min(due)) if due else None

@@ -1,0 +1,309 @@
+"""What a VM needs: adopt it where it runs, start it where it is wished, stop it where it is not, or say why not."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import replace
+
+from fangnetz.core.actions import Action, Alarm, OpenOperation, PutVm
+from fangnetz.core.decide.hosts import operation_id
+from fangnetz.core.detector import Finding, Verdict, Watch, heard
+from fangnetz.core.fencing import stands
+from fangnetz.core.model import ClusterView, HostState, Sighting, VmDoc, VmRecord, VmSighting, VmState, VmWish
+from fangnetz.core.operations import Operation, OperationKind, Order, start_steps, stop_steps
+from fangnetz.core.ownership import Granted, owner_let_go
+from fangnetz.core.policy import Policy
+from fangnetz.core.recovery import plan_recovery, starts_of
+from fangnetz.core.units import Epoch, Generation, HostId, Incarnation, Instant, VmId
+
+RUNS = frozenset({Sighting.RUNNING, Sighting.PAUSED, Sighting.STOPPING})
+STEADY_S = 600.0
+"""A VM that ran this long has its failures forgotten."""
+STARTS_PER_TICK = 32
+"""Start operations opened in one tick at most: a boot storm is paced, and a tick stays short."""
+
+
+class VmDecisions:
+    """The decisions on all VMs in one tick."""
+
+    def __init__(
+        self, view: ClusterView, watch: Watch, verdicts: Mapping[HostId, Verdict], policy: Policy, epoch: Epoch
+    ) -> None:
+        self.view, self.watch, self.verdicts, self.policy, self.epoch = view, watch, verdicts, policy, epoch
+        self.actions: list[Action] = []
+        self.alarms: list[Alarm] = []
+        self.wanted: list[VmId] = []
+
+    def decide(self) -> tuple[list[Action], list[Alarm]]:
+        for vm, doc in self.view.vms.items():
+            record = self.view.vm_records.get(vm)
+            if record is None:
+                self._put(
+                    VmRecord(
+                        id=vm,
+                        state=VmState.UNMANAGED if doc.wish is VmWish.IGNORED else VmState.WAITING,
+                        owner=None,
+                        owner_incarnation=Incarnation(""),
+                        generation=Generation(0),
+                        since=self.view.now,
+                        reason="defined, not started yet",
+                    ),
+                    None,
+                )
+                continue
+            if doc.wish is VmWish.IGNORED:
+                self._set(record, VmState.UNMANAGED, "not managed, by wish")
+                continue
+            self._decide_vm(doc, record)
+        self._start_wanted()
+        return self.actions, self.alarms
+
+    # -- one VM --
+
+    def _decide_vm(self, doc: VmDoc, record: VmRecord) -> None:
+        sightings = self._sightings(record.id)
+        running = {host: seen for host, seen in sightings.items() if seen.state in RUNS}
+        if len(running) > 1:
+            self._twice(record, running)
+            return
+        if self._busy(record):
+            return
+        if running:
+            ((host, seen),) = running.items()
+            self._seen_on(doc, record, host, seen)
+            return
+        self._not_seen(doc, record)
+
+    def _sightings(self, vm: VmId) -> dict[HostId, VmSighting]:
+        """Where fresh reports show the VM; a report of a boot proven off shows nothing any more."""
+        found: dict[HostId, VmSighting] = {}
+        for host in self.view.hosts:
+            beat, record = heard(self.view, host), self.view.host_records.get(host)
+            if beat is None or (seen := beat.sees(vm)) is None:
+                continue
+            if not self.verdicts[host].fresh:
+                continue
+            if record is not None and stands(record.proof, beat.incarnation, beat):
+                continue
+            found[host] = seen
+        return found
+
+    def _busy(self, record: VmRecord) -> bool:
+        """Whether an open operation carries this VM."""
+        for op in self.view.operations.values():
+            if op.id == record.operation or op.subject == record.id:
+                return True
+            if op.kind is OperationKind.FAILOVER and (
+                (op.subject == record.owner and op.incarnation == record.owner_incarnation)
+                or any(s.order and s.order.generation == record.generation for s in starts_of(op, record.id))
+            ):
+                return True
+        return False
+
+    def _twice(self, record: VmRecord, running: dict[HostId, VmSighting]) -> None:
+        where = " and ".join(f"{h} (generation {s.generation})" for h, s in sorted(running.items()))
+        sentence = f"{record.id} runs on {where}: two copies may write one disk"
+        self.alarms.append(Alarm(kind="runs_twice", subject=record.id, sentence=sentence, highest=True))
+        if record.owner not in running or self._busy(record):
+            return
+        for host, seen in running.items():
+            older = seen.generation is not None and seen.generation < record.generation
+            owner_runs_newer = running[record.owner].generation == record.generation
+            if host != record.owner and older and owner_runs_newer and seen.generation is not None:
+                self._open_stop(record, host, seen.generation, sentence, force=True)
+
+    def _seen_on(self, doc: VmDoc, record: VmRecord, host: HostId, seen: VmSighting) -> None:
+        beat = heard(self.view, host)
+        if beat is None:
+            return
+        mine = record.owner == host and record.owner_incarnation == beat.incarnation
+        if not (mine and seen.generation == record.generation):
+            if not mine and not self._may_adopt(record, host):
+                sentence = (
+                    f"{record.id} is seen on {host}, but {record.owner} owns it and is neither heard without it "
+                    "nor proven off"
+                )
+                self.alarms.append(Alarm(kind="seen_elsewhere", subject=record.id, sentence=sentence, highest=True))
+                return
+            if seen.generation is None:
+                self.alarms.append(
+                    Alarm(kind="foreign_copy", subject=record.id,
+                          sentence=f"{record.id} runs on {host}, started by somebody else; it is adopted untouched")
+                )  # fmt: skip
+            self._put(
+                replace(
+                    record,
+                    state=VmState.RUNNING,
+                    owner=host,
+                    owner_incarnation=beat.incarnation,
+                    generation=seen.generation if seen.generation is not None else record.generation,
+                    since=self.view.now,
+                    reason=f"adopted where it runs: {host}",
+                    operation=None,
+                ),
+                record.generation,
+            )
+            return
+        if doc.wish is VmWish.STOPPED:
+            self._open_stop(record, host, record.generation, "an operator wants it stopped", force=False)
+            return
+        if seen.state is Sighting.PAUSED:
+            self.alarms.append(
+                Alarm(
+                    kind="vm_paused",
+                    subject=record.id,
+                    sentence=f"{record.id} is paused on {host}; it does no work",
+                )
+            )
+        if record.failures and record.state is VmState.RUNNING and self.view.now - record.since > STEADY_S:
+            self._put(replace(record, failures=0), record.generation)
+        else:
+            self._set(record, VmState.RUNNING, f"runs on {host}")
+
+    def _may_adopt(self, record: VmRecord, host: HostId) -> bool:
+        """Adopt elsewhere only if the recorded owner is heard without it or proven off (SAFETY rule 8)."""
+        if record.owner is None or record.owner == host:
+            return True
+        beat = heard(self.view, record.owner)
+        owner = self.view.host_records.get(record.owner)
+        if owner is not None and stands(owner.proof, record.owner_incarnation, beat):
+            return True
+        return beat is not None and self.verdicts[record.owner].fresh and beat.sees(record.id) is None
+
+    def _not_seen(self, doc: VmDoc, record: VmRecord) -> None:
+        owner = record.owner
+        if doc.wish is VmWish.STOPPED:
+            if self._known_absent(record):
+                self._set(record, VmState.STOPPED, "stopped, as wished")
+            return
+        if record.state in (VmState.FAILED,):
+            return
+        if owner is None:
+            self.wanted.append(record.id)
+            return
+        verdict = self.verdicts.get(owner)
+        host = self.view.host_records.get(owner)
+        beat = heard(self.view, owner)
+        if verdict is None or host is None:
+            self._set(record, VmState.UNKNOWN, f"its owner {owner} is no member of this cluster any more")
+            return
+        same_boot = beat is not None and beat.incarnation == record.owner_incarnation
+        if same_boot and stands(host.proof, record.owner_incarnation, beat):
+            self.wanted.append(record.id)  # its host is proven off; room may have appeared
+        elif verdict.finding in (Finding.ALIVE, Finding.REBOOTED) and beat is not None:
+            if not same_boot:
+                self.wanted.append(record.id)
+            elif beat.received_at - beat.inventory_age_s > record.since and not self._in_hand(record, owner):
+                self._ended_by_itself(record, owner)
+        elif verdict.finding in (Finding.LOST, Finding.ISOLATED, Finding.UNKNOWN):
+            if record.state is not VmState.NEEDS_PERSON:
+                state = VmState.UNKNOWN if verdict.finding is Finding.UNKNOWN else VmState.LOST
+                self._set(record, state, f"{verdict.sentence}; {self._what_next(host.state, owner)}")
+
+    def _what_next(self, state: HostState, host: HostId) -> str:
+        if state is HostState.NEEDS_PERSON:
+            return (
+                f"it may still run there. Make sure by hand that {host} is off, then `fangnetz host confirm-off {host}`"
+            )
+        return "it starts elsewhere only once its host is proven off"
+
+    def _in_hand(self, record: VmRecord, owner: HostId) -> bool:
+        beat = heard(self.view, owner)
+        return beat is not None and any(f"/{record.id}/" in f"{order}/" for order in beat.orders)
+
+    def _ended_by_itself(self, record: VmRecord, owner: HostId) -> None:
+        if record.state in (VmState.RUNNING, VmState.STOPPING):
+            failures = record.failures + 1
+            if failures >= self.policy.start_attempts_max:
+                self._put(
+                    replace(record, state=VmState.FAILED, since=self.view.now, failures=failures,
+                            reason=f"it ended {failures} times on {owner}; `fangnetz vm start {record.id}` tries again"),
+                    record.generation,
+                )  # fmt: skip
+                return
+            self._put(
+                replace(record, state=VmState.WAITING, since=self.view.now, failures=failures,
+                        reason=f"it ended by itself on {owner} and is started again"),
+                record.generation,
+            )  # fmt: skip
+        self.wanted.append(record.id)
+
+    def _known_absent(self, record: VmRecord) -> bool:
+        """Whether nobody can be running it: released, proven off, or its living owner reports without it."""
+        if isinstance(owner_let_go(self.view, record), Granted):
+            return True
+        verdict = self.verdicts.get(record.owner) if record.owner else None
+        return verdict is not None and verdict.finding is Finding.ALIVE
+
+    # -- starts --
+
+    def _start_wanted(self) -> None:
+        """Open a start for every wanted VM that has a place now, and give the others their reason."""
+        opened = 0
+        view = self.view
+        for vm in sorted(self.wanted, key=lambda v: (-view.vms[v].spec.priority, v)):
+            record = view.vm_records[vm]
+            operation = Operation(
+                id=operation_id(OperationKind.START, vm, view.now),
+                kind=OperationKind.START,
+                subject=vm,
+                epoch=self.epoch,
+                opened_at=view.now,
+                reason=record.reason or "it is wished to run",
+                steps=start_steps(),
+            )
+            plan = plan_recovery(operation, view, self.watch, self.verdicts, self.policy)
+            if not plan.assignments:
+                for left in plan.unassigned:
+                    state = VmState.WAITING if left.state is VmState.LOST else left.state
+                    self._set(record, state, left.reason)
+                continue
+            if opened >= STARTS_PER_TICK:
+                continue
+            opened += 1
+            self.actions.append(OpenOperation(operation=operation))
+
+    def _open_stop(self, record: VmRecord, host: HostId, generation: Generation, reason: str, *, force: bool) -> None:
+        beat = heard(self.view, host)
+        if beat is None:
+            return
+        order = Order(
+            vm=record.id,
+            host=host,
+            incarnation=beat.incarnation,
+            generation=generation,
+            life=self.view.life.incarnation,
+            deadline=Instant(self.view.now + self.policy.stop_bound_s + self.policy.start_bound_s),
+            force=force,
+        )
+        self.actions.append(
+            OpenOperation(
+                operation=Operation(
+                    id=operation_id(OperationKind.STOP, record.id, self.view.now),
+                    kind=OperationKind.STOP,
+                    subject=record.id,
+                    epoch=self.epoch,
+                    opened_at=self.view.now,
+                    reason=reason,
+                    steps=stop_steps(order),
+                )
+            )
+        )
+
+    # -- helpers --
+
+    def _set(self, record: VmRecord, state: VmState, reason: str) -> None:
+        if record.state is state and (record.reason == reason or state is not VmState.WAITING):
+            return
+        self._put(
+            replace(
+                record,
+                state=state,
+                since=record.since if record.state is state else self.view.now,
+                reason=reason,
+            ),
+            record.generation,
+        )
+
+    def _put(self, record: VmRecord, expected: Generation | None) -> None:
+        self.actions.append(PutVm(record=record, expected=expected))

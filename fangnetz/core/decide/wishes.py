@@ -1,0 +1,246 @@
+"""Operators' wishes: each is granted or refused once, with a sentence, by the same tick that decides all else."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import replace
+
+from fangnetz.core.actions import (
+    Action,
+    EndOperation,
+    ForgetVm,
+    Happened,
+    OpenOperation,
+    PutHost,
+    PutHostDoc,
+    PutVm,
+    PutVmDoc,
+    SettleWish,
+)
+from fangnetz.core.decide.hosts import new_failover, obstacle_to_return
+from fangnetz.core.detector import Finding, Verdict, heard
+from fangnetz.core.errors import WishRefused
+from fangnetz.core.fencing import stands
+from fangnetz.core.lifecycle import HostEvent, next_state
+from fangnetz.core.model import (
+    ClusterView,
+    HostDoc,
+    HostRecord,
+    HostState,
+    OffProof,
+    Power,
+    ProofKind,
+    VmState,
+    VmWish,
+    Wish,
+    WishKind,
+)
+from fangnetz.core.operations import OperationKind, OperationState
+from fangnetz.core.policy import Policy
+from fangnetz.core.units import Epoch, HostId, OperationId, VmId
+
+
+def decide_wish(
+    wish: Wish, view: ClusterView, verdicts: Mapping[HostId, Verdict], policy: Policy, epoch: Epoch
+) -> list[Action]:
+    """Return the actions that carry out or refuse one wish; the last one settles it."""
+    try:
+        actions, sentence, operation = _grant(wish, view, verdicts, policy, epoch)
+    except WishRefused as refusal:
+        return [SettleWish(wish=wish, granted=False, sentence=str(refusal))]
+    return [*actions, SettleWish(wish=wish, granted=True, sentence=sentence, operation=operation)]
+
+
+Granting = tuple[list[Action], str, OperationId | None]
+
+
+def _grant(wish: Wish, view: ClusterView, verdicts: Mapping[HostId, Verdict], policy: Policy, epoch: Epoch) -> Granting:
+    match wish.kind:
+        case WishKind.HOST_FENCE:
+            return _fence(wish, _host(wish, view), view, verdicts, epoch)
+        case WishKind.HOST_CONFIRM_OFF:
+            return _confirm_off(wish, _host(wish, view), view, verdicts, policy, epoch)
+        case WishKind.HOST_ACTIVATE:
+            return _activate(_host(wish, view), view, verdicts)
+        case WishKind.HOST_MAINTENANCE:
+            host = _host(wish, view)
+            doc = HostDoc(id=host, maintenance=True, reason=f"{wish.by} asked for maintenance")
+            return (
+                [PutHostDoc(doc=doc)],
+                f"{host} is in maintenance: it takes no new VMs and is not fenced",
+                None,
+            )
+        case WishKind.VM_ADD:
+            return _add(wish, view)
+        case WishKind.VM_START:
+            return _start(_vm(wish, view), view)
+        case WishKind.VM_STOP:
+            return _stop(_vm(wish, view), view)
+        case WishKind.VM_REMOVE:
+            return _remove(_vm(wish, view), view)
+
+
+def _host(wish: Wish, view: ClusterView) -> HostId:
+    host = HostId(wish.subject)
+    if host not in view.hosts:
+        raise WishRefused(f"{wish.subject} is no host of this cluster; it has {', '.join(sorted(view.hosts))}")
+    return host
+
+
+def _vm(wish: Wish, view: ClusterView) -> VmId:
+    vm = VmId(wish.subject)
+    if vm not in view.vms:
+        raise WishRefused(f"{wish.subject} is no VM of this cluster")
+    return vm
+
+
+def _open_on(host: HostId, view: ClusterView) -> OperationId | None:
+    return next(
+        (o.id for o in view.operations.values() if o.subject == host and o.kind is OperationKind.FAILOVER),
+        None,
+    )
+
+
+def _fence(wish: Wish, host: HostId, view: ClusterView, verdicts: Mapping[HostId, Verdict], epoch: Epoch) -> Granting:
+    verdict, record = verdicts[host], view.host_records.get(host, HostRecord(id=host))
+    if not verdict.incarnation:
+        raise WishRefused(f"{host} has never been heard: there is no boot of it to fence")
+    if stands(record.proof, verdict.incarnation, heard(view, host)):
+        raise WishRefused(f"{host} is proven off already")
+    running = _open_on(host, view)
+    if running:
+        raise WishRefused(f"{running} is already at work on {host}")
+    reason = f"{wish.by} asked to fence {host}"
+    operation = new_failover(host, verdict.incarnation, view, epoch, reason, forced_by=wish.by, suspected_at=wish.at)
+    put = PutHost(
+        record=replace(
+            record, state=next_state(record.state, HostEvent.FENCING), since=view.now, reason=reason,
+            incarnation=verdict.incarnation,
+        )
+    )  # fmt: skip
+    return [OpenOperation(operation=operation), put], f"{host} is being fenced", operation.id
+
+
+def signs_of_life(host: HostId, view: ClusterView, verdicts: Mapping[HostId, Verdict], policy: Policy) -> str:
+    """Return what speaks for the host being alive, or an empty string."""
+    verdict = verdicts[host]
+    if verdict.fresh:
+        return f"{host} reports"
+    if verdict.silent_for < policy.window_s:
+        return f"{host} reported {verdict.silent_for:.1f} s ago; wait out its window of {policy.window_s:g} s"
+    for probe in view.probes:
+        answer = probe.answer(host)
+        if answer is not None and answer.alive and view.now - probe.ended_at <= policy.probe_fresh_s:
+            return f"{host} answers the probe of {probe.prober}"
+    for reading in view.readings.get(host, ()):
+        if reading.power is Power.ON and view.now - reading.answered_at <= 2 * policy.window_s:
+            return f"{reading.device} of {host} reads ON"
+    return ""
+
+
+def _confirm_off(
+    wish: Wish,
+    host: HostId,
+    view: ClusterView,
+    verdicts: Mapping[HostId, Verdict],
+    policy: Policy,
+    epoch: Epoch,
+) -> Granting:
+    verdict, record = verdicts[host], view.host_records.get(host, HostRecord(id=host))
+    if not verdict.incarnation:
+        raise WishRefused(f"{host} has never been heard: there is no boot of it to confirm")
+    if stands(record.proof, verdict.incarnation, heard(view, host)):
+        raise WishRefused(f"{host} is proven off already")
+    life = signs_of_life(host, view, verdicts, policy)
+    if life:
+        raise WishRefused(f"{host} cannot be confirmed off: {life}")
+    proof = OffProof(
+        host=host,
+        incarnation=verdict.incarnation,
+        kind=ProofKind.OPERATOR,
+        proven_at=view.now,
+        sentence=f"{wish.by} confirmed that {host} (boot {verdict.incarnation[:8]}) is off",
+    )
+    actions: list[Action] = []
+    running = _open_on(host, view)
+    if running:
+        actions.append(
+            EndOperation(id=running, state=OperationState.CANCELLED, sentence=f"{proof.sentence}; a new one recovers")
+        )
+    operation = new_failover(
+        host, verdict.incarnation, view, epoch, proof.sentence, proof=proof, suspected_at=record.suspected_at
+    )
+    put = PutHost(
+        record=replace(record, state=next_state(record.state, HostEvent.FENCING), since=view.now,
+                       reason=proof.sentence, incarnation=verdict.incarnation)
+    )  # fmt: skip
+    actions.extend([OpenOperation(operation=operation), put])
+    return actions, proof.sentence, operation.id
+
+
+def _activate(host: HostId, view: ClusterView, verdicts: Mapping[HostId, Verdict]) -> Granting:
+    record, beat, doc = view.host_records.get(host), heard(view, host), view.host_docs.get(host)
+    if record is None or beat is None or not verdicts[host].fresh:
+        raise WishRefused(f"{host} does not report: it joins only once its worker is heard")
+    if record.state is HostState.ONLINE and not (doc and doc.maintenance):
+        raise WishRefused(f"{host} is online already")
+    if verdicts[host].finding is Finding.DEGRADED:
+        raise WishRefused(f"{host} reports, but its libvirt is {beat.hypervisor}")
+    running = _open_on(host, view)
+    if running:
+        raise WishRefused(f"{running} is still at work on {host}")
+    obstacle = obstacle_to_return(host, beat, record, view)
+    if obstacle:
+        raise WishRefused(obstacle)
+    put = PutHost(
+        record=replace(record, state=HostState.ONLINE, since=view.now, reason="an operator activated it",
+                       incarnation=beat.incarnation, proof=None, cut_by_us=False, suspected_at=None)
+    )  # fmt: skip
+    docs: list[Action] = [PutHostDoc(doc=HostDoc(id=host))] if doc and doc.maintenance else []
+    return [*docs, put], f"{host} is online", None
+
+
+def _add(wish: Wish, view: ClusterView) -> Granting:
+    if wish.doc is None:
+        raise WishRefused("the wish carries no definition")
+    vm = wish.doc.spec.id
+    if vm in view.vms:
+        raise WishRefused(f"{vm} is defined already")
+    if all(wish.doc.spec.memory_mib > host.memory_mib for host in view.hosts.values()):
+        biggest = max(host.memory_mib for host in view.hosts.values())
+        raise WishRefused(f"{vm} needs {wish.doc.spec.memory_mib} MiB; the biggest host has {biggest}")
+    event = Happened(kind="vm_added", subject=vm, sentence=f"{wish.by} added {vm}", facts={"vm": vm})
+    return [PutVmDoc(doc=wish.doc), event], f"{vm} is added", None
+
+
+def _start(vm: VmId, view: ClusterView) -> Granting:
+    doc, record = view.vms[vm], view.vm_records.get(vm)
+    if record is not None and record.state is VmState.RUNNING and doc.wish is VmWish.RUNNING:
+        raise WishRefused(f"{vm} runs already on {record.owner}")
+    actions: list[Action] = [PutVmDoc(doc=replace(doc, wish=VmWish.RUNNING))]
+    if record is not None and record.state in (VmState.FAILED, VmState.NEEDS_PERSON, VmState.STOPPED):
+        again = replace(record, state=VmState.WAITING, since=view.now, failures=0, reason="an operator wants it to run")
+        actions.append(PutVm(record=again, expected=record.generation))
+    return actions, f"{vm} is wished to run", None
+
+
+def _stop(vm: VmId, view: ClusterView) -> Granting:
+    doc = view.vms[vm]
+    if doc.wish is VmWish.STOPPED:
+        raise WishRefused(f"{vm} is wished to be stopped already")
+    return [PutVmDoc(doc=replace(doc, wish=VmWish.STOPPED))], f"{vm} is wished to stop", None
+
+
+def _remove(vm: VmId, view: ClusterView) -> Granting:
+    if view.vms[vm].source == "file":
+        raise WishRefused(f"{vm} is declared in the cluster file; take it out there")
+    busy = next((o.id for o in view.operations.values() if o.subject == vm), None)
+    if busy:
+        raise WishRefused(f"{busy} is at work on {vm}")
+    event = Happened(
+        kind="vm_removed",
+        subject=vm,
+        sentence=f"{vm} is forgotten; a copy that runs goes on",
+        facts={"vm": vm},
+    )
+    return [ForgetVm(vm=vm), event], f"{vm} is removed from Fangnetz; it is not stopped", None

@@ -1,0 +1,221 @@
+"""Evidence about a host -> verdict, with every signal kept and one plain sentence.
+
+Liveness is judged by change of a sequence number that this controller itself observed, never by written clocks; a gap
+of the store or of this controller is subtracted and never counted as a host's silence. Nothing here acts.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from enum import StrEnum
+
+from fangnetz.core.model import Answer, ClusterView, Heartbeat, HypervisorHealth, ProbeRound
+from fangnetz.core.policy import Policy
+from fangnetz.core.units import HostId, Incarnation, Instant, Seconds, StoreIncarnation
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class HostWatch:
+    """What one controller saw of one host: the last report and for how long it has seen none since."""
+
+    incarnation: Incarnation
+    sequence: int
+    heard_at: Instant
+    silent_for: Seconds
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Watch:
+    """One controller's own observation. `since` starts anew after every gap, `started_at` never does."""
+
+    started_at: Instant
+    since: Instant
+    looked_at: Instant
+    life: StoreIncarnation
+    hosts: Mapping[HostId, HostWatch]
+    gap: str = ""
+    """Why `since` last started anew."""
+
+
+def heard(view: ClusterView, host: HostId) -> Heartbeat | None:
+    """Return the host's last heartbeat if this life of the store heard it, else None."""
+    beat = view.heartbeats.get(host)
+    return beat if beat is not None and beat.received_at >= view.life.since else None
+
+
+def known_incarnation(view: ClusterView, host: HostId) -> Incarnation:
+    """Return the last incarnation remembered of a host (record, else fence memory), or an empty one."""
+    record = view.host_records.get(host)
+    if record is not None and record.incarnation:
+        return record.incarnation
+    bound = [b for (owner, _), b in view.bindings.items() if owner == host]
+    return max(bound, key=lambda b: b.seen_on_at).incarnation if bound else Incarnation("")
+
+
+def look(previous: Watch | None, view: ClusterView, policy: Policy) -> Watch:
+    """Return the observation after one more look. A pause longer than `policy.gap_s` starts every window anew."""
+    span = 0.0 if previous is None else view.now - previous.looked_at
+    gap = ""
+    if previous is None:
+        gap = "this controller has just begun to watch"
+    elif previous.life != view.life.incarnation:
+        gap = "the store has begun a new life"
+    elif span > policy.gap_s or span < 0:
+        gap = f"the store or this controller was away for {span:.1f} s"
+    hosts: dict[HostId, HostWatch] = {}
+    for host in view.hosts:
+        beat = heard(view, host)
+        before = None if previous is None or gap else previous.hosts.get(host)
+        incarnation = beat.incarnation if beat else Incarnation("")
+        sequence = beat.sequence if beat else 0
+        heard_at = beat.received_at if beat else Instant(0.0)
+        if before is None:
+            silent = 0.0
+        elif (incarnation, sequence) != (before.incarnation, before.sequence):
+            silent = min(max(0.0, view.now - heard_at), span)
+        else:
+            silent = before.silent_for + span
+        hosts[host] = HostWatch(
+            incarnation=incarnation, sequence=sequence, heard_at=heard_at, silent_for=Seconds(silent)
+        )
+    started = view.now if previous is None else previous.started_at
+    since = view.now if gap or previous is None else previous.since
+    return Watch(
+        started_at=started,
+        since=since,
+        looked_at=view.now,
+        life=view.life.incarnation,
+        hosts=hosts,
+        gap=gap or (previous.gap if previous else ""),
+    )
+
+
+class Finding(StrEnum):
+    """What the evidence says of a host (SAFETY's table, and two finer grains of it)."""
+
+    ALIVE = "alive"
+    REBOOTED = "rebooted"
+    DEGRADED = "degraded"
+    OVERDUE = "overdue"
+    """One report is late: the fence device is asked, nothing else."""
+    SUSPECT = "suspect"
+    """No reports, but its kernel answers: the worker is down, the VMs are fine."""
+    ISOLATED = "isolated"
+    LOST = "lost"
+    UNKNOWN = "unknown"
+    UNHEARD = "unheard"
+    """Never heard, by anyone, ever."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Signal:
+    """One piece of evidence: what was asked, the answer, and the detail that a person wants to see."""
+
+    source: str
+    answer: Answer
+    detail: str
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Verdict:
+    host: HostId
+    finding: Finding
+    incarnation: Incarnation
+    """The incarnation the finding is about: the one last heard, else the one remembered."""
+    silent_for: Seconds
+    signals: tuple[Signal, ...]
+    sentence: str
+
+    @property
+    def fresh(self) -> bool:
+        """Whether its reports arrive."""
+        return self.finding in (Finding.ALIVE, Finding.REBOOTED, Finding.DEGRADED)
+
+    @property
+    def silent(self) -> bool:
+        """Whether at least one report is missing and nothing of it answers."""
+        return self.finding in (Finding.OVERDUE, Finding.LOST, Finding.ISOLATED, Finding.UNKNOWN)
+
+
+def _probe_signals(
+    rounds: tuple[ProbeRound, ...], host: HostId, last_heard: Instant, now: Instant, policy: Policy
+) -> tuple[tuple[Signal, ...], int, int, bool]:
+    """Return (signals, silent rounds, rounds whose prober was cut off, whether anything answered)."""
+    signals: list[Signal] = []
+    silent = cut_off = 0
+    answered = False
+    for probe in rounds:
+        answer = probe.answer(host)
+        if answer is None or probe.started_at <= last_heard or now - probe.ended_at > policy.window_s:
+            continue
+        said = f"ping {answer.ping}, kernel {answer.kernel}, libvirt {answer.libvirt}"
+        source = f"probe by {probe.prober}"
+        if answer.alive:
+            if now - probe.ended_at <= policy.probe_fresh_s:
+                answered = True
+            signals.append(Signal(source=source, answer=Answer.YES, detail=said))
+        elif not probe.reached_other_than(host):
+            cut_off += 1
+            signals.append(Signal(source=source, answer=Answer.UNKNOWN, detail=f"{said}; reached nothing else either"))
+        elif Answer.UNKNOWN in (answer.ping, answer.kernel):
+            cut_off += 1
+            signals.append(Signal(source=source, answer=Answer.UNKNOWN, detail=said))
+        else:
+            if now - probe.ended_at <= policy.probe_fresh_s:
+                silent += 1
+            signals.append(Signal(source=source, answer=Answer.NO, detail=said))
+    return tuple(signals), silent, cut_off, answered
+
+
+def judge(host: HostId, view: ClusterView, watch: Watch, policy: Policy) -> Verdict:
+    """Return the verdict on `host`: SAFETY's evidence table without disk slots, row by row."""
+    seen = watch.hosts.get(host)
+    beat = heard(view, host)
+    record = view.host_records.get(host)
+    accepted = record.incarnation if record else Incarnation("")
+    silent = seen.silent_for if seen else Seconds(0.0)
+    incarnation = beat.incarnation if beat else known_incarnation(view, host)
+
+    def verdict(finding: Finding, sentence: str, *signals: Signal) -> Verdict:
+        heartbeat = Signal(
+            source="heartbeat",
+            answer=Answer.YES if finding in (Finding.ALIVE, Finding.REBOOTED, Finding.DEGRADED) else Answer.NO,
+            detail=f"none for {silent:.1f} s" if beat else "none in this life of the store",
+        )
+        return Verdict(
+            host=host,
+            finding=finding,
+            incarnation=incarnation,
+            silent_for=silent,
+            signals=(heartbeat, *signals),
+            sentence=sentence,
+        )
+
+    if seen is None or (beat is None and not incarnation):
+        return verdict(Finding.UNHEARD, f"{host} has never been heard")
+    if beat is not None and silent < policy.overdue_s:
+        if accepted and beat.incarnation != accepted:
+            return verdict(Finding.REBOOTED, f"{host} reports as a new boot")
+        if beat.hypervisor is not HypervisorHealth.OK:
+            return verdict(Finding.DEGRADED, f"{host} reports, but its libvirt is {beat.hypervisor}")
+        return verdict(Finding.ALIVE, f"{host} reports")
+    if silent < policy.overdue_s:
+        return verdict(Finding.OVERDUE, f"{host} has not been heard in this life of the store")
+    signals, silent_rounds, cut_off, answered = _probe_signals(
+        view.probes, host, beat.received_at if beat else view.life.since, view.now, policy
+    )
+    missing = f"{host} has not reported for {silent:.1f} s"
+    if silent < policy.window_s:
+        return verdict(Finding.OVERDUE, f"{missing}; its window of {policy.window_s:g} s is not over", *signals)
+    if answered:
+        return verdict(
+            Finding.SUSPECT,
+            f"{missing}, but it answers probes: its worker is down, its VMs are not",
+            *signals,
+        )
+    if silent_rounds >= policy.silent_rounds:
+        return verdict(Finding.LOST, f"{missing} and answers no probe, while others answer the same prober", *signals)
+    if cut_off:
+        return verdict(Finding.UNKNOWN, f"{missing}, and no prober that reaches others could ask it", *signals)
+    return verdict(Finding.UNKNOWN, f"{missing}, and too few probe rounds have asked it since", *signals)

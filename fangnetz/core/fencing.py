@@ -1,0 +1,142 @@
+"""What counts as proof that a host is off, and which devices may be used to cut it.
+
+Silence, errors, unbound devices and an OFF from a plug never seen ON are never proof (SAFETY rule 2a).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from enum import StrEnum
+
+from fangnetz.core.model import (
+    Binding,
+    ClusterView,
+    Heartbeat,
+    HostSpec,
+    OffProof,
+    Power,
+    PowerReading,
+    ProofKind,
+)
+from fangnetz.core.units import DeviceName, HostId, Incarnation, Instant
+
+
+class BindingState(StrEnum):
+    """How sure we are that a device's plug feeds this very boot of this host."""
+
+    BOUND = "bound"
+    NOT_TESTED = "binding not tested"
+    """Seen ON, but the host could not read its own BMC's GUID to compare."""
+    MISMATCH = "another machine's device"
+    NOT_SEEN_ON = "never seen ON while this boot was alive"
+
+
+def binding_state(binding: Binding | None, incarnation: Incarnation) -> BindingState:
+    if binding is None or not incarnation or binding.incarnation != incarnation:
+        return BindingState.NOT_SEEN_ON
+    if binding.guid_matches is None:
+        return BindingState.NOT_TESTED
+    return BindingState.BOUND if binding.guid_matches else BindingState.MISMATCH
+
+
+def bind(reading: PowerReading, beat: Heartbeat) -> Binding | None:
+    """Return the memory a reading makes, or None if it makes none.
+
+    It makes one only if the plug was ON and the boot heard right before the question was heard again after the answer.
+    """
+    if reading.power is not Power.ON or not reading.incarnation:
+        return None
+    if beat.incarnation != reading.incarnation or beat.received_at <= reading.answered_at:
+        return None
+    matches = reading.guid in beat.bmc_guids if reading.guid and beat.bmc_guids else None
+    return Binding(
+        host=reading.host,
+        device=reading.device,
+        incarnation=reading.incarnation,
+        seen_on_at=reading.asked_at,
+        guid=reading.guid,
+        guid_matches=matches,
+    )
+
+
+def counts_as_off(
+    reading: PowerReading | None, binding: Binding | None, incarnation: Incarnation, heard_at: Instant
+) -> bool:
+    """Whether one reading shows that `incarnation`, last heard at `heard_at`, lost this plug's power."""
+    return (
+        reading is not None
+        and reading.power is Power.OFF
+        and reading.asked_at > heard_at
+        and binding is not None
+        and binding_state(binding, incarnation) is BindingState.BOUND
+        and reading.guid == binding.guid
+        and binding.seen_on_at <= reading.asked_at
+    )
+
+
+def proof_from_readings(
+    spec: HostSpec,
+    incarnation: Incarnation,
+    heard_at: Instant,
+    readings: Sequence[PowerReading],
+    bindings: Mapping[tuple[HostId, DeviceName], Binding],
+    *,
+    now: Instant,
+    kind: ProofKind = ProofKind.ALREADY_OFF,
+) -> OffProof | None:
+    """Return the proof the readings make: one level all of whose devices are bound and read OFF, else None.
+
+    `heard_at`: when that incarnation was last heard; an older reading proves nothing.
+    """
+    latest = {reading.device: reading for reading in readings}
+    for level in spec.fencing:
+        if level and all(
+            counts_as_off(latest.get(device), bindings.get((spec.id, device)), incarnation, heard_at)
+            for device in level
+        ):
+            used = tuple(latest[device] for device in level)
+            names = " and ".join(level)
+            how = (
+                "was switched off and read back OFF"
+                if kind is ProofKind.READ_BACK_OFF
+                else "reads OFF, and was seen ON while this boot was alive"
+            )
+            return OffProof(
+                host=spec.id,
+                incarnation=incarnation,
+                kind=kind,
+                proven_at=now,
+                sentence=f"{spec.id} is off: {names} {how}",
+                evidence=used,
+            )
+    return None
+
+
+def stands(proof: OffProof | None, incarnation: Incarnation, beat: Heartbeat | None) -> bool:
+    """Whether a proof holds for this incarnation. A later report of that very boot (`beat`) voids it."""
+    if proof is None or proof.void or not incarnation or proof.incarnation != incarnation:
+        return False
+    return beat is None or beat.incarnation != incarnation or beat.received_at <= proof.proven_at
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Protection:
+    """Whether a living host could be fenced now, and if not, why: one sentence per device."""
+
+    protected: bool
+    sentences: tuple[str, ...]
+
+
+def protection(view: ClusterView, spec: HostSpec, incarnation: Incarnation) -> Protection:
+    """Return whether some level of the host has all its devices bound to `incarnation`."""
+    if not spec.fencing:
+        return Protection(protected=False, sentences=(f"{spec.id} has no fence device",))
+    sentences: list[str] = []
+    protected = False
+    for level in spec.fencing:
+        states = {device: binding_state(view.bindings.get((spec.id, device)), incarnation) for device in level}
+        if level and all(state is BindingState.BOUND for state in states.values()):
+            protected = True
+        sentences.extend(f"{device}: {state}" for device, state in states.items())
+    return Protection(protected=protected, sentences=tuple(sentences))

@@ -1,0 +1,396 @@
+"""Frozen facts: what is defined, what was heard, what is recorded, and the one view a decision is made from.
+
+Never holds behaviour beyond questions about itself. Instants are the store's clock, in seconds.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from enum import StrEnum
+from typing import TYPE_CHECKING
+
+from fangnetz.core.units import (
+    ControllerId,
+    DeviceName,
+    Epoch,
+    Generation,
+    HostId,
+    Incarnation,
+    Instant,
+    MiB,
+    OperationId,
+    Seconds,
+    StoreIncarnation,
+    VmId,
+)
+
+if TYPE_CHECKING:
+    from fangnetz.core.operations import Operation
+
+PROTOCOL = 1
+"""Version of what host workers and controllers say to each other; another one is refused with a sentence."""
+
+
+class Answer(StrEnum):
+    """Whether something answered. `unknown` is neither yes nor no."""
+
+    YES = "yes"
+    NO = "no"
+    UNKNOWN = "unknown"
+
+
+class Power(StrEnum):
+    """What a fence device said about its plug. An error is `unknown`, never `off`."""
+
+    ON = "on"
+    OFF = "off"
+    UNKNOWN = "unknown"
+
+
+class VmWish(StrEnum):
+    """What the operator wants of a VM; `ignored` = known but not managed."""
+
+    RUNNING = "running"
+    STOPPED = "stopped"
+    IGNORED = "ignored"
+
+
+class VmState(StrEnum):
+    """ARCHITECTURE's words for a VM."""
+
+    RUNNING = "running"
+    STARTING = "starting"
+    STOPPING = "stopping"
+    STOPPED = "stopped"
+    MOVING = "moving"
+    WAITING = "waiting"
+    FAILED = "failed"
+    LOST = "lost"
+    UNKNOWN = "unknown"
+    NEEDS_PERSON = "needs_person"
+    UNMANAGED = "unmanaged"
+
+
+class HostState(StrEnum):
+    """ARCHITECTURE's words for a host."""
+
+    ONLINE = "online"
+    SUSPECT = "suspect"
+    ISOLATED = "isolated"
+    LOST = "lost"
+    UNKNOWN = "unknown"
+    DEGRADED = "degraded"
+    FENCING = "fencing"
+    FENCED = "fenced"
+    RETURNING = "returning"
+    EVACUATING = "evacuating"
+    MAINTENANCE = "maintenance"
+    LEFT = "left"
+    QUARANTINED = "quarantined"
+    NEEDS_PERSON = "needs_person"
+
+
+class Sighting(StrEnum):
+    """What a hypervisor says of a domain. `incoming` is a migration's target and no running copy."""
+
+    RUNNING = "running"
+    PAUSED = "paused"
+    INCOMING = "incoming"
+    STOPPING = "stopping"
+    CRASHED = "crashed"
+
+
+class HypervisorHealth(StrEnum):
+    OK = "ok"
+    HUNG = "hung"
+    DOWN = "down"
+
+
+# --- defined by people -------------------------------------------------------------------------------------------
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class HostSpec:
+    """A host as the cluster file defines it. `fencing`: levels in order, each the devices that must all be off."""
+
+    id: HostId
+    cpus: int
+    memory_mib: MiB
+    fencing: tuple[tuple[DeviceName, ...], ...] = ()
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class VmSpec:
+    """A VM as placement sees it. `digest` names the exact domain XML it stands for."""
+
+    id: VmId
+    memory_mib: MiB
+    cpus: int
+    priority: int = 0
+    digest: str = ""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class VmDoc:
+    """One versioned definition with its wish: what files and store remember of a VM (SAFETY rule 8)."""
+
+    spec: VmSpec
+    xml: str
+    wish: VmWish
+    source: str
+    """`file` (declared in the cluster file) or `cli`."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class HostDoc:
+    """What an operator wished of a host, remembered in files."""
+
+    id: HostId
+    maintenance: bool = False
+    reason: str = ""
+
+
+# --- heard from hosts --------------------------------------------------------------------------------------------
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class VmSighting:
+    """One domain on one host. `generation` is None for a domain Fangnetz did not start."""
+
+    vm: VmId
+    state: Sighting
+    generation: Generation | None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Release:
+    """A promise (SAFETY rule 3): this boot of the host will never again start `vm` at `generation` or less."""
+
+    vm: VmId
+    generation: Generation
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Heartbeat:
+    """What a host worker last said. `received_at` is set by the store, never by the host."""
+
+    host: HostId
+    incarnation: Incarnation
+    sequence: int
+    hypervisor: HypervisorHealth
+    inventory: tuple[VmSighting, ...]
+    inventory_age_s: Seconds
+    releases: tuple[Release, ...] = ()
+    orders: tuple[str, ...] = ()
+    """Steps in hand, as `<operation>/<step>`."""
+    load: float = 0.0
+    memory_free_mib: MiB = MiB(0)
+    bmc_guids: tuple[str, ...] = ()
+    """GUIDs of this machine's own BMC, read in-band; lower case, no dashes."""
+    worker: str = ""
+    """Identity of the worker process; changes at its restart."""
+    protocol: int = PROTOCOL
+    received_at: Instant = Instant(0.0)
+
+    def sees(self, vm: VmId) -> VmSighting | None:
+        """Return the sighting of `vm` in this inventory, or None."""
+        return next((seen for seen in self.inventory if seen.vm == vm), None)
+
+
+# --- heard from probes and fence devices -------------------------------------------------------------------------
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ProbeAnswer:
+    """One host in one round: `ping`, and whether its kernel or libvirt answered on the libvirt port.
+
+    A refused connection is `kernel` yes and `libvirt` no: the host lives, the service does not.
+    """
+
+    host: HostId
+    ping: Answer
+    kernel: Answer
+    libvirt: Answer
+
+    @property
+    def alive(self) -> bool:
+        return Answer.YES in (self.ping, self.kernel, self.libvirt)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ProbeRound:
+    """One prober's round over all hosts. `started_at`/`ended_at` by the store's clock."""
+
+    prober: ControllerId
+    started_at: Instant
+    ended_at: Instant
+    answers: tuple[ProbeAnswer, ...]
+    references: tuple[str, ...] = ()
+    """Reference addresses (router …) that answered in this round."""
+
+    def answer(self, host: HostId) -> ProbeAnswer | None:
+        return next((answer for answer in self.answers if answer.host == host), None)
+
+    def reached_other_than(self, host: HostId) -> bool:
+        """Whether this prober reached anything else: only then its silence about `host` counts."""
+        return bool(self.references) or any(a.alive for a in self.answers if a.host != host)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class PowerReading:
+    """One typed answer of one fence device. `raw` is what it literally said, or why it said nothing."""
+
+    host: HostId
+    device: DeviceName
+    power: Power
+    asked_at: Instant
+    answered_at: Instant
+    incarnation: Incarnation = Incarnation("")
+    """The boot whose heartbeat was fresh right before the question; empty if none was."""
+    guid: str = ""
+    raw: str = ""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Binding:
+    """Memory that a device's plug feeds this host (SAFETY 2a).
+
+    `incarnation` was alive when the plug was read ON at `seen_on_at`; `guid` is what the BMC says of itself over the
+    network, `guid_matches` whether the host reads the same in-band (None: not tested).
+    """
+
+    host: HostId
+    device: DeviceName
+    incarnation: Incarnation
+    seen_on_at: Instant
+    guid: str
+    guid_matches: bool | None
+
+
+class ProofKind(StrEnum):
+    """Ways of SAFETY rule 2 by which an owner's copy is known not to run."""
+
+    READ_BACK_OFF = "read_back_off"
+    ALREADY_OFF = "already_off"
+    OPERATOR = "operator"
+    REBOOTED = "rebooted"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class OffProof:
+    """Evidence that one incarnation of one host cannot write any more. Void once that incarnation speaks again."""
+
+    host: HostId
+    incarnation: Incarnation
+    kind: ProofKind
+    proven_at: Instant
+    sentence: str
+    evidence: tuple[PowerReading, ...] = ()
+    void: bool = False
+
+
+# --- recorded by controllers -------------------------------------------------------------------------------------
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class HostRecord:
+    """The cluster's own record of a host. `incarnation` is the last one accepted as a member."""
+
+    id: HostId
+    state: HostState = HostState.UNKNOWN
+    since: Instant = Instant(0.0)
+    reason: str = "not heard yet"
+    incarnation: Incarnation = Incarnation("")
+    proof: OffProof | None = None
+    cut_by_us: bool = False
+    """Whether its power was cut by a fence of ours (and may therefore be switched on again by us)."""
+    suspected_at: Instant | None = None
+    cut_possible_until: Instant = Instant(0.0)
+    """Until then an executor that lost its lease may still send a cut: no power-on and no rejoin before."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class VmRecord:
+    """Who owns a VM. No copy may start except by `owner`'s `owner_incarnation` at `generation`."""
+
+    id: VmId
+    state: VmState
+    owner: HostId | None
+    owner_incarnation: Incarnation
+    generation: Generation
+    since: Instant
+    reason: str = ""
+    operation: OperationId | None = None
+    failures: int = 0
+    """Unplanned ends and refused starts in a row; cleared when it was seen running for a while."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class StoreLife:
+    """The store's incarnation and since when (store's clock). Older heartbeats were heard by another memory."""
+
+    incarnation: StoreIncarnation
+    since: Instant
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ControlLease:
+    """Who may decide. `epoch` is the token on everything ordered under it."""
+
+    holder: ControllerId
+    epoch: Epoch
+    until: Instant
+
+
+class WishKind(StrEnum):
+    HOST_FENCE = "host_fence"
+    HOST_CONFIRM_OFF = "host_confirm_off"
+    HOST_ACTIVATE = "host_activate"
+    HOST_MAINTENANCE = "host_maintenance"
+    VM_ADD = "vm_add"
+    VM_START = "vm_start"
+    VM_STOP = "vm_stop"
+    VM_REMOVE = "vm_remove"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Wish:
+    """What an operator asked for; `subject` is a host or a VM. Settled once, with a sentence."""
+
+    id: str
+    kind: WishKind
+    subject: str
+    by: str
+    at: Instant
+    force: bool = False
+    doc: VmDoc | None = None
+    """For `vm_add`: the definition."""
+
+
+# --- the one view ------------------------------------------------------------------------------------------------
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ClusterView:
+    """All a decision may use, read at `now` in one go. Mappings are never changed."""
+
+    now: Instant
+    life: StoreLife
+    lease: ControlLease | None
+    hosts: Mapping[HostId, HostSpec]
+    host_records: Mapping[HostId, HostRecord]
+    host_docs: Mapping[HostId, HostDoc]
+    heartbeats: Mapping[HostId, Heartbeat]
+    probes: tuple[ProbeRound, ...]
+    """Latest rounds of all probers, oldest first."""
+    readings: Mapping[HostId, tuple[PowerReading, ...]]
+    """Latest reading of each device of a host."""
+    bindings: Mapping[tuple[HostId, DeviceName], Binding]
+    vms: Mapping[VmId, VmDoc]
+    vm_records: Mapping[VmId, VmRecord]
+    operations: Mapping[OperationId, Operation]
+    """Open ones only."""
+    wishes: tuple[Wish, ...] = ()
+    controllers: Mapping[ControllerId, Instant] = field(default_factory=dict)
+    """When each controller last looked at the store."""

@@ -1,0 +1,203 @@
+"""Timing and limits of a cluster. Every inequality between them is checked here, with its reason and its sum.
+
+Never holds a value without a unit in its name. `settings` reads these keys from the cluster file; docs/timing.md
+computes what follows from them.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from enum import StrEnum
+
+from fangnetz.core.units import Seconds
+
+
+class IsolatedPolicy(StrEnum):
+    """What happens to a host whose VMs still run although nobody can talk to it."""
+
+    FENCE = "fence"
+    LEAVE = "leave"
+
+
+class AfterFence(StrEnum):
+    """What happens to a host after its power was cut by us and its VMs are placed."""
+
+    STAY_OFF = "stay_off"
+    POWER_ON = "power_on"
+
+
+class ReturnPolicy(StrEnum):
+    """Whether a fenced host that comes back clean rejoins by itself or waits for `host activate`."""
+
+    AUTO = "auto"
+    MANUAL = "manual"
+
+
+class Capacity(StrEnum):
+    """Whether sizes are a must or only rank hosts."""
+
+    ENFORCE = "enforce"
+    RANK = "rank"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Fault:
+    """One broken rule: the key at fault, its value and the rule in a sentence."""
+
+    key: str
+    value: object
+    rule: str
+
+
+class PolicyRefused(ValueError):
+    """A policy that breaks rules; `faults` holds every one of them."""
+
+    def __init__(self, faults: tuple[Fault, ...]) -> None:
+        super().__init__("; ".join(f"{fault.key} is {fault.value}: {fault.rule}" for fault in faults))
+        self.faults = faults
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Policy:
+    """The cluster's timing and limits, frozen. Spans are seconds."""
+
+    heartbeat_s: Seconds = Seconds(1.0)
+    """A host worker reports this often."""
+    misses: int = 3
+    """So many intervals without a report make a host suspect."""
+    probe_timeout_s: Seconds = Seconds(0.7)
+    """A ping or a TCP connect unanswered for this long counts as no answer."""
+    silent_rounds: int = 2
+    """So many probe rounds in a row must be silent before silence counts."""
+    tick_s: Seconds = Seconds(1.0)
+    control_lease_s: Seconds = Seconds(4.0)
+    step_lease_s: Seconds = Seconds(4.0)
+    fence_bound_s: Seconds = Seconds(20.0)
+    """One attempt to fence a host may take this long; afterwards it counts as failed and cannot cut any more."""
+    fence_retry_s: Seconds = Seconds(10.0)
+    """Wait between two rounds over all fence levels."""
+    fence_attempts_max: int = 3
+    """After so many failed rounds a person is asked; the rounds go on in the background of that state."""
+    power_ask_s: Seconds = Seconds(2.0)
+    """A read-only question for the power status is given up after this long."""
+    binding_check_s: Seconds = Seconds(3600.0)
+    """A living host's fence path is read this often."""
+    start_bound_s: Seconds = Seconds(60.0)
+    """A start that has no answer for this long makes the VM's state `needs_person`; its ownership stays."""
+    start_attempts_max: int = 5
+    """So many typed refusals (or failed starts in a row) and the VM is `failed`."""
+    stop_bound_s: Seconds = Seconds(90.0)
+    """An orderly guest shutdown may take this long before the VM is switched off."""
+    startup_grace_s: Seconds = Seconds(60.0)
+    max_lost_share: float = 0.34
+    isolated: IsolatedPolicy = IsolatedPolicy.FENCE
+    after_fence: AfterFence = AfterFence.POWER_ON
+    return_: ReturnPolicy = ReturnPolicy.AUTO
+    capacity: Capacity = Capacity.ENFORCE
+    cpu_overcommit: float = 4.0
+
+    def __post_init__(self) -> None:
+        """Refuse an unsafe policy (`PolicyRefused` with every broken rule), whoever built it."""
+        faults = policy_faults(self)
+        if faults:
+            raise PolicyRefused(faults)
+
+    @property
+    def window_s(self) -> Seconds:
+        """Silence after which a host is suspect: heartbeat_s x misses."""
+        return Seconds(self.heartbeat_s * self.misses)
+
+    @property
+    def overdue_s(self) -> Seconds:
+        """Silence after which the fence device is asked, read-only: 1.5 intervals (SAFETY, ask early)."""
+        return Seconds(self.heartbeat_s * 1.5)
+
+    @property
+    def gap_s(self) -> Seconds:
+        """A longer pause between two looks at the store is a gap: ours or the store's, never a host's silence."""
+        return Seconds(max(2.0 * self.tick_s, 2.0 * self.heartbeat_s))
+
+    @property
+    def probe_fresh_s(self) -> Seconds:
+        """An older probe round says nothing about now."""
+        return Seconds(2.0 * self.heartbeat_s + self.probe_timeout_s)
+
+
+PROFILES: dict[str, dict[str, object]] = {
+    "default": {},
+    "fast": {"heartbeat_s": 0.5, "misses": 3, "tick_s": 0.5, "probe_timeout_s": 0.4},
+}
+"""Named sets of overrides shipped beside the defaults."""
+
+
+def policy_faults(policy: Policy) -> tuple[Fault, ...]:
+    """Return every rule the policy breaks, with the sum that shows it. Empty means safe."""
+    faults: list[Fault] = []
+
+    def must(holds: bool, key: str, rule: str) -> None:
+        if not holds:
+            faults.append(Fault(key=key.rstrip("_"), value=getattr(policy, key), rule=rule))
+
+    must(0.2 <= policy.heartbeat_s <= 60, "heartbeat_s", "must lie between 0.2 and 60 seconds")
+    must(2 <= policy.misses <= 20, "misses", "must lie between 2 and 20: one late report is no evidence")
+    must(1 <= policy.silent_rounds <= 10, "silent_rounds", "must lie between 1 and 10")
+    must(0.05 <= policy.probe_timeout_s <= 10, "probe_timeout_s", "must lie between 0.05 and 10 seconds")
+    must(
+        policy.probe_timeout_s < policy.heartbeat_s,
+        "probe_timeout_s",
+        f"must be less than heartbeat_s {policy.heartbeat_s:g}, or probe rounds overlap",
+    )
+    must(0.2 <= policy.tick_s <= 10, "tick_s", "must lie between 0.2 and 10 seconds")
+    must(
+        policy.window_s >= 1.0,
+        "misses",
+        f"gives a window of heartbeat_s {policy.heartbeat_s:g} x misses {policy.misses} = {policy.window_s:g} s; "
+        "less than 1 s calls a busy host lost",
+    )
+    must(
+        policy.control_lease_s >= 3 * policy.tick_s,
+        "control_lease_s",
+        f"must be at least 3 x tick_s {policy.tick_s:g} = {3 * policy.tick_s:g} s, or one late tick loses the lease",
+    )
+    must(
+        policy.control_lease_s <= 30,
+        "control_lease_s",
+        "must be at most 30 s: a dead controller blocks that long",
+    )
+    must(
+        1.0 <= policy.step_lease_s <= 4.0,
+        "step_lease_s",
+        "must lie between 1 and 4 seconds: a dead executor blocks its step that long",
+    )
+    must(
+        policy.fence_bound_s >= 2 * policy.power_ask_s + policy.step_lease_s,
+        "fence_bound_s",
+        f"must be at least 2 x power_ask_s {policy.power_ask_s:g} + step_lease_s {policy.step_lease_s:g} = "
+        f"{2 * policy.power_ask_s + policy.step_lease_s:g} s: status, cut and read-back must fit",
+    )
+    must(
+        policy.fence_bound_s <= 300,
+        "fence_bound_s",
+        "must be at most 300 s: a host may not rejoin before it passed",
+    )
+    must(0.2 <= policy.power_ask_s <= 30, "power_ask_s", "must lie between 0.2 and 30 seconds")
+    must(1 <= policy.fence_retry_s <= 600, "fence_retry_s", "must lie between 1 and 600 seconds")
+    must(1 <= policy.fence_attempts_max <= 100, "fence_attempts_max", "must lie between 1 and 100")
+    must(10 <= policy.binding_check_s <= 86400, "binding_check_s", "must lie between 10 and 86400 seconds")
+    must(5 <= policy.start_bound_s <= 3600, "start_bound_s", "must lie between 5 and 3600 seconds")
+    must(1 <= policy.start_attempts_max <= 100, "start_attempts_max", "must lie between 1 and 100")
+    must(1 <= policy.stop_bound_s <= 3600, "stop_bound_s", "must lie between 1 and 3600 seconds")
+    must(
+        policy.startup_grace_s >= policy.window_s,
+        "startup_grace_s",
+        f"must be at least the window heartbeat_s {policy.heartbeat_s:g} x misses {policy.misses} = "
+        f"{policy.window_s:g} s, or a cluster that starts fences hosts that are still starting",
+    )
+    must(policy.startup_grace_s <= 3600, "startup_grace_s", "must be at most 3600 seconds")
+    must(
+        0.0 < policy.max_lost_share <= 0.5,
+        "max_lost_share",
+        "must lie above 0 and at most at 0.5: more than half lost at once is our own failure",
+    )
+    must(1.0 <= policy.cpu_overcommit <= 64.0, "cpu_overcommit", "must lie between 1 and 64")
+    return tuple(faults)

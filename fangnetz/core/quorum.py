@@ -1,0 +1,104 @@
+"""May we act at all? The brakes before a cut: each holds back cuts, never read-only proof, and says why.
+
+A braked situation is a named state with an alarm; nothing here is silent.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping
+from dataclasses import dataclass
+from enum import StrEnum
+
+from fangnetz.core.detector import Finding, Verdict, Watch, heard, known_incarnation
+from fangnetz.core.fencing import stands
+from fangnetz.core.model import ClusterView, HostState
+from fangnetz.core.policy import Policy
+from fangnetz.core.units import HostId
+
+
+class BrakeKind(StrEnum):
+    STARTUP_GRACE = "startup_grace"
+    MASS_FAILURE = "mass_failure"
+    NO_QUORUM = "no_quorum"
+    MAINTENANCE = "maintenance"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Brake:
+    kind: BrakeKind
+    sentence: str
+
+
+def away(view: ClusterView, host: HostId) -> bool:
+    """Whether a host is out of the count: in maintenance, left, or proven off and not heard as a new boot."""
+    record = view.host_records.get(host)
+    doc = view.host_docs.get(host)
+    if doc is not None and doc.maintenance:
+        return True
+    if record is None:
+        return False
+    if record.state in (HostState.MAINTENANCE, HostState.LEFT):
+        return True
+    beat = heard(view, host)
+    latest = beat.incarnation if beat else known_incarnation(view, host)
+    return stands(record.proof, latest, beat)
+
+
+def lost_allowed(voters: int, share: float) -> int:
+    """Return how many of `voters` hosts may be lost at once: a share rounded down, but one always may."""
+    return max(1, math.floor(voters * share))
+
+
+def brakes(
+    host: HostId, view: ClusterView, watch: Watch, verdicts: Mapping[HostId, Verdict], policy: Policy
+) -> tuple[Brake, ...]:
+    """Return every brake that forbids cutting `host` now; empty means a cut may be ordered."""
+    found: list[Brake] = []
+    doc = view.host_docs.get(host)
+    if doc is not None and doc.maintenance:
+        found.append(Brake(kind=BrakeKind.MAINTENANCE, sentence=f"{host} is in maintenance"))
+    members = [h for h in view.hosts if not away(view, h)]
+    unreported = [h for h in members if heard(view, h) is None]
+    if watch.looked_at - watch.started_at < policy.startup_grace_s and unreported:
+        found.append(
+            Brake(
+                kind=BrakeKind.STARTUP_GRACE,
+                sentence=f"this controller began {watch.looked_at - watch.started_at:.0f} s ago and "
+                f"{', '.join(unreported)} has not reported yet; nobody is fenced for that "
+                f"before {policy.startup_grace_s:g} s",
+            )
+        )
+    voters = [h for h in members if verdicts[h].finding is not Finding.UNHEARD]
+    lost = [h for h in voters if verdicts[h].silent]
+    allowed = lost_allowed(len(voters), policy.max_lost_share)
+    if len(lost) > allowed:
+        found.append(
+            Brake(
+                kind=BrakeKind.MASS_FAILURE,
+                sentence=f"{len(lost)} of {len(voters)} hosts are silent at once ({', '.join(sorted(lost))}); "
+                f"more than {allowed} looks like a fault of ours, so nobody is cut",
+            )
+        )
+    fresh = sum(1 for h in voters if verdicts[h].fresh)
+    if 2 * (fresh + 1) <= len(voters) + 1:
+        found.append(
+            Brake(
+                kind=BrakeKind.NO_QUORUM,
+                sentence=f"only {fresh} of {len(voters)} hosts and the store are heard: no majority to act for",
+            )
+        )
+    return tuple(found)
+
+
+def unheard_in_this_life(view: ClusterView, watch: Watch, policy: Policy) -> tuple[HostId, ...]:
+    """Return hosts that may own something nobody knows of: not heard since the store's life began, not proven off.
+
+    A host no memory knows of holds others back only during the startup grace.
+    """
+    grace = watch.looked_at - watch.started_at < policy.startup_grace_s
+    return tuple(
+        host
+        for host in view.hosts
+        if heard(view, host) is None and not away(view, host) and (grace or known_incarnation(view, host))
+    )

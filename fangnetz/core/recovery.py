@@ -1,0 +1,174 @@
+"""Who goes where: the plan of a failover or a start, from one view. Every VM gets a host or a reason.
+
+Passes every VM through `ownership.may_own`; knows no other way to a start.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+
+from fangnetz.core.detector import Finding, Verdict, Watch, heard
+from fangnetz.core.model import ClusterView, HostState, VmState, VmWish
+from fangnetz.core.operations import Operation, OperationKind, Step, StepKind, StepState
+from fangnetz.core.ownership import Granted, may_own
+from fangnetz.core.placement import HostRoom, NotPlaced, Placed, place
+from fangnetz.core.policy import Policy
+from fangnetz.core.quorum import unheard_in_this_life
+from fangnetz.core.units import HostId, Incarnation, VmId
+
+TAKES_ROOM = frozenset(
+    {VmState.RUNNING, VmState.STARTING, VmState.STOPPING, VmState.MOVING, VmState.LOST, VmState.UNKNOWN,
+     VmState.NEEDS_PERSON}
+)  # fmt: skip
+LEASE_HELD = "storage_lease_held"
+"""The `refusal` fact of a start that found the VM's storage lease taken."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Assignment:
+    vm: VmId
+    host: HostId
+    incarnation: Incarnation
+    because: str
+    """Why the VM may leave its owner, and why this host."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Unassigned:
+    vm: VmId
+    state: VmState
+    reason: str
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class RecoveryPlan:
+    assignments: tuple[Assignment, ...]
+    unassigned: tuple[Unassigned, ...]
+
+
+def rooms(view: ClusterView, verdicts: Mapping[HostId, Verdict]) -> tuple[HostRoom, ...]:
+    """Return the hosts that may take VMs now: online, reporting, not in maintenance, with what they already carry."""
+    result: list[HostRoom] = []
+    for host, spec in view.hosts.items():
+        record, beat, doc = view.host_records.get(host), heard(view, host), view.host_docs.get(host)
+        if record is None or record.state is not HostState.ONLINE or beat is None:
+            continue
+        if verdicts[host].finding is not Finding.ALIVE or record.incarnation != beat.incarnation:
+            continue
+        if doc is not None and doc.maintenance:
+            continue
+        owned = [
+            view.vms[vm.id].spec
+            for vm in view.vm_records.values()
+            if vm.owner == host and vm.state in TAKES_ROOM and vm.id in view.vms
+        ]
+        result.append(
+            HostRoom(
+                spec=spec,
+                memory_used_mib=sum(vm.memory_mib for vm in owned),
+                cpus_used=sum(vm.cpus for vm in owned),
+                vms=len(owned),
+            )
+        )
+    return tuple(result)
+
+
+def starts_of(operation: Operation, vm: VmId) -> tuple[Step, ...]:
+    """Return the start steps of `vm` in this operation, oldest first."""
+    return tuple(s for s in operation.of_kind(StepKind.START) if s.order is not None and s.order.vm == vm)
+
+
+def subjects(operation: Operation, view: ClusterView) -> tuple[VmId, ...]:
+    """Return the VMs this operation has to place now: not yet assigned by it, or refused at their present number."""
+    chosen: list[VmId] = []
+    for vm, record in view.vm_records.items():
+        doc = view.vms.get(vm)
+        if doc is None or doc.wish is not VmWish.RUNNING:
+            continue
+        tries = starts_of(operation, vm)
+        if tries:
+            last = tries[-1]
+            if (
+                last.state is StepState.REFUSED
+                and last.order is not None
+                and last.order.generation == record.generation
+            ):
+                chosen.append(vm)
+        elif operation.kind is OperationKind.START:
+            if vm == operation.subject:
+                chosen.append(vm)
+        elif record.owner == operation.subject and record.owner_incarnation == operation.incarnation:
+            if record.state is not VmState.STOPPED and record.state is not VmState.FAILED:
+                chosen.append(vm)
+    return tuple(chosen)
+
+
+def plan_recovery(
+    operation: Operation,
+    view: ClusterView,
+    watch: Watch,
+    verdicts: Mapping[HostId, Verdict],
+    policy: Policy,
+) -> RecoveryPlan:
+    """Return where each VM of the operation goes, or why it goes nowhere."""
+    hold = unheard_in_this_life(view, watch, policy)
+    open_rooms = rooms(view, verdicts)
+    incarnations = {room.spec.id: view.host_records[room.spec.id].incarnation for room in open_rooms}
+    because: dict[tuple[VmId, HostId], str] = {}
+    forbidden: dict[VmId, frozenset[HostId]] = {}
+    preferred: dict[VmId, HostId] = {}
+    placeable: list[VmId] = []
+    unassigned: list[Unassigned] = []
+    for vm in subjects(operation, view):
+        record = view.vm_records[vm]
+        tries = starts_of(operation, vm)
+        refusals = [s for s in tries if s.state is StepState.REFUSED]
+        refused = {s.order.host for s in refusals if s.order is not None}
+        last = f": {refusals[-1].sentence}" if refusals else ""
+        if len(tries) >= policy.start_attempts_max or (refused and refused >= set(incarnations)):
+            if any(s.facts.get("refusal") == LEASE_HELD for s in refusals):
+                unassigned.append(
+                    Unassigned(
+                        vm=vm,
+                        state=VmState.NEEDS_PERSON,
+                        reason=f"the storage lease of {vm} is still held although {record.owner or 'its owner'} should "
+                        f"not run it: something may still write its disk. Find and end that copy, then "
+                        f"`fangnetz vm start {vm}`{last}",
+                    )
+                )
+            else:
+                unassigned.append(
+                    Unassigned(vm=vm, state=VmState.FAILED, reason=f"{len(tries)} starts were refused{last}")
+                )
+            continue
+        ways = {host: may_own(view, record, host, incarnation, hold) for host, incarnation in incarnations.items()}
+        granted = {host: way for host, way in ways.items() if isinstance(way, Granted)}
+        if ways and not granted:
+            unassigned.append(
+                Unassigned(vm=vm, state=VmState.LOST if record.owner else VmState.WAITING,
+                           reason=next(iter(ways.values())).because)
+            )  # fmt: skip
+            continue
+        because.update({(vm, host): way.because for host, way in granted.items()})
+        forbidden[vm] = frozenset(set(incarnations) - set(granted)) | refused
+        if record.owner is not None:
+            preferred[vm] = record.owner
+        placeable.append(vm)
+    assignments: list[Assignment] = []
+    for placed in place(
+        [view.vms[vm].spec for vm in placeable], open_rooms, policy, preferred=preferred, forbidden=forbidden
+    ):
+        match placed:
+            case Placed():
+                assignments.append(
+                    Assignment(
+                        vm=placed.vm,
+                        host=placed.host,
+                        incarnation=incarnations[placed.host],
+                        because=f"{because[placed.vm, placed.host]}; {placed.reason}",
+                    )
+                )
+            case NotPlaced():
+                unassigned.append(Unassigned(vm=placed.vm, state=VmState.WAITING, reason=placed.reason))
+    return RecoveryPlan(assignments=tuple(assignments), unassigned=tuple(unassigned))

@@ -1,0 +1,350 @@
+"""The ports: what engine and core need from the world. Real adapters and the simulator play them alike.
+
+A call may raise the `WorldError` family from core.errors and nothing else; no answer is never a value.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from contextlib import AbstractContextManager
+from dataclasses import dataclass
+from typing import Protocol
+
+from fangnetz.core.actions import Alarm, Happened
+from fangnetz.core.detector import Watch
+from fangnetz.core.model import (
+    Answer,
+    ClusterView,
+    ControlLease,
+    Heartbeat,
+    HostRecord,
+    HostSpec,
+    Power,
+    PowerReading,
+    ProbeRound,
+    Release,
+    Sighting,
+    StoreLife,
+    VmRecord,
+    VmState,
+    Wish,
+)
+from fangnetz.core.operations import Operation, OperationState, Outcome, Step
+from fangnetz.core.units import (
+    ControllerId,
+    DeviceName,
+    Epoch,
+    Generation,
+    HostId,
+    Incarnation,
+    Instant,
+    OperationId,
+    Seconds,
+    VmId,
+)
+
+
+class Clock(Protocol):
+    """Monotonic seconds of this process: for its own deadlines only, never compared between machines."""
+
+    def monotonic(self) -> float: ...
+
+    def sleep(self, span: Seconds) -> None: ...
+
+
+# --- fencing -----------------------------------------------------------------------------------------------------
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class PowerAnswer:
+    """A device's answer to a question. `raw`: its literal words; `guid`: its own identity, lower case, no dashes."""
+
+    power: Power
+    guid: str
+    raw: str
+
+
+class FenceDevice(Protocol):
+    """One plug of one host. Every call returns within `bound` seconds or raises FenceUnreachable/FenceRefused.
+
+    `status` never changes anything. `switch` only sends the command: success is what `status` reads afterwards.
+    """
+
+    @property
+    def name(self) -> DeviceName: ...
+
+    def status(self, bound: Seconds) -> PowerAnswer: ...
+
+    def switch(self, wanted: Power, bound: Seconds) -> str:
+        """Send off or on; return the device's literal answer."""
+        ...
+
+
+# --- the hypervisor of this host ---------------------------------------------------------------------------------
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Domain:
+    """One domain on this host with what only the start check needs."""
+
+    vm: VmId
+    state: Sighting
+    generation: Generation | None
+    uuid: str
+
+
+class Hypervisor(Protocol):
+    """libvirt on this host. Calls raise HypervisorUnreachable (nothing known) or HypervisorRefused (it said no)."""
+
+    def domains(self) -> tuple[Domain, ...]:
+        """All active domains; persistent ones that are shut off do not count."""
+        ...
+
+    def create(self, vm: VmId, xml: str, generation: Generation) -> None:
+        """Start a transient domain with the generation in its metadata. StorageLeaseHeld if its lease is taken."""
+        ...
+
+    def shutdown(self, vm: VmId) -> None:
+        """Ask the guest to switch off; returns at once."""
+        ...
+
+    def destroy(self, vm: VmId) -> None:
+        """End the domain; returns when it is gone. A domain that is not there is success."""
+        ...
+
+
+class BootFiles(Protocol):
+    """Files that live as long as the host's boot: incarnation, promises, per-VM locks."""
+
+    @property
+    def incarnation(self) -> Incarnation: ...
+
+    def lock(self, vm: VmId, bound: Seconds) -> AbstractContextManager[None]:
+        """Hold the VM's lock against every process of this host; TimeoutError after `bound` seconds."""
+        ...
+
+    def released(self, vm: VmId) -> Generation:
+        """The promise for this VM: the highest released generation, 0 if none."""
+        ...
+
+    def release(self, vm: VmId, generation: Generation) -> None:
+        """Write the promise durably before returning. A promise never shrinks."""
+        ...
+
+    def releases(self) -> tuple[Release, ...]: ...
+
+
+# --- probes ------------------------------------------------------------------------------------------------------
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ProbeTarget:
+    host: HostId
+    address: str
+    libvirt_port: int
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ProbeReply:
+    """`ping`, and what the TCP connect to the libvirt port said; UNKNOWN if the probe itself failed locally."""
+
+    host: HostId
+    ping: Answer
+    kernel: Answer
+    libvirt: Answer
+
+
+class Prober(Protocol):
+    def probe(self, targets: Sequence[ProbeTarget], timeout: Seconds) -> tuple[ProbeReply, ...]:
+        """Ask all targets at once; returns within about `timeout`."""
+        ...
+
+    def reach(self, addresses: Sequence[str], timeout: Seconds) -> tuple[str, ...]:
+        """Return those reference addresses that answered a ping."""
+        ...
+
+
+# --- the store ---------------------------------------------------------------------------------------------------
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Claim:
+    """A granted claim of a step. `until` is the lease's end by the store's clock; renew well before it."""
+
+    operation: Operation
+    step: Step
+    token: str
+    now: Instant
+    until: Instant
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class NotClaimed:
+    """Why a step was not granted: a code for the program and a sentence for the log."""
+
+    code: str
+    sentence: str
+    wait_s: Seconds = Seconds(0.0)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Assign:
+    """Give a VM to a host as part of settling a plan step. The store makes the generation, in the same script.
+
+    `expected`: the generation the plan was made from; `floor`: the highest generation any host ever reported.
+    `steps`: keys of the added steps whose order carries the new generation.
+    """
+
+    vm: VmId
+    expected: Generation
+    floor: Generation
+    owner: HostId
+    incarnation: Incarnation
+    reason: str
+    steps: tuple[str, ...]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class LedgerEntry:
+    """One versioned document (SAFETY rule 8). `body` is its JSON; an empty body is a tombstone."""
+
+    key: str
+    version: int
+    body: str
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class LoggedEvent:
+    id: str
+    at: Instant
+    kind: str
+    subject: str
+    sentence: str
+    facts: Mapping[str, str | int | float | bool | None]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class WishResult:
+    id: str
+    granted: bool
+    sentence: str
+    operation: OperationId | None
+
+
+class Journal(Protocol):
+    """What an executor needs of the store. Each call is one atomic script; StoreUnreachable if it did not answer."""
+
+    def now(self) -> Instant: ...
+
+    def operation(self, identity: OperationId) -> Operation | None: ...
+
+    def claim(
+        self, identity: OperationId, key: str, *, token: str, executor: str, incarnation: Incarnation, lease: Seconds
+    ) -> Claim | NotClaimed:
+        """Claim a ready step. Asking again with the same token is granted again."""
+        ...
+
+    def renew(self, claim: Claim, lease: Seconds) -> Instant:
+        """Extend the lease and check again all a claim checks; StaleToken if any of it no longer holds."""
+        ...
+
+    def settle(self, claim: Claim, outcome: Outcome, assigns: Sequence[Assign] = ()) -> Operation:
+        """Write the outcome (with its assignments, all or none) and return the operation after it. StaleToken if the
+        step was claimed by somebody else meanwhile; asking again with the same token is harmless."""
+        ...
+
+    def log(self, events: Sequence[Happened]) -> None: ...
+
+
+class Store(Journal, Protocol):
+    """The cluster's shared memory. Everything with an epoch is refused with StaleToken under another one."""
+
+    def meet(self) -> StoreLife:
+        """Register the store's present life; a changed run id begins a new one."""
+        ...
+
+    def take_lease(self, controller: ControllerId, ttl: Seconds) -> ControlLease | None:
+        """Take or renew the control lease; None while another holds it or the store's life is younger than `ttl`."""
+        ...
+
+    def drop_lease(self, controller: ControllerId) -> None: ...
+
+    def view(self, hosts: Mapping[HostId, HostSpec], controller: ControllerId | None) -> ClusterView:
+        """Read everything in one go. `lease` is set only if `controller` holds it."""
+        ...
+
+    def put_watch(self, controller: ControllerId, watch: Watch) -> None: ...
+
+    def holder_watch(self) -> Watch | None:
+        """Return the published watch of whoever holds the control lease."""
+        ...
+
+    def put_heartbeat(self, beat: Heartbeat) -> Instant: ...
+
+    def put_probe_round(self, probe: ProbeRound) -> None: ...
+
+    def put_reading(self, reading: PowerReading) -> None: ...
+
+    def put_host(self, record: HostRecord, epoch: Epoch) -> None: ...
+
+    def put_vm(self, record: VmRecord, expected: Generation | None, epoch: Epoch) -> bool:
+        """Write the record if its generation is still `expected`; False if it is not."""
+        ...
+
+    def mark_vm(self, vm: VmId, generation: Generation, state: VmState, reason: str) -> bool:
+        """Change state and reason only, if the generation is still this one."""
+        ...
+
+    def forget_vm(self, vm: VmId, epoch: Epoch) -> None: ...
+
+    def open_operation(self, operation: Operation) -> bool:
+        """Journal a new operation; False if one of its kind and subject is open."""
+        ...
+
+    def adopt_operation(self, identity: OperationId, epoch: Epoch) -> None: ...
+
+    def end_operation(self, identity: OperationId, state: OperationState, sentence: str, epoch: Epoch) -> None: ...
+
+    def mark_dispatched(self, identity: OperationId, keys: Sequence[str]) -> None: ...
+
+    def put_alarms(self, alarms: Sequence[Alarm], epoch: Epoch) -> None: ...
+
+    def ledger(self, known: int) -> tuple[int, tuple[LedgerEntry, ...]] | None:
+        """Return (version, all documents) if the ledger's version is not `known`, else None."""
+        ...
+
+    def put_ledger(self, entries: Sequence[LedgerEntry]) -> None:
+        """Write documents that are newer than what is there."""
+        ...
+
+    def settle_wish(self, wish: Wish, result: WishResult) -> None: ...
+
+
+class Operators(Protocol):
+    """What the command line and the public tasks need of the store."""
+
+    def add_wish(self, wish: Wish) -> None: ...
+
+    def wish_result(self, identity: str) -> WishResult | None: ...
+
+    def alarms(self) -> tuple[Alarm, ...]: ...
+
+    def operations(self, limit: int) -> tuple[Operation, ...]:
+        """Return open ones and the latest closed ones, newest first."""
+        ...
+
+    def events(self, after: str, limit: int, block: Seconds) -> tuple[LoggedEvent, ...]: ...
+
+
+class Dispatcher(Protocol):
+    """Carries messages; may lose, delay or repeat any of them."""
+
+    def dispatch(self, operation: Operation, chains: Sequence[Sequence[str]]) -> None:
+        """Send each chain of step keys on its way."""
+        ...
+
+    def ask_power(self, host: HostId, devices: Sequence[DeviceName]) -> None: ...
+
+    def nudge(self) -> None:
+        """Let every controller tick now."""
+        ...

@@ -1,0 +1,205 @@
+"""The libvirt adapter on a real libvirtd with QEMU (TCG) and virtlockd, all in namespaces of their own."""
+
+from __future__ import annotations
+
+import signal
+import threading
+import time
+from collections.abc import Iterator
+
+import libvirt
+import pytest
+
+from fangnetz.adapters.libvirt import LibvirtHypervisor
+from fangnetz.core.errors import HypervisorRefused, HypervisorUnreachable, StorageLeaseHeld
+from fangnetz.core.model import Sighting
+from fangnetz.core.units import Generation, Seconds, VmId
+from tests.adapters.conftest import Libvirtd, wait_for
+
+pytestmark = pytest.mark.lab
+
+QUICK = Seconds(1.0)
+
+
+def xml(vm: str, devices: str = "") -> str:
+    return f"""<domain type="qemu" xmlns:qemu="http://libvirt.org/schemas/domain/qemu/1.0"><name>{vm}</name>
+    <memory unit="MiB">32</memory><vcpu>1</vcpu><os><type arch="x86_64" machine="q35">hvm</type></os>
+    <devices>{devices}</devices>
+    <qemu:commandline><qemu:arg value="-name"/><qemu:arg value="kept"/></qemu:commandline></domain>"""
+
+
+def lease(libvirtd: Libvirtd, key: str) -> str:
+    (libvirtd.shared / "fn" / key).touch()
+    return f"<lease><lockspace>fn</lockspace><key>{key}</key><target path='{libvirtd.shared}'/></lease>"
+
+
+def disk(libvirtd: Libvirtd, name: str) -> str:
+    path = libvirtd.shared / name
+    path.write_bytes(b"\0" * 1048576)
+    source = f"<driver type='raw'/><source file='{path}'/><target dev='vda' bus='virtio'/>"
+    return f"<disk type='file'>{source}</disk>"
+
+
+@pytest.fixture
+def hypervisor(libvirtd: Libvirtd) -> Iterator[LibvirtHypervisor]:
+    hypervisor = LibvirtHypervisor(libvirtd.uri, settle=Seconds(2))
+    yield hypervisor
+    for domain in hypervisor.domains():
+        assert wait_for(lambda vm=domain.vm: ended(hypervisor, vm), 30)  # type: ignore[misc]
+    hypervisor.close()
+
+
+def ended(hypervisor: LibvirtHypervisor, vm: VmId) -> bool:
+    try:
+        hypervisor.destroy(vm)
+    except HypervisorUnreachable:
+        return False
+    return True
+
+
+def seen(hypervisor: LibvirtHypervisor) -> dict[str, tuple[Sighting, Generation | None]]:
+    return {domain.vm: (domain.state, domain.generation) for domain in hypervisor.domains()}
+
+
+def test_a_real_vm_starts_is_seen_and_ends(hypervisor: LibvirtHypervisor, libvirtd: Libvirtd) -> None:
+    told = threading.Event()
+    hypervisor.watch(told.set)
+    assert hypervisor.domains() == ()
+    told.clear()
+    hypervisor.create(VmId("web"), xml("web"), Generation(7))
+    assert told.wait(5)
+    assert seen(hypervisor) == {"web": (Sighting.RUNNING, 7)}
+    other = libvirt.open(libvirtd.uri)
+    domain = other.lookupByName("web")
+    assert not domain.isPersistent()
+    assert "kept" in domain.XMLDesc()
+    domain.suspend()
+    assert seen(hypervisor) == {"web": (Sighting.PAUSED, 7)}
+    other.close()
+    hypervisor.destroy(VmId("web"))
+    assert hypervisor.domains() == ()
+
+
+def test_a_held_lease_is_named_and_leaves_nothing_behind(hypervisor: LibvirtHypervisor, libvirtd: Libvirtd) -> None:
+    hypervisor.create(VmId("one"), xml("one", lease(libvirtd, "db1")), Generation(1))
+    with pytest.raises(StorageLeaseHeld):
+        hypervisor.create(VmId("two"), xml("two", lease(libvirtd, "db1")), Generation(2))
+    assert seen(hypervisor) == {"one": (Sighting.RUNNING, 1)}
+    hypervisor.destroy(VmId("one"))
+    hypervisor.create(VmId("two"), xml("two", lease(libvirtd, "db1")), Generation(3))
+    assert seen(hypervisor) == {"two": (Sighting.RUNNING, 3)}
+
+
+def test_a_missing_lease_file_is_a_refusal_but_no_held_lease(hypervisor: LibvirtHypervisor, libvirtd: Libvirtd) -> None:
+    devices = lease(libvirtd, "gone")
+    (libvirtd.shared / "fn" / "gone").unlink()
+    with pytest.raises(HypervisorRefused) as refused:
+        hypervisor.create(VmId("web"), xml("web", devices), Generation(1))
+    assert type(refused.value) is HypervisorRefused
+
+
+def test_a_disk_in_use_is_a_held_lease(hypervisor: LibvirtHypervisor, libvirtd: Libvirtd) -> None:
+    devices = disk(libvirtd, "disk.raw")
+    hypervisor.create(VmId("one"), xml("one", devices), Generation(1))
+    with pytest.raises(StorageLeaseHeld):
+        hypervisor.create(VmId("two"), xml("two", devices), Generation(1))
+    assert seen(hypervisor) == {"one": (Sighting.RUNNING, 1)}
+
+
+def test_a_missing_disk_is_a_refusal(hypervisor: LibvirtHypervisor, libvirtd: Libvirtd) -> None:
+    devices = disk(libvirtd, "lost.raw")
+    (libvirtd.shared / "lost.raw").unlink()
+    with pytest.raises(HypervisorRefused) as refused:
+        hypervisor.create(VmId("web"), xml("web", devices), Generation(1))
+    assert type(refused.value) is HypervisorRefused
+    assert hypervisor.domains() == ()
+
+
+def test_a_hung_libvirtd_is_unreachable_in_time_and_well_again_after(libvirtd: Libvirtd) -> None:
+    hypervisor = LibvirtHypervisor(libvirtd.uri, question_bound=QUICK)
+    assert hypervisor.domains() == ()
+    libvirtd.freeze()
+    try:
+        for _ in range(12):
+            began = time.monotonic()
+            with pytest.raises(HypervisorUnreachable):
+                hypervisor.domains()
+            assert time.monotonic() - began < 3
+        assert threading.active_count() < 40
+    finally:
+        libvirtd.thaw()
+    assert wait_for(lambda: answers(hypervisor), 20)
+    assert wait_for(lambda: not hypervisor._questions.abandoned, 20)
+    hypervisor.close()
+
+
+def test_a_start_sent_to_a_frozen_libvirtd_is_not_taken_for_refused_nor_ended(libvirtd: Libvirtd) -> None:
+    hypervisor = LibvirtHypervisor(libvirtd.uri, create_bound=QUICK, settle=Seconds(3))
+    told: list[str] = []
+    assert hypervisor.domains() == ()
+    frozen_by = threading.Event()
+
+    # Freeze libvirtd between the adapter's questions and its createXML.
+    real = hypervisor._refuse_while_unanswered
+
+    def freeze_first(*facts: object) -> None:
+        real(*facts)  # type: ignore[arg-type]
+        if not frozen_by.is_set():
+            libvirtd.freeze()
+            frozen_by.set()
+
+    hypervisor._refuse_while_unanswered = freeze_first  # type: ignore[method-assign]
+    vm = VmId("late")
+    try:
+        with pytest.raises(HypervisorUnreachable):
+            hypervisor.create(vm, xml(vm), Generation(4))
+    finally:
+        libvirtd.thaw()
+    # The thawed libvirtd starts it after all. Whoever ends it now must not be told "gone" before it was there.
+    deadline = time.monotonic() + 30
+    while not told and time.monotonic() < deadline:
+        try:
+            hypervisor.destroy(vm)
+            told.append("gone")
+        except HypervisorUnreachable:
+            time.sleep(0.05)
+    assert told == ["gone"]
+    for _ in range(20):
+        assert vm not in seen(hypervisor)
+        time.sleep(0.1)
+    hypervisor.close()
+
+
+def test_a_killed_libvirtd_is_noticed_and_found_again(libvirtd: Libvirtd, hypervisor: LibvirtHypervisor) -> None:
+    told = threading.Event()
+    hypervisor.watch(told.set)
+    hypervisor.create(VmId("web"), xml("web"), Generation(7))
+    told.clear()
+    libvirtd.signal(signal.SIGKILL)
+    assert told.wait(10)
+    with pytest.raises(HypervisorUnreachable):
+        hypervisor.domains()
+    libvirtd.restart()
+    assert wait_for(lambda: answers(hypervisor), 30)
+    assert seen(hypervisor) == {"web": (Sighting.RUNNING, 7)}
+    told.clear()
+    hypervisor.destroy(VmId("web"))
+    assert told.wait(5)
+
+
+def test_an_idle_poll_costs_less_than_a_hundredth_of_a_core(hypervisor: LibvirtHypervisor) -> None:
+    for number in range(2):
+        hypervisor.create(VmId(f"vm{number}"), xml(f"vm{number}"), Generation(1))
+    hypervisor.domains()
+    began = time.process_time()
+    for _ in range(100):
+        hypervisor.domains()
+    assert (time.process_time() - began) / 100 < 0.005
+
+
+def answers(hypervisor: LibvirtHypervisor) -> bool:
+    try:
+        hypervisor.domains()
+    except HypervisorUnreachable:
+        return False
+    return True

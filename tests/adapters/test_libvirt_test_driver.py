@@ -1,0 +1,258 @@
+"""The libvirt adapter on libvirt's own test driver: fast, in-process, no privileges."""
+
+from __future__ import annotations
+
+import itertools
+import threading
+import time
+from collections.abc import Iterator
+
+import libvirt
+import pytest
+
+from fangnetz.adapters.libvirt import LibvirtHypervisor
+from fangnetz.adapters.libvirt.bounded import BoundedCalls, Deadline
+from fangnetz.adapters.libvirt.domain_xml import generation_in, with_generation
+from fangnetz.adapters.libvirt.refusals import translate
+from fangnetz.core.errors import HypervisorRefused, HypervisorUnreachable, StorageLeaseHeld
+from fangnetz.core.model import Sighting
+from fangnetz.core.units import Generation, Seconds, VmId
+
+URI = "test:///default"
+QEMU = "http://libvirt.org/schemas/domain/qemu/1.0"
+numbers = itertools.count(1)
+
+
+def xml(vm: str, extra: str = "") -> str:
+    return f"<domain type='test'><name>{vm}</name><memory>4096</memory><os><type>hvm</type></os>{extra}</domain>"
+
+
+@pytest.fixture
+def hypervisor() -> Iterator[LibvirtHypervisor]:
+    hypervisor = LibvirtHypervisor(URI)
+    yield hypervisor
+    hypervisor.close()
+
+
+@pytest.fixture
+def vm(hypervisor: LibvirtHypervisor) -> Iterator[VmId]:
+    vm = VmId(f"web{next(numbers)}")
+    yield vm
+    hypervisor.destroy(vm)
+
+
+def states(hypervisor: LibvirtHypervisor) -> dict[str, tuple[Sighting, Generation | None]]:
+    return {domain.vm: (domain.state, domain.generation) for domain in hypervisor.domains()}
+
+
+def test_a_created_domain_is_listed_with_its_generation(hypervisor: LibvirtHypervisor, vm: VmId) -> None:
+    hypervisor.create(vm, xml(vm), Generation(1_700_000_000_000_000))
+    for _ in range(2):
+        assert states(hypervisor)[vm] == (Sighting.RUNNING, 1_700_000_000_000_000)
+
+
+def test_a_domain_of_others_has_no_generation(hypervisor: LibvirtHypervisor) -> None:
+    assert states(hypervisor)["test"] == (Sighting.RUNNING, None)
+
+
+def test_a_domain_started_anew_shows_its_new_generation(hypervisor: LibvirtHypervisor, vm: VmId) -> None:
+    for generation in (1, 2):
+        hypervisor.create(vm, xml(vm), Generation(generation))
+        assert states(hypervisor)[vm] == (Sighting.RUNNING, generation)
+        hypervisor.destroy(vm)
+        assert vm not in states(hypervisor)
+
+
+def test_ending_what_is_not_there_is_success(hypervisor: LibvirtHypervisor) -> None:
+    hypervisor.destroy(VmId("never-seen"))
+    hypervisor.shutdown(VmId("never-seen"))
+
+
+def test_shutdown_asks_and_destroy_ends(hypervisor: LibvirtHypervisor, vm: VmId) -> None:
+    hypervisor.create(vm, xml(vm), Generation(1))
+    hypervisor.shutdown(vm)
+    assert vm not in states(hypervisor)  # the test driver's guests obey at once
+
+
+def test_a_second_start_of_the_same_generation_is_neither_made_nor_refused(
+    hypervisor: LibvirtHypervisor, vm: VmId
+) -> None:
+    hypervisor.create(vm, xml(vm), Generation(5))
+    with pytest.raises(HypervisorUnreachable):
+        hypervisor.create(vm, xml(vm), Generation(5))
+    with pytest.raises(HypervisorRefused):
+        hypervisor.create(vm, xml(vm), Generation(6))
+    assert states(hypervisor)[vm] == (Sighting.RUNNING, 5)
+
+
+def test_a_paused_domain_is_not_called_running(hypervisor: LibvirtHypervisor, vm: VmId) -> None:
+    hypervisor.create(vm, xml(vm), Generation(1))
+    other = libvirt.open(URI)
+    other.lookupByName(vm).suspend()
+    assert states(hypervisor)[vm][0] is Sighting.PAUSED
+    other.close()
+
+
+@pytest.mark.parametrize("trap", ["autostart", "managed save"])
+def test_what_could_start_by_itself_is_refused(hypervisor: LibvirtHypervisor, trap: str) -> None:
+    vm = VmId(f"own{next(numbers)}")
+    other = libvirt.open(URI)
+    defined = other.defineXML(xml(vm))
+    try:
+        if trap == "autostart":
+            defined.setAutostart(1)
+        else:
+            defined.create()
+            defined.managedSave()
+        with pytest.raises(HypervisorRefused, match=trap):
+            hypervisor.create(vm, xml(vm), Generation(1))
+        assert vm not in states(hypervisor)
+    finally:
+        defined.undefineFlags(libvirt.VIR_DOMAIN_UNDEFINE_MANAGED_SAVE)
+        other.close()
+
+
+@pytest.mark.parametrize(
+    "bad",
+    ["", "<domain>", "<network><name>web</name></network>", xml("other"), "<domain/>", xml("web", "<name>web</name>")],
+)
+def test_what_is_not_this_vms_definition_is_refused(hypervisor: LibvirtHypervisor, bad: str) -> None:
+    with pytest.raises(HypervisorRefused):
+        hypervisor.create(VmId("web"), bad, Generation(1))
+
+
+def test_what_libvirt_does_not_understand_is_refused(hypervisor: LibvirtHypervisor) -> None:
+    with pytest.raises(HypervisorRefused):
+        hypervisor.create(VmId("web"), "<domain type='no-such'><name>web</name></domain>", Generation(1))
+
+
+def test_the_generation_leaves_foreign_elements_alone() -> None:
+    before = f"""<?xml version="1.0"?><!-- by hand --><domain type="qemu" xmlns:qemu="{QEMU}"><name>web</name>
+    <metadata><app:note xmlns:app="urn:x">keep &amp; care</app:note>
+    <old:vm xmlns:old="https://fangnetz.net/xmlns/domain/1" generation="3"/></metadata>
+    <qemu:commandline><qemu:arg value='-S'/></qemu:commandline></domain>"""
+    after = with_generation(before, VmId("web"), Generation(9))
+    assert '<qemu:arg value="-S"/>' in after
+    assert f'xmlns:qemu="{QEMU}"' in after
+    assert "keep &amp; care" in after
+    assert after.count("fangnetz.net/xmlns") == 1
+    assert 'generation="9"' in after
+    assert 'generation="3"' not in after
+
+
+@pytest.mark.parametrize(
+    "text", ["", "<vm/>", "<vm generation=''/>", "<vm generation='x'/>", "<vm generation='-1'/>", "<vm"]
+)
+def test_a_garbled_generation_is_none(text: str) -> None:
+    assert generation_in(text) is None
+    assert generation_in("<vm generation='12'/>") == 12
+
+
+def test_changes_are_told_at_once(hypervisor: LibvirtHypervisor, vm: VmId) -> None:
+    told = threading.Event()
+    hypervisor.watch(told.set)
+    hypervisor.domains()
+    told.clear()
+    hypervisor.create(vm, xml(vm), Generation(1))
+    assert told.wait(5)
+    told.clear()
+    hypervisor.destroy(vm)
+    assert told.wait(5)
+
+
+def test_a_libvirt_that_is_not_there_is_unreachable() -> None:
+    for uri in ("qemu+unix:///system?socket=/nonexistent/socket", "qemu+tcp://127.0.0.1:1/system"):
+        hypervisor = LibvirtHypervisor(uri)
+        with pytest.raises(HypervisorUnreachable):
+            hypervisor.domains()
+        with pytest.raises(HypervisorUnreachable):
+            hypervisor.create(VmId("web"), xml("web"), Generation(1))
+        with pytest.raises(HypervisorUnreachable):
+            hypervisor.destroy(VmId("web"))
+
+
+# --- what errors mean ---
+
+
+def libvirt_error(code: int, domain: int, message: str) -> libvirt.libvirtError:
+    error = libvirt.libvirtError("x")
+    error.err = (code, domain, message, 2, None, None, None, -1, -1)
+    return error
+
+
+@pytest.mark.parametrize(
+    ("code", "domain", "message", "expected"),
+    [
+        (87, 51, "resource busy: Lockspace resource 'db1' is locked", StorageLeaseHeld),
+        (1, 10, 'process exited while connecting to monitor: Failed to get "write" lock\nIs another', StorageLeaseHeld),
+        (38, 51, "Unable to open resource /shared/fn/db1: No such file or directory", HypervisorRefused),
+        (1, 10, "internal error: process exited while connecting to monitor: Could not open 'x'", HypervisorRefused),
+        (9, 20, "operation failed: domain 'a' already exists with uuid", HypervisorRefused),
+        (38, 7, "Cannot recv data: Connection reset by peer", HypervisorUnreachable),
+        (38, 7, "Failed to connect socket to '/x': No such file or directory", HypervisorUnreachable),
+        (1, 7, "internal error: client socket is closed", HypervisorUnreachable),
+        (1, 0, "internal error: client socket is closed", HypervisorUnreachable),
+        (39, 7, "internal error: received hangup event on socket", HypervisorUnreachable),
+        (68, 10, "Timed out during operation: cannot acquire state change lock", HypervisorUnreachable),
+    ],
+)
+def test_only_an_answer_is_a_refusal(code: int, domain: int, message: str, expected: type) -> None:
+    assert type(translate(libvirt_error(code, domain, message))) is expected
+
+
+def test_an_error_without_a_code_is_no_answer() -> None:
+    assert type(translate(libvirt.libvirtError("gone"))) in (HypervisorUnreachable, HypervisorRefused)
+    error = libvirt.libvirtError("gone")
+    error.err = None
+    assert type(translate(error)) is HypervisorUnreachable
+
+
+# --- calls that hang ---
+
+
+def test_stuck_threads_are_counted_limited_and_given_back() -> None:
+    calls, gate, dropped = BoundedCalls("calls", abandoned_max=3), threading.Event(), []
+
+    def hang(_deadline: Deadline) -> None:
+        gate.wait()
+
+    for _ in range(3):
+        with pytest.raises(HypervisorUnreachable):
+            calls.run(hang, Seconds(0.05), lambda: dropped.append(1))
+    assert calls.abandoned == 3
+    began = time.monotonic()
+    with pytest.raises(HypervisorUnreachable, match="hangs"):
+        calls.run(hang, Seconds(30), lambda: None)
+    assert time.monotonic() - began < 5
+    assert len(dropped) == 3
+    gate.set()
+    deadline = time.monotonic() + 5
+    while calls.abandoned and time.monotonic() < deadline:
+        time.sleep(0.01)
+    assert calls.run(lambda _deadline: 7, Seconds(5), lambda: None) == 7
+
+
+def test_a_call_given_up_before_its_effect_does_not_have_it() -> None:
+    calls, gate, effects, ended = BoundedCalls("calls"), threading.Event(), [], threading.Event()
+
+    def late(deadline: Deadline) -> None:
+        gate.wait()
+        try:
+            deadline.check()
+            effects.append("started")
+        finally:
+            ended.set()
+
+    with pytest.raises(HypervisorUnreachable):
+        calls.run(late, Seconds(0.05), lambda: None)
+    gate.set()
+    assert ended.wait(5)
+    assert effects == []
+
+
+def test_an_error_of_ours_is_carried_over_whole() -> None:
+    def wrong(_deadline: Deadline) -> None:
+        raise ZeroDivisionError
+
+    with pytest.raises(ZeroDivisionError):
+        BoundedCalls("calls").run(wrong, Seconds(5), lambda: None)
