@@ -25,6 +25,7 @@ from fangnetz.core.model import (
     Release,
     Sighting,
     StoreLife,
+    VmDoc,
     VmRecord,
     VmState,
     Wish,
@@ -250,10 +251,21 @@ class Journal(Protocol):
 
     def settle(self, claim: Claim, outcome: Outcome, assigns: Sequence[Assign] = ()) -> Operation:
         """Write the outcome (with its assignments, all or none) and return the operation after it. StaleToken if the
-        step was claimed by somebody else meanwhile; asking again with the same token is harmless."""
+        step was claimed by somebody else meanwhile, Conflict if a VM to assign has moved on; asking again with the
+        same token is harmless."""
         ...
 
     def log(self, events: Sequence[Happened]) -> None: ...
+
+
+class LedgerFiles(Protocol):
+    """The versioned files of this machine. Damaged files are reported by name and never read as absent."""
+
+    def load(self) -> tuple[LedgerEntry, ...]: ...
+
+    def write(self, entries: Sequence[LedgerEntry]) -> None:
+        """Write durably each entry that is newer than its file; returns once they are on disk."""
+        ...
 
 
 class Store(Journal, Protocol):
@@ -285,7 +297,9 @@ class Store(Journal, Protocol):
 
     def put_reading(self, reading: PowerReading) -> None: ...
 
-    def put_host(self, record: HostRecord, epoch: Epoch) -> None: ...
+    def put_host(self, record: HostRecord, expected: HostRecord | None, epoch: Epoch) -> bool:
+        """Write the record if it is still `expected` (None: not there yet); False if somebody changed it."""
+        ...
 
     def put_vm(self, record: VmRecord, expected: Generation | None, epoch: Epoch) -> bool:
         """Write the record if its generation is still `expected`; False if it is not."""
@@ -305,7 +319,17 @@ class Store(Journal, Protocol):
 
     def end_operation(self, identity: OperationId, state: OperationState, sentence: str, epoch: Epoch) -> None: ...
 
+    def give_up(self, operation: Operation, step: Step, skips: Sequence[str], sentence: str) -> bool:
+        """Settle as failed a step whose order's deadline passed and that nobody holds; False if somebody does."""
+        ...
+
+    def archive(self) -> None:
+        """Drop the oldest closed operations beyond the bound."""
+        ...
+
     def mark_dispatched(self, identity: OperationId, keys: Sequence[str]) -> None: ...
+
+    def alarms(self) -> tuple[Alarm, ...]: ...
 
     def put_alarms(self, alarms: Sequence[Alarm], epoch: Epoch) -> None: ...
 
@@ -317,11 +341,21 @@ class Store(Journal, Protocol):
         """Write documents that are newer than what is there."""
         ...
 
+    def definition(self, vm: VmId) -> VmDoc | None:
+        """Return a VM's present definition."""
+        ...
+
     def settle_wish(self, wish: Wish, result: WishResult) -> None: ...
 
 
 class Operators(Protocol):
     """What the command line and the public tasks need of the store."""
+
+    def now(self) -> Instant: ...
+
+    def control_lease(self) -> ControlLease | None:
+        """Return who holds the control lease, also when it ran out; None if nobody does. Refuses another layout."""
+        ...
 
     def add_wish(self, wish: Wish) -> None: ...
 

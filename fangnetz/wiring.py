@@ -1,19 +1,24 @@
-"""Settings -> real ports: the only place that picks adapters. Opens nothing before it is asked to."""
+"""Settings -> real ports: the only place that picks adapters. Opens nothing before it is asked to.
+
+Adapters are imported where they are made: the command line needs the store alone, and starts without libvirt.
+"""
 
 from __future__ import annotations
 
 from pathlib import Path
+from typing import TYPE_CHECKING
 
-from fangnetz.adapters.boot_files import BootFilesOnDisk
-from fangnetz.adapters.ipmi import IpmiDevice
-from fangnetz.adapters.ledger_files import LedgerFolder
-from fangnetz.adapters.libvirt import LibvirtHypervisor
-from fangnetz.adapters.probes import NetworkProber
-from fangnetz.adapters.redis import RedisStore, connect
 from fangnetz.core.errors import SettingsError
 from fangnetz.core.units import DeviceName, HostId
 from fangnetz.ports import FenceDevice, ProbeTarget
 from fangnetz.settings import DeviceSettings, Settings
+
+if TYPE_CHECKING:
+    from fangnetz.adapters.boot_files import BootFilesOnDisk
+    from fangnetz.adapters.ledger_files import LedgerFolder
+    from fangnetz.adapters.libvirt import LibvirtHypervisor
+    from fangnetz.adapters.probes import NetworkProber
+    from fangnetz.adapters.redis import RedisStore
 
 
 def open_store(settings: Settings, *, name: str, timeout_s: float = 2.0) -> RedisStore:
@@ -21,6 +26,8 @@ def open_store(settings: Settings, *, name: str, timeout_s: float = 2.0) -> Redi
 
     `name` is what Redis shows as the client's name.
     """
+    from fangnetz.adapters.redis import RedisStore, connect
+
     client = connect(settings.redis.url_with_secret(), name=f"fangnetz-{name}", timeout_s=timeout_s)
     return RedisStore(client, settings.cluster)
 
@@ -29,13 +36,15 @@ def open_device(device: DeviceSettings) -> FenceDevice:
     """Return the fence device behind its driver."""
     match device.driver:
         case "ipmi":
+            from fangnetz.adapters.ipmi import IpmiDevice
+
             secret = device.secret
             return IpmiDevice(
-                device.name,
-                device.address,
-                device.port,
-                device.username,
-                (lambda: "") if secret is None else secret.read,
+                name=device.name,
+                address=device.address,
+                port=device.port,
+                username=device.username,
+                password_reader=(lambda: "") if secret is None else secret.read,
             )
         case _:
             raise SettingsError(f"fence device {device.name}: no driver is called {device.driver}")
@@ -47,18 +56,26 @@ def open_devices(settings: Settings, host: HostId) -> dict[DeviceName, FenceDevi
 
 
 def open_hypervisor(settings: Settings, host: HostId) -> LibvirtHypervisor:
+    from fangnetz.adapters.libvirt import LibvirtHypervisor
+
     return LibvirtHypervisor(settings.hosts[host].libvirt_uri)
 
 
 def open_boot_files(run_dir: Path) -> BootFilesOnDisk:
+    from fangnetz.adapters.boot_files import BootFilesOnDisk
+
     return BootFilesOnDisk(run_dir)
 
 
 def open_ledger_files(state_dir: Path) -> LedgerFolder:
+    from fangnetz.adapters.ledger_files import LedgerFolder
+
     return LedgerFolder(state_dir / "ledger")
 
 
 def open_prober() -> NetworkProber:
+    from fangnetz.adapters.probes import NetworkProber
+
     return NetworkProber()
 
 

@@ -49,7 +49,6 @@ class Pings:
         ended = True
         try:
             output, errors = process.communicate(
-                input="".join(f"{address}\n" for address in self._addresses),
                 timeout=max(self._deadline - time.monotonic(), 0.01),
             )
         except subprocess.TimeoutExpired:
@@ -61,23 +60,29 @@ class Pings:
 
 def start_pings(addresses: Sequence[str], timeout: Seconds, program: str = "fping") -> Pings:
     """Start asking all addresses; `timeout` seconds for all tries together."""
+    if not addresses:
+        return Pings(None, addresses, 0.0)
     wait_ms = max(timeout * 1000 / TRIES, 10)
     gap_ms = min(wait_ms * SENDING_SHARE / len(addresses), GAP_MAX_MS)
     command = [program, f"-r{TRIES - 1}", "-B1", f"-t{wait_ms:.0f}", f"-i{gap_ms:.3f}"]
     deadline = time.monotonic() + timeout + GRACE
-    try:
-        process = subprocess.Popen(
-            command,
-            stdin=subprocess.PIPE,
-            stdout=subprocess.PIPE,
-            stderr=subprocess.PIPE,
-            text=True,
-            encoding="utf-8",
-            errors="replace",
-            env={**os.environ, "LC_ALL": "C"},
-        )
-    except OSError:
-        return Pings(None, addresses, deadline)
+    # A file in memory and not a pipe: nothing to wait for, however many targets there are.
+    with open(os.memfd_create("targets"), "w+", encoding="ascii") as targets:
+        targets.writelines(f"{address}\n" for address in addresses)
+        targets.seek(0)
+        try:
+            process = subprocess.Popen(
+                command,
+                stdin=targets,
+                stdout=subprocess.PIPE,
+                stderr=subprocess.PIPE,
+                text=True,
+                encoding="utf-8",
+                errors="replace",
+                env={**os.environ, "LC_ALL": "C"},
+            )
+        except OSError:
+            return Pings(None, addresses, deadline)
     return Pings(process, addresses, deadline)
 
 

@@ -194,14 +194,15 @@ def judge(host: HostId, view: ClusterView, watch: Watch, policy: Policy) -> Verd
 
     if seen is None or (beat is None and not incarnation):
         return verdict(Finding.UNHEARD, f"{host} has never been heard")
-    if beat is not None and silent < policy.overdue_s:
+    if beat is not None and silent < policy.overdue_s and view.now - beat.received_at < policy.overdue_s:
         if accepted and beat.incarnation != accepted:
             return verdict(Finding.REBOOTED, f"{host} reports as a new boot")
         if beat.hypervisor is not HypervisorHealth.OK:
             return verdict(Finding.DEGRADED, f"{host} reports, but its libvirt is {beat.hypervisor}")
         return verdict(Finding.ALIVE, f"{host} reports")
     if silent < policy.overdue_s:
-        return verdict(Finding.OVERDUE, f"{host} has not been heard in this life of the store")
+        since = "this controller watches without a gap" if beat else "the store's life began"
+        return verdict(Finding.OVERDUE, f"{host} has not reported since {since}")
     signals, silent_rounds, cut_off, answered = _probe_signals(
         view.probes, host, beat.received_at if beat else view.life.since, view.now, policy
     )

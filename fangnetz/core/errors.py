@@ -39,6 +39,10 @@ class StaleToken(FangnetzError):
     """We are no longer in charge of this (epoch, lease or attempt passed on): stop quietly."""
 
 
+class Conflict(FangnetzError):
+    """What the decision was made from has changed meanwhile: look again and decide anew."""
+
+
 class SettingsError(FangnetzError):
     """A person must mend a file: the text names file, line, key, value and rule."""
 

@@ -117,7 +117,13 @@ def stands(proof: OffProof | None, incarnation: Incarnation, beat: Heartbeat | N
     """Whether a proof holds for this incarnation. A later report of that very boot (`beat`) voids it."""
     if proof is None or proof.void or not incarnation or proof.incarnation != incarnation:
         return False
-    return beat is None or beat.incarnation != incarnation or beat.received_at <= proof.proven_at
+    return not contradicted(proof, beat)
+
+
+def contradicted(proof: OffProof, beat: Heartbeat | None) -> bool:
+    """Whether that very boot was heard after it was read off (after the last answer the proof rests on)."""
+    off_since = max((reading.answered_at for reading in proof.evidence), default=proof.proven_at)
+    return beat is not None and beat.incarnation == proof.incarnation and beat.received_at > off_since
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -111,8 +111,9 @@ TABLE: Mapping[HostState, Mapping[HostEvent, HostState | None]] = {
     _S.MAINTENANCE: _AWAY,
     _S.LEFT: {
         **_AWAY,
-        **dict.fromkeys((_E.LOST, _E.ISOLATED, _E.NOT_KNOWN, _E.WORKER_SILENT), _S.LEFT),
+        **dict.fromkeys((_E.LOST, _E.ISOLATED, _E.NOT_KNOWN, _E.WORKER_SILENT, _E.UNPROVEN), _S.LEFT),
         _E.HEARD: _S.RETURNING,
+        _E.SICK: _S.RETURNING,
         _E.COMES_BACK: _S.RETURNING,
     },
     _S.QUARANTINED: {

@@ -240,13 +240,13 @@ def vm_start_steps(order: Order, *, attempt: int, after: str) -> tuple[Step, Ste
 
 
 def is_ready(operation: Operation, step: Step) -> bool:
-    """Whether nothing the step waits for is unsettled. A refused or failed predecessor leaves only joins ready."""
+    """Whether all it waits for is done or was skipped. A refused or failed predecessor leaves only joins ready."""
     if step.settled:
         return False
     if step.after == (ALL_OTHERS,):
         return all(other.settled for other in operation.steps if other.key != step.key)
     before = [operation.step(key) for key in step.after]
-    return all(b is not None and b.state is StepState.DONE for b in before)
+    return all(b is not None and b.state in (StepState.DONE, StepState.SKIPPED) for b in before)
 
 
 def ready_steps(operation: Operation) -> tuple[Step, ...]:
@@ -301,7 +301,7 @@ def settle(operation: Operation, key: str, outcome: Outcome, now: Instant) -> Op
     for old in operation.steps:
         if old.key == key:
             steps.append(changed)
-        elif old.key in outcome.skips and not old.settled:
+        elif old.key in outcome.skips and STEP_TABLE.get((old.state, StepState.SKIPPED), False):
             steps.append(replace(old, state=StepState.SKIPPED, ended_at=now, sentence=outcome.sentence))
         else:
             steps.append(old)
@@ -310,11 +310,11 @@ def settle(operation: Operation, key: str, outcome: Outcome, now: Instant) -> Op
     if clash:
         raise IllegalTransition(f"operation {operation.id} already has steps {', '.join(clash)}")
     steps.extend(outcome.adds)
-    closed = outcome.closes is not None
+    closed = outcome.closes is not None and operation.state is OperationState.OPEN
     return replace(
         operation,
         steps=tuple(steps),
-        state=outcome.closes or operation.state,
-        closed_at=now if closed else None,
+        state=outcome.closes if outcome.closes and closed else operation.state,
+        closed_at=now if closed else operation.closed_at,
         sentence=outcome.sentence if closed else operation.sentence,
     )

@@ -45,6 +45,8 @@ def owner_let_go(view: ClusterView, record: VmRecord) -> Granted | Withheld:
     beat = heard(view, owner)
     if host is not None and host.proof is not None and stands(host.proof, incarnation, beat):
         return Granted(because=host.proof.sentence)
+    if host is not None and host.proof is not None and beat and stands(host.proof, beat.incarnation, beat):
+        return Granted(because=f"a later boot of {owner} spoke, and: {host.proof.sentence}")
     if beat is not None and beat.incarnation == incarnation:
         released = max((r.generation for r in beat.releases if r.vm == record.id), default=0)
         if released >= record.generation and beat.sees(record.id) is None:

@@ -155,6 +155,13 @@ def policy_faults(policy: Policy) -> tuple[Fault, ...]:
         "less than 1 s calls a busy host lost",
     )
     must(
+        policy.window_s < 1.0 or policy.window_s >= policy.heartbeat_s + policy.overdue_s,
+        "misses",
+        f"gives a window of {policy.window_s:g} s; it must be at least heartbeat_s {policy.heartbeat_s:g} + overdue "
+        f"{policy.overdue_s:g} = {policy.heartbeat_s + policy.overdue_s:g} s, or when all hosts are cut off at once "
+        "the first is called lost while the others are not yet overdue, and is fenced",
+    )
+    must(
         policy.control_lease_s >= 3 * policy.tick_s,
         "control_lease_s",
         f"must be at least 3 x tick_s {policy.tick_s:g} = {3 * policy.tick_s:g} s, or one late tick loses the lease",

@@ -12,7 +12,7 @@ from enum import StrEnum
 
 from fangnetz.core.detector import Finding, Verdict, Watch, heard, known_incarnation
 from fangnetz.core.fencing import stands
-from fangnetz.core.model import ClusterView, HostState
+from fangnetz.core.model import ClusterView, HostState, HypervisorHealth
 from fangnetz.core.policy import Policy
 from fangnetz.core.units import HostId
 
@@ -36,13 +36,21 @@ def away(view: ClusterView, host: HostId) -> bool:
     doc = view.host_docs.get(host)
     if doc is not None and doc.maintenance:
         return True
-    if record is None:
-        return False
-    if record.state in (HostState.MAINTENANCE, HostState.LEFT):
+    if record is not None and record.state in (HostState.MAINTENANCE, HostState.LEFT):
         return True
-    beat = heard(view, host)
+    return proven_off(view, host)
+
+
+def proven_off(view: ClusterView, host: HostId) -> bool:
+    """Whether the latest boot known of a host is proven off. Maintenance and a goodbye are no such proof."""
+    record, beat = view.host_records.get(host), heard(view, host)
     latest = beat.incarnation if beat else known_incarnation(view, host)
-    return stands(record.proof, latest, beat)
+    return record is not None and stands(record.proof, latest, beat)
+
+
+def in_grace(view: ClusterView, watch: Watch, policy: Policy) -> bool:
+    """Whether this controller's watch or this life of the store is younger than the startup grace."""
+    return watch.looked_at - max(watch.started_at, view.life.since) < policy.startup_grace_s
 
 
 def lost_allowed(voters: int, share: float) -> int:
@@ -60,11 +68,12 @@ def brakes(
         found.append(Brake(kind=BrakeKind.MAINTENANCE, sentence=f"{host} is in maintenance"))
     members = [h for h in view.hosts if not away(view, h)]
     unreported = [h for h in members if heard(view, h) is None]
-    if watch.looked_at - watch.started_at < policy.startup_grace_s and unreported:
+    if in_grace(view, watch, policy) and unreported:
+        began = watch.looked_at - max(watch.started_at, view.life.since)
         found.append(
             Brake(
                 kind=BrakeKind.STARTUP_GRACE,
-                sentence=f"this controller began {watch.looked_at - watch.started_at:.0f} s ago and "
+                sentence=f"this controller or the store's life began {began:.0f} s ago and "
                 f"{', '.join(unreported)} has not reported yet; nobody is fenced for that "
                 f"before {policy.startup_grace_s:g} s",
             )
@@ -92,13 +101,23 @@ def brakes(
 
 
 def unheard_in_this_life(view: ClusterView, watch: Watch, policy: Policy) -> tuple[HostId, ...]:
-    """Return hosts that may own something nobody knows of: not heard since the store's life began, not proven off.
+    """Return hosts that may run something nobody knows of: no inventory since the store's life began, not proven off.
 
-    A host no memory knows of holds others back only during the startup grace.
+    A host no memory knows of holds others back only during the startup grace. Maintenance lifts no hold: VMs run there.
     """
-    grace = watch.looked_at - watch.started_at < policy.startup_grace_s
+    grace = in_grace(view, watch, policy)
     return tuple(
         host
         for host in view.hosts
-        if heard(view, host) is None and not away(view, host) and (grace or known_incarnation(view, host))
+        if not _inventory_known(view, host)
+        and not proven_off(view, host)
+        and (grace or heard(view, host) is not None or known_incarnation(view, host))
     )
+
+
+def _inventory_known(view: ClusterView, host: HostId) -> bool:
+    """Whether this life of the store heard what runs there. libvirt hung since before it is no answer."""
+    beat = heard(view, host)
+    if beat is None:
+        return False
+    return beat.hypervisor is HypervisorHealth.OK or beat.received_at - beat.inventory_age_s >= view.life.since

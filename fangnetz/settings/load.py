@@ -79,6 +79,7 @@ def _judge(tree: Tree, warnings: Tree, path: Path, role: Role) -> Settings | Non
     if () in tree.broken:
         return None
     everything = role == "controller"
+    path = path.absolute()  # a worker may change its folder before it reads a secret
     xmls = _read_domains(tree, path.parent) if everything else {}
     facts = _check_domains(tree, warnings, xmls)
     policy = check_policy(tree)

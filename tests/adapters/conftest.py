@@ -23,8 +23,7 @@ import pytest
 from fangnetz.adapters.ipmi import IpmiDevice, IpmiHelper
 from fangnetz.core.units import DeviceName
 
-PASSWORD = "s3cret-of-the-bmc"  # 16 bytes and more would be cut by IPMI 1.5
-SECRET = PASSWORD[:16]
+SECRET = "s3cret-of-bmc-01"  # 16 bytes: the most that every IPMI version takes
 
 
 def wait_for(condition: Callable[[], bool], bound: float = 10.0, every: float = 0.02) -> bool:
@@ -223,10 +222,10 @@ class Libvirtd:
 
     def signal(self, number: int) -> None:
         inside = (self.home / "libvirtd.pid").read_text().strip()
-        subprocess.run(["nsenter", "-t", str(self._init()), "-p", "-m", "kill", f"-{number}", inside], check=True)
+        subprocess.run(["nsenter", "-t", str(self.init), "-p", "-m", "kill", f"-{number}", inside], check=True)
 
     def restart(self) -> None:
-        inside = ["nsenter", "-t", str(self._init()), "-p", "-m", "-n", "libvirtd", "-d", "-p", self.home / "new.pid"]
+        inside = ["nsenter", "-t", str(self.init), "-p", "-m", "-n", "libvirtd", "-d", "-p", self.home / "new.pid"]
         subprocess.run(inside, check=True)
         (self.home / "libvirtd.pid").write_text((self.home / "new.pid").read_text())
 
@@ -236,9 +235,32 @@ class Libvirtd:
     def thaw(self) -> None:
         self.signal(signal.SIGCONT)
 
-    def _init(self) -> int:
+    @property
+    def init(self) -> int:
         children = Path(f"/proc/{self.root.pid}/task/{self.root.pid}/children").read_text().split()
         return int(children[0])
+
+
+@contextlib.contextmanager
+def running_libvirtd(network: tuple[str, ...]) -> Iterator[Libvirtd]:
+    home = Path(tempfile.mkdtemp(prefix="fnlv-"))  # short: a unix socket's path has 107 bytes
+    script = home / "init.sh"
+    script.write_text(LIBVIRTD.format(home=home, uuid=uuid.uuid4()))
+    with (home / "output").open("wb") as output:
+        root = subprocess.Popen(
+            [*network, "--mount", "--pid", "--fork", "--kill-child", "--mount-proc", "tini", "-g", "sh", script],
+            stdin=subprocess.DEVNULL,
+            stdout=output,
+            stderr=subprocess.STDOUT,
+            start_new_session=True,
+        )
+    try:
+        assert wait_for((home / "sock" / "libvirt-sock").exists, 30), (home / "output").read_text()
+        yield Libvirtd(home, root)
+    finally:
+        root.kill()
+        root.wait()
+        shutil.rmtree(home, ignore_errors=True)
 
 
 @pytest.fixture(scope="session")
@@ -248,22 +270,12 @@ def libvirtd() -> Iterator[Libvirtd]:
     missing = [name for name in NEEDED if not shutil.which(name)]
     if missing:
         pytest.skip(f"missing: {', '.join(missing)}")
-    home = Path(tempfile.mkdtemp(prefix="fnlv-"))  # short: a unix socket's path has 107 bytes
-    script = home / "init.sh"
-    script.write_text(LIBVIRTD.format(home=home, uuid=uuid.uuid4()))
-    with (home / "log.txt").open("wb") as log:
-        root = subprocess.Popen(
-            ["unshare", "--mount", "--pid", "--net", "--fork", "--kill-child", "--mount-proc"]
-            + ["tini", "-g", "--", "sh", script],
-            stdin=subprocess.DEVNULL,
-            stdout=log,
-            stderr=subprocess.STDOUT,
-            start_new_session=True,
-        )
-    try:
-        assert wait_for((home / "sock" / "libvirt-sock").exists, 30), (home / "log.txt").read_text()
-        yield Libvirtd(home, root)
-    finally:
-        root.kill()
-        root.wait()
-        shutil.rmtree(home, ignore_errors=True)
+    with running_libvirtd(("unshare", "--net")) as libvirtd:
+        yield libvirtd
+
+
+@pytest.fixture
+def neighbour(libvirtd: Libvirtd) -> Iterator[Libvirtd]:
+    """Another libvirtd in the same network namespace: a migration's target."""
+    with running_libvirtd(("nsenter", "-t", str(libvirtd.init), "-n", "unshare")) as neighbour:
+        yield neighbour

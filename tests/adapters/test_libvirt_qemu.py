@@ -187,6 +187,33 @@ def test_a_killed_libvirtd_is_noticed_and_found_again(libvirtd: Libvirtd, hyperv
     assert told.wait(5)
 
 
+def test_a_migrations_target_is_incoming_and_no_copy_until_it_runs(
+    hypervisor: LibvirtHypervisor, libvirtd: Libvirtd, neighbour: Libvirtd
+) -> None:
+    target, vm = LibvirtHypervisor(neighbour.uri), VmId("web")
+    hypervisor.create(vm, xml(vm), Generation(7))
+    source_side, target_side = libvirt.open(libvirtd.uri), libvirt.open(neighbour.uri)
+    how = {libvirt.VIR_MIGRATE_PARAM_URI: "tcp://127.0.0.1:49400", libvirt.VIR_MIGRATE_PARAM_BANDWIDTH: 1}
+    domain = source_side.lookupByName(vm)
+    moving = threading.Thread(target=domain.migrate3, args=(target_side, how, libvirt.VIR_MIGRATE_LIVE))
+    here, there = set(), set()
+    moving.start()
+    while moving.is_alive():
+        there |= set(seen(target).values())
+        here |= set(seen(hypervisor).values())
+        time.sleep(0.02)
+    moving.join()
+    assert there <= {(Sighting.INCOMING, 7), (Sighting.RUNNING, 7)}
+    assert (Sighting.INCOMING, 7) in there
+    assert here <= {(Sighting.RUNNING, 7), (Sighting.PAUSED, 7)}
+    assert seen(hypervisor) == {}
+    assert seen(target) == {"web": (Sighting.RUNNING, 7)}
+    target.destroy(vm)
+    for side in (source_side, target_side):
+        side.close()
+    target.close()
+
+
 def test_an_idle_poll_costs_less_than_a_hundredth_of_a_core(hypervisor: LibvirtHypervisor) -> None:
     for number in range(2):
         hypervisor.create(VmId(f"vm{number}"), xml(f"vm{number}"), Generation(1))

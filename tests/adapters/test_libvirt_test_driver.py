@@ -171,6 +171,43 @@ def test_a_libvirt_that_is_not_there_is_unreachable() -> None:
             hypervisor.destroy(VmId("web"))
 
 
+def test_a_lost_start_may_still_happen_until_libvirt_was_quiet_for_a_while(monkeypatch: pytest.MonkeyPatch) -> None:
+    hypervisor, vm = LibvirtHypervisor(URI, settle=Seconds(0.5)), VmId("lost")
+
+    def line_breaks(*_facts: object) -> None:
+        raise libvirt_error(38, libvirt.VIR_FROM_RPC, "Cannot recv data: Connection reset by peer")
+
+    with monkeypatch.context() as broken:
+        broken.setattr(libvirt.virConnect, "createXML", line_breaks)
+        with pytest.raises(HypervisorUnreachable):
+            hypervisor.create(vm, xml(vm), Generation(1))
+    with pytest.raises(HypervisorUnreachable, match="never answered"):
+        hypervisor.destroy(vm)
+    with pytest.raises(HypervisorUnreachable, match="never answered"):
+        hypervisor.create(vm, xml(vm), Generation(2))
+    time.sleep(0.6)
+    hypervisor.destroy(vm)
+    hypervisor.create(vm, xml(vm), Generation(3))
+    assert states(hypervisor)[vm] == (Sighting.RUNNING, 3)
+    hypervisor.destroy(vm)
+    hypervisor.close()
+
+
+def test_a_refusal_with_the_domain_there_all_the_same_is_no_refusal(
+    hypervisor: LibvirtHypervisor, vm: VmId, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    real = libvirt.virConnect.createXML
+
+    def start_and_deny(connection: libvirt.virConnect, *facts: object) -> None:
+        real(connection, *facts)
+        raise libvirt_error(1, 10, "internal error: something after the start went wrong")
+
+    monkeypatch.setattr(libvirt.virConnect, "createXML", start_and_deny)
+    with pytest.raises(HypervisorUnreachable):
+        hypervisor.create(vm, xml(vm), Generation(1))
+    assert vm in states(hypervisor)
+
+
 # --- what errors mean ---
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import shutil
 import subprocess
 import xml.etree.ElementTree as ET
@@ -164,7 +165,7 @@ def test_a_size_that_cannot_be_read_is_refused(inside: str) -> None:
         "<network/>",
         "<domain><memory>1024</memory></domain>",
         "<!DOCTYPE d [<!ENTITY a 'aaaa'><!ENTITY b '&a;&a;&a;'>]><domain><name>&b;</name></domain>",
-        "<!DOCTYPE domain SYSTEM 'file:///etc/passwd'><domain/>",
+        "<!DOCTYPE domain SYSTEM 'x'><domain><name>a</name><memory>1024</memory></domain>",
         "<?xml version='1.0' encoding='nonsense'?><domain/>",
         "<?xml version='1.0' encoding='utf-16'?><domain/>",
         "<a>" * 100_000,
@@ -183,10 +184,8 @@ def test_what_is_no_domain_is_refused_with_a_sentence(xml: str) -> None:
 @given(st.text())
 def test_any_text_is_read_or_refused(text: str) -> None:
     for xml in (text, _domain(text), f"<domain type='kvm'><name>a</name><memory>{text}</memory></domain>"):
-        try:
-            vm_doc_from_xml(xml)
-        except SettingsError as refused:
-            assert str(refused)
+        with contextlib.suppress(SettingsError):
+            assert vm_doc_from_xml(xml).spec.memory_mib > 0
 
 
 def test_only_disks_for_one_writer_count() -> None:

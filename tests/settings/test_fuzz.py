@@ -17,7 +17,7 @@ from typer.testing import CliRunner
 
 from fangnetz.cli.config import app
 from fangnetz.core.errors import SettingsError
-from fangnetz.settings import check_settings, load_settings
+from fangnetz.settings import Role, check_settings, load_settings
 
 from .conftest import EXAMPLE, SECRET
 
@@ -36,10 +36,29 @@ def _places(value: Any, path: Where = ()) -> Iterator[Where]:
 PLACES = list(_places(TREE))[1:]
 
 words = st.sampled_from(
-    ["", "no", "on", "null", "~", "<<", "&a", "*a", "!!int x", "0x10", "1_000", "22:30", "2026-11-22", "../..", "/", "\0",
-     "\ud800", "a" * 5000, "{}", "[", "%", "@", "`", "redis://:x@y", "redis://[::1", "redis://h:99999999", "http://", "[::1]",
-     "[::1]:3260", "10.0.0.11", "vms/example-web1.xml", "/dev/zero", "/proc/self/mem", "/etc/shadow", "none", "profile"]
-)  # fmt: skip
+    [
+        *(
+            "",
+            "no",
+            "on",
+            "null",
+            "~",
+            "<<",
+            "&a",
+            "*a",
+            "!!int x",
+            "0x10",
+            "1_000",
+            "22:30",
+            "2026-11-22",
+            "0",
+            "1e999",
+        ),
+        *("/", "../..", "\0", "\ud800", "a" * 5000, "{}", "[", "%", "@", "`", "none", "profile", "password"),
+        *("redis://:x@y", "redis://[::1", "redis://h:99999999", "http://", "[::1]", "[::1]:3260", "10.0.0.11"),
+        *("vms/example-web1.xml", "/dev/zero", "/proc/self/mem", "/etc/shadow"),
+    ]
+)
 leaves = (
     st.none()
     | st.booleans()
@@ -73,8 +92,8 @@ def broken_trees(draw: st.DrawFn) -> Any:
             match draw(st.sampled_from(["replace", "insert", "delete", "rename"])):
                 case "replace":
                     parent[last] = draw(junk)
-                case "insert" if isinstance(parent, list):
-                    parent.insert(int(last), draw(junk))
+                case "insert" if isinstance(parent, list) and isinstance(last, int):
+                    parent.insert(last, draw(junk))
                 case "insert":
                     parent[draw(st.text() | words)] = draw(junk)
                 case "rename" if isinstance(parent, dict):
@@ -98,6 +117,14 @@ def folder(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
         yield path
 
 
+def _refused(file: Path, role: Role) -> bool:
+    try:
+        loaded = load_settings(file, role)
+    except SettingsError as error:
+        return bool(str(error))
+    return SECRET in repr(loaded)
+
+
 def _judge(file: Path) -> None:
     """Ask every door about the file; they must agree, and speak in sentences."""
     faults = check_settings(file)
@@ -105,15 +132,8 @@ def _judge(file: Path) -> None:
         assert fault.line >= 1
         assert fault.rule
         assert len(str(fault).splitlines()) == 1
-    for role in ("controller", "host"):
-        try:
-            loaded = load_settings(file, role=role)  # type: ignore[arg-type]
-        except SettingsError as error:
-            assert str(error)
-            assert role == "host" or faults
-        else:
-            assert role == "host" or not faults
-            assert SECRET not in repr(loaded)
+    assert _refused(file, "controller") == bool(faults)
+    assert not _refused(file, "host") or faults, "a host asks for less than a controller"
     for arguments in (["check"], ["check", "--json"], ["show"], ["show", "--json"]):
         done = cli.invoke(app, [*arguments, str(file)])
         assert done.exit_code == (1 if faults else 0), done.output
@@ -149,8 +169,11 @@ def test_bytes(folder: Path, content: bytes) -> None:
 
 
 @LOOSE
-@given(start=st.integers(0, len(EXAMPLE.read_bytes())), length=st.integers(0, 40), junk=st.binary(max_size=20) | st.text().map(
-    lambda text: text.encode(errors="replace")))  # fmt: skip
+@given(
+    start=st.integers(0, len(EXAMPLE.read_bytes())),
+    length=st.integers(0, 40),
+    junk=st.binary(max_size=20) | st.text().map(lambda text: text.encode(errors="replace")),
+)
 def test_the_example_with_torn_text(folder: Path, start: int, length: int, junk: bytes) -> None:
     text = EXAMPLE.read_bytes()
     file = folder / "cluster.yaml"

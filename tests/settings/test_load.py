@@ -25,9 +25,9 @@ from fangnetz.settings import (
     load_settings,
     settings_as_tree,
 )
-from fangnetz.settings.schema import SHAPES, ClusterShape, ShortVmShape, XmlVmShape
+from fangnetz.settings.schema import SHAPES, ClusterShape, Shape, ShortVmShape, XmlVmShape
 
-from .conftest import EXAMPLE, SECRET, ClusterFile
+from .conftest import SECRET, ClusterFile
 
 
 def test_the_shipped_example_is_well(example: Path) -> None:
@@ -44,7 +44,7 @@ def test_the_shipped_example_says_every_policy_key_with_its_default(example: Pat
 
 def test_the_shipped_example_shows_every_key_there_is(example: Path) -> None:
     text = example.read_text()
-    shapes = [*SHAPES.values(), XmlVmShape, ShortVmShape, ClusterShape]
+    shapes: list[type[Shape]] = [*SHAPES.values(), XmlVmShape, ShortVmShape, ClusterShape]
     keys = {field.alias or name for shape in shapes for name, field in shape.model_fields.items()}
     assert sorted(key for key in keys if f"{key}:" not in text) == ["block"]
     assert "block" in text
@@ -141,6 +141,15 @@ def test_a_secret_is_read_when_it_is_needed(cluster: ClusterFile) -> None:
         secret.read()
 
 
+def test_a_secret_is_found_from_any_folder(cluster: ClusterFile, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(cluster.path.parent)
+    settings = load_settings(Path(cluster.path.name))
+    monkeypatch.chdir("/")
+    secret = settings.hosts[HostId("host1")].devices[DeviceName("ipmi")].secret
+    assert secret is not None
+    assert secret.read() == SECRET
+
+
 def test_the_redis_url_gets_its_secret_only_on_demand(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("FN_TEST_REDIS", "a/b:c@d")
     redis = RedisSettings(url="redis://h:6379/0", username="me", secret=Secret(env="FN_TEST_REDIS"))
@@ -175,7 +184,7 @@ def test_a_warning_stops_nothing(cluster: ClusterFile) -> None:
     assert [(w.key, w.line) for w in found.warnings] == [("vms.web1.xml_file", cluster.line_of("web1.xml"))]
 
 
-def test_every_driver_is_accepted(cluster: ClusterFile) -> None:
-    for driver in DRIVERS:
-        text = EXAMPLE.read_text()
-        assert f"driver: {driver}" in text
+@pytest.mark.parametrize("driver", DRIVERS)
+def test_every_driver_is_accepted(cluster: ClusterFile, driver: str) -> None:
+    cluster.mend("driver: ipmi", f"driver: {driver}")
+    assert cluster.faults() == ()

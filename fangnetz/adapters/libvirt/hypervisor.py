@@ -18,7 +18,7 @@ from fangnetz.adapters.libvirt.connection import Connections, Link
 from fangnetz.adapters.libvirt.domain_xml import NAMESPACE, generation_in, with_generation
 from fangnetz.adapters.libvirt.refusals import NOT_THERE, translate
 from fangnetz.adapters.libvirt.sightings import sighting_of
-from fangnetz.core.errors import HypervisorRefused, HypervisorUnreachable, WorldError
+from fangnetz.core.errors import HypervisorRefused, HypervisorUnreachable
 from fangnetz.core.units import Generation, Seconds, VmId
 from fangnetz.ports import Domain
 
@@ -88,11 +88,10 @@ class LibvirtHypervisor:
                 link.connection.createXML(document, 0)
                 known = True
             except libvirt.libvirtError as error:
-                refusal = translate(error)
-                if isinstance(refusal, HypervisorRefused):
+                if isinstance(translate(error), HypervisorRefused):
                     known = True
                     self._prove_refused(link, vm, generation)
-                raise refusal from None
+                raise
             finally:
                 self._settle_start(vm, known)
 
@@ -149,12 +148,10 @@ class LibvirtHypervisor:
                 link = self._connections.current()
                 return call(deadline, link)
             except libvirt.libvirtError as error:
-                failure: WorldError = translate(error)
-            except WorldError as error:
-                failure = error
-            if isinstance(failure, HypervisorUnreachable) and link is not None:
-                self._connections.drop(link)
-            raise failure
+                failure = translate(error)
+                if isinstance(failure, HypervisorUnreachable) and link is not None:
+                    self._connections.drop(link)
+                raise failure from None
 
         return carry_out
 

@@ -35,5 +35,5 @@ def _is_incoming(domain: libvirt.virDomain) -> bool:
     try:
         operation = domain.jobStats().get("operation", libvirt.VIR_DOMAIN_JOB_OPERATION_UNKNOWN)
     except libvirt.libvirtError as error:
-        return bool(error.get_error_code() == libvirt.VIR_ERR_OPERATION_INVALID and domain.isActive())
+        return bool(error.get_error_code() == libvirt.VIR_ERR_OPERATION_UNSUPPORTED and domain.isActive())
     return bool(operation == libvirt.VIR_DOMAIN_JOB_OPERATION_MIGRATION_IN)

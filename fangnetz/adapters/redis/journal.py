@@ -13,7 +13,7 @@ from fangnetz.adapters.redis.client import Scripts, translated
 from fangnetz.adapters.redis.codec import instant, micros
 from fangnetz.adapters.redis.keys import CLOSED_MAX, EVENTS_MAX, Keys
 from fangnetz.core.actions import Happened
-from fangnetz.core.errors import StaleToken
+from fangnetz.core.errors import Conflict, StaleToken
 from fangnetz.core.operations import Operation, Outcome, Step
 from fangnetz.core.units import Incarnation, Instant, OperationId, Seconds, VmId
 from fangnetz.ports import Assign, Claim, NotClaimed
@@ -28,6 +28,7 @@ WHY = {
     "incarnation": "it was meant for another boot of this host",
     "generation": "the VM has moved on to another generation",
     "leased": "somebody else is at it",
+    "clash": "the step it adds is there already",
     "later": "its next try is not due yet",
     "token": "somebody else has claimed it meanwhile",
 }
@@ -63,7 +64,7 @@ class RedisJournal:
                 pipe.hgetall(self._keys.operation(identity))
             headers = cast("list[dict[str, str]]", pipe.execute())
             pipe = self._redis.pipeline(transaction=False)
-            steps = [json.loads(header.get("steps", "[]")) for header in headers]
+            steps = [header.get("steps", "").split() for header in headers]
             for identity, keys in zip(wanted, steps, strict=True):
                 for key in keys:
                     pipe.hgetall(self._keys.step(identity, key))
@@ -90,7 +91,7 @@ class RedisJournal:
             f"{operation.kind}/{operation.subject}",
             operation.id,
             codec.operation_header(operation),
-            json.dumps([step.key for step in operation.steps]),
+            "\n".join(step.key for step in operation.steps),
         ]
         for step in operation.steps:
             args += _counted(codec.step_fields(step))
@@ -133,7 +134,6 @@ class RedisJournal:
 
     def settle(self, claim: Claim, outcome: Outcome, assigns: Sequence[Assign] = ()) -> Operation:
         keys, identity = self._keys, claim.operation.id
-        all_keys = [step.key for step in claim.operation.steps] + [step.key for step in outcome.adds]
         args: list[str] = [
             claim.token,
             identity,
@@ -142,7 +142,7 @@ class RedisJournal:
             json.dumps({**claim.step.facts, **outcome.facts}),
             micros(outcome.retry_after_s),
             outcome.closes.value if outcome.closes else "",
-            json.dumps(all_keys) if outcome.adds else "",
+            "\n".join(step.key for step in outcome.adds),
             str(len(outcome.skips)),
             str(len(outcome.adds)),
             str(len(assigns)),
@@ -168,11 +168,23 @@ class RedisJournal:
             args,
         )
         if answer[0] != 1:
-            raise StaleToken(f"{identity} {claim.step.key}: {WHY.get(answer[1], answer[1])}")
+            problem = Conflict if answer[1] in ("generation", "clash") else StaleToken
+            raise problem(f"{identity} {claim.step.key}: {WHY.get(answer[1], answer[1])}")
         after = self.operation(identity)
         if after is None:
             raise StaleToken(f"{identity} is gone")
         return after
+
+    def give_up(self, operation: Operation, step: Step, skips: Sequence[str], sentence: str) -> bool:
+        """Settle as failed a step whose order's deadline passed and that nobody holds; False if somebody does."""
+        keys = self._keys
+        names = [keys.step(operation.id, key) for key in (step.key, *skips)]
+        return bool(
+            self._scripts(
+                "give_up", [keys.lease, keys.operation(operation.id), *names], [str(operation.epoch), sentence]
+            )
+            == 1
+        )
 
     def mark_dispatched(self, identity: OperationId, keys: Sequence[str]) -> None:
         with translated():
@@ -188,7 +200,7 @@ class RedisJournal:
             old = cast("list[str]", self._redis.zrange(self._keys.closed, 0, -(CLOSED_MAX + 1)))
             for identity in old:
                 header = cast("dict[str, str]", self._redis.hgetall(self._keys.operation(OperationId(identity))))
-                steps = [self._keys.step(OperationId(identity), key) for key in json.loads(header.get("steps", "[]"))]
+                steps = [self._keys.step(OperationId(identity), key) for key in header.get("steps", "").split()]
                 self._redis.delete(self._keys.operation(OperationId(identity)), *steps)
                 self._redis.zrem(self._keys.closed, identity)
 

@@ -173,8 +173,10 @@ class RedisStore(RedisJournal):
         )
 
     def _heartbeat(self, host: HostId, fields: Raw) -> Heartbeat:
-        data = json.loads(fields["doc"])
-        data["received_at"] = int(fields["at"]) / 1_000_000
+        try:
+            data = {**json.loads(fields["doc"]), "received_at": int(fields["at"]) / 1_000_000}
+        except (KeyError, ValueError, TypeError) as error:
+            raise StoredContentError(f"{self._keys.heartbeat(host)}: is no heartbeat: {error!r}") from error
         return decode(Heartbeat, json.dumps(data), self._keys.heartbeat(host))
 
     def _documents(
@@ -230,8 +232,13 @@ class RedisStore(RedisJournal):
 
     # -- records --
 
-    def put_host(self, record: HostRecord, epoch: Epoch) -> None:
-        self._at_epoch(self._keys.host(record.id), encode(record), epoch)
+    def put_host(self, record: HostRecord, expected: HostRecord | None, epoch: Epoch) -> bool:
+        keys = [self._keys.lease, self._keys.host(record.id)]
+        args = [str(epoch), "" if expected is None else encode(expected), encode(record)]
+        answer = self._scripts("put_host", keys, args)
+        if answer == 0:
+            raise StaleToken(f"epoch {epoch} is no longer in charge")
+        return bool(answer == 1)
 
     def put_alarms(self, alarms: Sequence[Alarm], epoch: Epoch) -> None:
         text = adapter(tuple[Alarm, ...]).dump_json(tuple(alarms)).decode()
@@ -276,7 +283,31 @@ class RedisStore(RedisJournal):
             keys = [self._keys.ledger, self._keys.ledger_version, self._keys.ledger_versions]
             self._scripts("put_ledger", keys, args)
 
+    def definition(self, vm: VmId) -> VmDoc | None:
+        with translated():
+            text = cast("str | None", self._redis.hget(self._keys.ledger, f"vm/{vm}"))
+        return self._documents({f"vm/{vm}": text})[0].get(vm) if text else None
+
     # -- wishes, alarms, events (ports.Operators) --
+
+    def control_lease(self) -> ControlLease | None:
+        """Return who holds the control lease, also when it ran out; None if nobody does. Refuses another layout."""
+        keys = self._keys
+        with translated():
+            pipe = self._redis.pipeline(transaction=True)
+            pipe.get(keys.schema)
+            pipe.hgetall(keys.lease)
+            found, lease = cast("tuple[str | None, Raw]", tuple(pipe.execute()))
+        if found is not None and found != str(SCHEMA):
+            raise StoredContentError(f"{keys.schema} is {found}: this version understands layout {SCHEMA} only")
+        if "holder" not in lease:
+            return None
+        try:
+            return ControlLease(
+                holder=ControllerId(lease["holder"]), epoch=Epoch(int(lease["epoch"])), until=instant(lease["until"])
+            )
+        except (KeyError, ValueError) as error:
+            raise StoredContentError(f"{keys.lease}: is no control lease: {error!r}") from error
 
     def add_wish(self, wish: Wish) -> None:
         with translated():
@@ -294,9 +325,7 @@ class RedisStore(RedisJournal):
     def alarms(self) -> tuple[Alarm, ...]:
         with translated():
             text = self._redis.get(self._keys.alarms)
-        return (
-            cast("tuple[Alarm, ...]", decode(tuple[Alarm, ...], cast("str", text), self._keys.alarms)) if text else ()
-        )
+        return decode(tuple[Alarm, ...], cast("str", text), self._keys.alarms) if text else ()
 
     def operations(self, limit: int) -> tuple[Operation, ...]:
         with translated():

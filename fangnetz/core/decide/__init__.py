@@ -5,17 +5,23 @@ Level, not edge: it asks what should be true now given what is written, so nothi
 
 from __future__ import annotations
 
-from fangnetz.core.actions import Action, AdoptOperation, Alarm, Decision
+from fangnetz.core.actions import Action, AdoptOperation, Alarm, Decision, OpenOperation
 from fangnetz.core.decide.hosts import HostDecisions
 from fangnetz.core.decide.vms import VmDecisions
 from fangnetz.core.decide.wishes import decide_wish
 from fangnetz.core.detector import Verdict, Watch, judge
-from fangnetz.core.model import ClusterView, VmState
+from fangnetz.core.model import ClusterView, HostState, VmState
 from fangnetz.core.policy import Policy
 from fangnetz.core.quorum import unheard_in_this_life
 from fangnetz.core.units import Epoch, HostId, Instant
 
 __all__ = ["decide", "judge_all"]
+
+_ALARMED = frozenset(
+    {HostState.SUSPECT, HostState.UNKNOWN, HostState.DEGRADED, HostState.ISOLATED, HostState.LOST,
+     HostState.QUARANTINED}
+)  # fmt: skip
+"""States in which nothing may be under way, and which a person should therefore know of."""
 
 
 def judge_all(view: ClusterView, watch: Watch, policy: Policy) -> dict[HostId, Verdict]:
@@ -37,7 +43,8 @@ def decide(view: ClusterView, watch: Watch, policy: Policy) -> Decision:
             host_actions, host_alarms = _hosts(view, watch, verdicts, policy, epoch)
             actions.extend(host_actions)
             alarms.extend(host_alarms)
-            vm_actions, vm_alarms = VmDecisions(view, watch, verdicts, policy, epoch).decide()
+            opened = [action.operation for action in host_actions if isinstance(action, OpenOperation)]
+            vm_actions, vm_alarms = VmDecisions(view, watch, verdicts, policy, epoch, opened).decide()
             actions.extend(vm_actions)
             alarms.extend(vm_alarms)
     alarms.extend(_standing(view, watch, policy))
@@ -82,6 +89,11 @@ def _standing(view: ClusterView, watch: Watch, policy: Policy) -> list[Alarm]:
         Alarm(kind="needs_person", subject=host.id, sentence=f"{host.id}: {host.reason}")
         for host in view.host_records.values()
         if host.state.value == "needs_person"
+    )
+    alarms.extend(
+        Alarm(kind=f"host_{host.state}", subject=host.id, sentence=f"{host.id}: {host.reason}")
+        for host in view.host_records.values()
+        if host.state in _ALARMED
     )
     hold = unheard_in_this_life(view, watch, policy)
     if hold:

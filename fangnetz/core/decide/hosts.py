@@ -20,6 +20,7 @@ from fangnetz.core.fencing import (
     BindingState,
     bind,
     binding_state,
+    contradicted,
     proof_from_readings,
     protection,
     stands,
@@ -61,6 +62,10 @@ _OWNED_STATES = frozenset(
     {VmState.RUNNING, VmState.STARTING, VmState.STOPPING, VmState.MOVING, VmState.LOST, VmState.UNKNOWN,
      VmState.NEEDS_PERSON}
 )  # fmt: skip
+
+
+ASK_PAUSE_MAX_S = 10.0
+"""A silent host's fence device is asked again after this long at the latest."""
 
 
 def operation_id(kind: OperationKind, subject: str, now: Instant) -> OperationId:
@@ -173,7 +178,7 @@ class HostDecisions:
             return
         if stands(self.record.proof, self.verdict.incarnation, self.beat):
             return
-        pause = min(10.0, max(0.9 * self.policy.tick_s, self.verdict.silent_for / 10))
+        pause = min(ASK_PAUSE_MAX_S, max(0.9 * self.policy.tick_s, self.verdict.silent_for / 10))
         if since >= pause:
             self.actions.append(AskPower(host=self.spec.id, devices=devices, why=self.verdict.sentence))
 
@@ -183,7 +188,7 @@ class HostDecisions:
         proof = self.record.proof
         if proof is None or self.beat is None or self.beat.incarnation != proof.incarnation:
             return False
-        if not proof.void and self.beat.received_at <= proof.proven_at:
+        if not proof.void and not contradicted(proof, self.beat):
             return False
         sentence = (
             f"{self.spec.id} speaks as the very boot that was proven off ({proof.sentence}): the proof is void, "
@@ -225,7 +230,11 @@ class HostDecisions:
                 self.view.bindings,
                 now=self.view.now,
             )
-            if proof is not None:
+            alive = self._answered_since(proof) if proof is not None else ""
+            if alive:
+                sentence = f"{self.spec.id} answers {alive} after its device read OFF: that reading is no proof"
+                self.alarms.append(Alarm(kind="off_contradicted", subject=self.spec.id, sentence=sentence))
+            elif proof is not None:
                 self._open(incarnation, f"{self.verdict.sentence}; {proof.sentence}", proof)
                 return True
         if self.verdict.finding is Finding.ISOLATED and self.policy.isolated is IsolatedPolicy.LEAVE:
@@ -280,6 +289,15 @@ class HostDecisions:
             self._follow_verdict()
             return True
         return False
+
+    def _answered_since(self, proof: OffProof) -> str:
+        """Return which probe the host answered after it was read off, or an empty string."""
+        off_since = max(reading.answered_at for reading in proof.evidence)
+        for probe in self.view.probes:
+            answer = probe.answer(self.spec.id)
+            if answer is not None and answer.alive and probe.started_at > off_since:
+                return f"the probe of {probe.prober}"
+        return ""
 
     def _device_answers(self) -> bool:
         """Whether a level's devices all answered lately, so that another attempt has a chance."""

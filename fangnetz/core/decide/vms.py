@@ -2,14 +2,24 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import replace
 
 from fangnetz.core.actions import Action, Alarm, OpenOperation, PutVm
 from fangnetz.core.decide.hosts import operation_id
 from fangnetz.core.detector import Finding, Verdict, Watch, heard
 from fangnetz.core.fencing import stands
-from fangnetz.core.model import ClusterView, HostState, Sighting, VmDoc, VmRecord, VmSighting, VmState, VmWish
+from fangnetz.core.model import (
+    ClusterView,
+    HostState,
+    HypervisorHealth,
+    Sighting,
+    VmDoc,
+    VmRecord,
+    VmSighting,
+    VmState,
+    VmWish,
+)
 from fangnetz.core.operations import Operation, OperationKind, Order, start_steps, stop_steps
 from fangnetz.core.ownership import Granted, owner_let_go
 from fangnetz.core.policy import Policy
@@ -27,9 +37,17 @@ class VmDecisions:
     """The decisions on all VMs in one tick."""
 
     def __init__(
-        self, view: ClusterView, watch: Watch, verdicts: Mapping[HostId, Verdict], policy: Policy, epoch: Epoch
+        self,
+        view: ClusterView,
+        watch: Watch,
+        verdicts: Mapping[HostId, Verdict],
+        policy: Policy,
+        epoch: Epoch,
+        opened: Iterable[Operation] = (),
     ) -> None:
+        """`opened`: operations that this very tick opens for hosts; they carry VMs already."""
         self.view, self.watch, self.verdicts, self.policy, self.epoch = view, watch, verdicts, policy, epoch
+        self.opened = tuple(opened)
         self.actions: list[Action] = []
         self.alarms: list[Alarm] = []
         self.wanted: list[VmId] = []
@@ -90,7 +108,11 @@ class VmDecisions:
 
     def _busy(self, record: VmRecord) -> bool:
         """Whether an open operation carries this VM."""
-        for op in self.view.operations.values():
+        return self._carried(record, self.view.operations.values())
+
+    @staticmethod
+    def _carried(record: VmRecord, operations: Iterable[Operation]) -> bool:
+        for op in operations:
             if op.id == record.operation or op.subject == record.id:
                 return True
             if op.kind is OperationKind.FAILOVER and (
@@ -117,7 +139,7 @@ class VmDecisions:
         if beat is None:
             return
         mine = record.owner == host and record.owner_incarnation == beat.incarnation
-        if not (mine and seen.generation == record.generation):
+        if not (mine and seen.generation in (record.generation, None)):
             if not mine and not self._may_adopt(record, host):
                 sentence = (
                     f"{record.id} is seen on {host}, but {record.owner} owns it and is neither heard without it "
@@ -125,11 +147,7 @@ class VmDecisions:
                 )
                 self.alarms.append(Alarm(kind="seen_elsewhere", subject=record.id, sentence=sentence, highest=True))
                 return
-            if seen.generation is None:
-                self.alarms.append(
-                    Alarm(kind="foreign_copy", subject=record.id,
-                          sentence=f"{record.id} runs on {host}, started by somebody else; it is adopted untouched")
-                )  # fmt: skip
+            self._alarm_foreign(record, host, seen)
             self._put(
                 replace(
                     record,
@@ -144,6 +162,7 @@ class VmDecisions:
                 record.generation,
             )
             return
+        self._alarm_foreign(record, host, seen)
         if doc.wish is VmWish.STOPPED:
             self._open_stop(record, host, record.generation, "an operator wants it stopped", force=False)
             return
@@ -160,6 +179,11 @@ class VmDecisions:
         else:
             self._set(record, VmState.RUNNING, f"runs on {host}")
 
+    def _alarm_foreign(self, record: VmRecord, host: HostId, seen: VmSighting) -> None:
+        if seen.generation is None:
+            sentence = f"{record.id} runs on {host}, started by somebody else; it is adopted untouched"
+            self.alarms.append(Alarm(kind="foreign_copy", subject=record.id, sentence=sentence))
+
     def _may_adopt(self, record: VmRecord, host: HostId) -> bool:
         """Adopt elsewhere only if the recorded owner is heard without it or proven off (SAFETY rule 8)."""
         if record.owner is None or record.owner == host:
@@ -168,7 +192,9 @@ class VmDecisions:
         owner = self.view.host_records.get(record.owner)
         if owner is not None and stands(owner.proof, record.owner_incarnation, beat):
             return True
-        return beat is not None and self.verdicts[record.owner].fresh and beat.sees(record.id) is None
+        if beat is None or beat.hypervisor is not HypervisorHealth.OK:  # a hung libvirt is not "without it"
+            return False
+        return self.verdicts[record.owner].fresh and beat.sees(record.id) is None
 
     def _not_seen(self, doc: VmDoc, record: VmRecord) -> None:
         owner = record.owner
@@ -188,7 +214,8 @@ class VmDecisions:
             self._set(record, VmState.UNKNOWN, f"its owner {owner} is no member of this cluster any more")
             return
         same_boot = beat is not None and beat.incarnation == record.owner_incarnation
-        if same_boot and stands(host.proof, record.owner_incarnation, beat):
+        latest = beat.incarnation if beat is not None else record.owner_incarnation
+        if stands(host.proof, latest, beat) or stands(host.proof, record.owner_incarnation, beat):
             self.wanted.append(record.id)  # its host is proven off; room may have appeared
         elif verdict.finding in (Finding.ALIVE, Finding.REBOOTED) and beat is not None:
             if not same_boot:
@@ -243,6 +270,8 @@ class VmDecisions:
         view = self.view
         for vm in sorted(self.wanted, key=lambda v: (-view.vms[v].spec.priority, v)):
             record = view.vm_records[vm]
+            if self._carried(record, self.opened):
+                continue
             operation = Operation(
                 id=operation_id(OperationKind.START, vm, view.now),
                 kind=OperationKind.START,

@@ -17,7 +17,7 @@ from fangnetz.core.actions import (
     PutVmDoc,
     SettleWish,
 )
-from fangnetz.core.decide.hosts import new_failover, obstacle_to_return
+from fangnetz.core.decide.hosts import ASK_PAUSE_MAX_S, new_failover, obstacle_to_return
 from fangnetz.core.detector import Finding, Verdict, heard
 from fangnetz.core.errors import WishRefused
 from fangnetz.core.fencing import stands
@@ -132,8 +132,9 @@ def signs_of_life(host: HostId, view: ClusterView, verdicts: Mapping[HostId, Ver
         answer = probe.answer(host)
         if answer is not None and answer.alive and view.now - probe.ended_at <= policy.probe_fresh_s:
             return f"{host} answers the probe of {probe.prober}"
+    said_lately = 2 * policy.window_s + ASK_PAUSE_MAX_S + policy.power_ask_s  # no gap between two questions
     for reading in view.readings.get(host, ()):
-        if reading.power is Power.ON and view.now - reading.answered_at <= 2 * policy.window_s:
+        if reading.power is Power.ON and view.now - reading.answered_at <= said_lately:
             return f"{reading.device} of {host} reads ON"
     return ""
 
@@ -151,6 +152,9 @@ def _confirm_off(
         raise WishRefused(f"{host} has never been heard: there is no boot of it to confirm")
     if stands(record.proof, verdict.incarnation, heard(view, host)):
         raise WishRefused(f"{host} is proven off already")
+    beat = heard(view, host)
+    if beat is not None and beat.received_at > wish.at:
+        raise WishRefused(f"{host} cannot be confirmed off: it reported after {wish.by} had confirmed it")
     life = signs_of_life(host, view, verdicts, policy)
     if life:
         raise WishRefused(f"{host} cannot be confirmed off: {life}")

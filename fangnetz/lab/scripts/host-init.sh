@@ -16,26 +16,26 @@ set -- $line
 echo "$pid ${20}" >"$dir/init.pid.new"
 mv "$dir/init.pid.new" "$dir/init.pid"
 
-mount -t proc proc /proc
-mount -t sysfs -o ro sysfs /sys
-mount -t tmpfs -o mode=1777 tmpfs /dev/shm
+mount -n -t proc proc /proc
+mount -n -t sysfs -o ro sysfs /sys
+mount -n -t tmpfs -o mode=1777 tmpfs /dev/shm
 # A /run that ends with the boot; the lab's own folder stays visible in it.
-mount -t tmpfs -o mode=755 tmpfs "$dir/run"
+mount -n -t tmpfs -o mode=755 tmpfs "$dir/run"
 case $LAB in
 /run/*)
     mkdir -p "$dir/run/${LAB#/run/}"
-    mount --bind "$LAB" "$dir/run/${LAB#/run/}"
+    mount -n --bind "$LAB" "$dir/run/${LAB#/run/}"
     ;;
 esac
-mount --move "$dir/run" /run
+mount -n --move "$dir/run" /run
 for folder in etc/libvirt var/lib/libvirt var/cache/libvirt var/log/libvirt; do
-    mount --bind "$dir/disk/$folder" "/$folder"
+    mount -n --bind "$dir/disk/$folder" "/$folder"
 done
-mount --bind "$dir/hosts" /etc/hosts
+mount -n --bind "$dir/hosts" /etc/hosts
 if [ -e /dev/kvm ]; then
     # An empty file, read-only: a KVM device that only pretends costs minutes of probing, /dev/null a probe each start.
-    mount --bind "$dir/no-kvm" /dev/kvm
-    mount -o remount,bind,ro /dev/kvm
+    mount -n --bind "$dir/no-kvm" /dev/kvm
+    mount -n -o remount,bind,ro /dev/kvm
 fi
 install -m 0644 "$dir/bmc-guid" /run/bmc-guid
 hostname "$NODE"

@@ -9,5 +9,5 @@ for i = 1, #ARGV, 3 do
     written = written + 1
   end
 end
-if written > 0 then redis.call('INCR', KEYS[2]) end
+if written > 0 then redis.call('SET', KEYS[2], text(now_us())) end
 return written

@@ -1,9 +1,10 @@
 -- Write the outcome of a claimed step, atomically with what it changes.
 -- KEYS: lease, op, step, open index, closed index, skipped steps ..., added steps ..., VMs assigned ...
--- ARGV: token, op id, state, sentence, facts (JSON), retry_us, closes ('' or a state), keys of all steps (JSON or ''),
+-- ARGV: token, op id, state, sentence, facts (JSON), retry_us, closes ('' or a state), keys of added steps, one a line,
 --   number of skips, number of adds, number of assigns,
 --   per add: n, field, value, ...
 --   per assign: expected generation, floor, owner, incarnation, reason, op id, number of adds it numbers, their indexes ...
+-- An added step that exists already is a clash; a VM whose generation moved on is a conflict: nothing is written then.
 -- Returns {1, now, generation ...} or {0, code}. Same token again after it settled: {1, now} and nothing changes.
 -- A claim whose lease ran out may still settle while nobody else has claimed: the truth is welcome late.
 local now = now_us()
@@ -29,6 +30,9 @@ for i = 1, assigns do
   local vm = KEYS[5 + skips + adds + i]
   if (redis.call('HGET', vm, 'generation') or '0') ~= ARGV[probe] then return {0, 'generation'} end
   probe = probe + 7 + number(ARGV[probe + 6])
+end
+for i = 1, adds do
+  if redis.call('EXISTS', KEYS[5 + skips + i]) == 1 then return {0, 'clash'} end
 end
 local retry = ARGV[3] == 'ready'
 redis.call('HSET', KEYS[3], 'state', ARGV[3], 'sentence', ARGV[4], 'facts', ARGV[5], 'until', '0')
@@ -60,7 +64,7 @@ for i = 1, assigns do
   answer[#answer + 1] = generation
   at = at + 7 + n
 end
-if adds > 0 then redis.call('HSET', KEYS[2], 'steps', ARGV[8]) end
+if adds > 0 then redis.call('HSET', KEYS[2], 'steps', redis.call('HGET', KEYS[2], 'steps') .. '\n' .. ARGV[8]) end
 redis.call('HINCRBY', KEYS[2], 'rev', 1)
 if ARGV[7] ~= '' and open then
   redis.call('HSET', KEYS[2], 'state', ARGV[7], 'closed', text(now), 'sentence', ARGV[4])

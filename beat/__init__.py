@@ -1,0 +1,1 @@
+"""What runs how often, derived from the policy's timing."""

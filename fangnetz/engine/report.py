@@ -1,0 +1,146 @@
+"""What a host says of itself: an inventory kept by one thread, and a heartbeat sent by another that never waits for it.
+
+Neither thread does anything to a VM.
+"""
+
+from __future__ import annotations
+
+import os
+import threading
+import time
+from collections.abc import Callable, Iterable
+from dataclasses import dataclass
+
+from fangnetz.core.errors import FangnetzError, StoredContentError, StoreUnreachable
+from fangnetz.core.model import Heartbeat, HypervisorHealth, VmSighting
+from fangnetz.core.units import HostId, MiB, Seconds
+from fangnetz.ports import BootFiles, Hypervisor, Store
+
+HUNG_AFTER_S = 5.0
+"""An inventory older than this means that libvirt hangs."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Inventory:
+    domains: tuple[VmSighting, ...]
+    taken_at: float
+    """Monotonic, from before libvirt was asked."""
+    error: str
+
+
+class InventoryKeeper:
+    """Asks libvirt for its domains, every `interval` seconds and whenever kicked."""
+
+    def __init__(self, hypervisor: Hypervisor, interval: Seconds, changed: Callable[[], None]) -> None:
+        self._hypervisor, self._interval, self._changed = hypervisor, interval, changed
+        self._kick = threading.Event()
+        self._end = threading.Event()
+        self.latest = Inventory(domains=(), taken_at=float("-inf"), error="not asked yet")
+        self._thread = threading.Thread(target=self._run, name="inventory", daemon=True)
+
+    def start(self) -> None:
+        self._thread.start()
+
+    def stop(self) -> None:
+        self._end.set()
+        self._kick.set()
+
+    def kick(self) -> None:
+        """Ask now."""
+        self._kick.set()
+
+    def _run(self) -> None:
+        while not self._end.is_set():
+            self._kick.clear()
+            before = time.monotonic()
+            try:
+                domains = tuple(
+                    VmSighting(vm=d.vm, state=d.state, generation=d.generation) for d in self._hypervisor.domains()
+                )
+                news = domains != self.latest.domains or bool(self.latest.error)
+                self.latest = Inventory(domains=domains, taken_at=before, error="")
+            except FangnetzError as error:
+                news = not self.latest.error
+                self.latest = Inventory(domains=self.latest.domains, taken_at=self.latest.taken_at, error=str(error))
+            if news:
+                self._changed()
+            self._kick.wait(self._interval)
+
+
+class Reporter:
+    """Sends the heartbeat, every `interval` seconds and whenever kicked."""
+
+    def __init__(
+        self,
+        *,
+        host: HostId,
+        store: Store,
+        boot: BootFiles,
+        inventory: Callable[[], Inventory],
+        orders: Callable[[], Iterable[str]],
+        interval: Seconds,
+        guids: Callable[[], tuple[str, ...]],
+        sent: Callable[[bool], None] = lambda _well: None,
+    ) -> None:
+        self._host, self._store, self._boot = host, store, boot
+        self._inventory, self._orders, self._interval = inventory, orders, interval
+        self._guids, self._sent = guids, sent
+        self._kick = threading.Event()
+        self._end = threading.Event()
+        self._worker = f"{os.getpid()}"
+        self._thread = threading.Thread(target=self._run, name="heartbeat", daemon=True)
+
+    def start(self) -> None:
+        self._thread.start()
+
+    def stop(self) -> None:
+        self._end.set()
+        self._kick.set()
+
+    def kick(self) -> None:
+        """Report now."""
+        self._kick.set()
+
+    def beat(self) -> Heartbeat:
+        """Return the report as of now; never waits for libvirt."""
+        inventory = self._inventory()
+        age = time.monotonic() - inventory.taken_at
+        if inventory.taken_at == float("-inf"):
+            health, age = HypervisorHealth.DOWN, 86400.0
+        elif inventory.error:
+            health = HypervisorHealth.HUNG if age > HUNG_AFTER_S else HypervisorHealth.OK
+        else:
+            health = HypervisorHealth.HUNG if age > max(HUNG_AFTER_S, 3 * self._interval) else HypervisorHealth.OK
+        return Heartbeat(
+            host=self._host,
+            incarnation=self._boot.incarnation,
+            sequence=time.monotonic_ns() // 1_000_000,
+            hypervisor=health,
+            inventory=inventory.domains,
+            inventory_age_s=Seconds(round(age, 3)),
+            releases=self._boot.releases(),
+            orders=tuple(sorted(self._orders())),
+            load=round(os.getloadavg()[0], 2),
+            memory_free_mib=_memory_free(),
+            bmc_guids=self._guids(),
+            worker=self._worker,
+        )
+
+    def _run(self) -> None:
+        while not self._end.is_set():
+            self._kick.clear()
+            started = time.monotonic()
+            try:
+                self._store.put_heartbeat(self.beat())
+                self._sent(True)
+            except (StoreUnreachable, StoredContentError):
+                self._sent(False)
+            self._kick.wait(max(0.05, self._interval - (time.monotonic() - started)))
+
+
+def _memory_free() -> MiB:
+    with open("/proc/meminfo", encoding="ascii") as file:
+        for line in file:
+            if line.startswith("MemAvailable:"):
+                return MiB(int(line.split()[1]) // 1024)
+    return MiB(0)

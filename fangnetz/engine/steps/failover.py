@@ -1,0 +1,321 @@
+"""Steps of a failover that decide: confirm the loss, write the proof down, plan, close. None of them touches power."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import replace
+
+from pydantic import TypeAdapter
+
+from fangnetz.core.actions import Happened
+from fangnetz.core.detector import Finding, heard
+from fangnetz.core.errors import StaleToken
+from fangnetz.core.fencing import stands
+from fangnetz.core.model import ClusterView, HostRecord, HostSpec, HostState, OffProof, ProofKind, VmState
+from fangnetz.core.operations import (
+    Fact,
+    Operation,
+    OperationKind,
+    OperationState,
+    Order,
+    Outcome,
+    Step,
+    StepKind,
+    StepState,
+    vm_start_steps,
+)
+from fangnetz.core.policy import Policy
+from fangnetz.core.quorum import brakes
+from fangnetz.core.recovery import plan_recovery, starts_of
+from fangnetz.core.units import Generation, HostId, Instant, Seconds, VmId
+from fangnetz.engine.execute import Context, Settlement
+from fangnetz.engine.ledger import Ledger
+from fangnetz.engine.observe import Observation, observe
+from fangnetz.ports import Assign, Store
+
+PROOF: TypeAdapter[OffProof] = TypeAdapter(OffProof)
+PUT_TRIES_MAX = 10
+"""A host's record is written against what was read; so often it is read anew."""
+
+
+class FailoverSteps:
+    """Effects on the `work` queue."""
+
+    def __init__(self, store: Store, hosts: Mapping[HostId, HostSpec], policy: Policy, ledger: Ledger) -> None:
+        self._store, self._hosts, self._policy, self._ledger = store, hosts, policy, ledger
+
+    # -- confirm --
+
+    def confirm(self, context: Context) -> Settlement:
+        """Judge once more, on everything that is known now; go on, skip the fence, or cancel."""
+        seen = observe(self._store, self._hosts, self._policy)
+        why, skips, refusal = grounds(context.operation, seen, self._policy)
+        if refusal:
+            outcome = Outcome(state=StepState.FAILED, sentence=refusal, closes=OperationState.CANCELLED)
+            return Settlement(outcome)
+        verdict = seen.verdicts[HostId(context.operation.subject)]
+        facts: dict[str, Fact] = {"finding": verdict.finding.value}
+        for number, signal in enumerate(verdict.signals, start=1):
+            facts[f"signal_{number}"] = f"{signal.source}: {signal.answer} ({signal.detail})"
+        return Settlement(Outcome(state=StepState.DONE, sentence=why, facts=facts, skips=skips))
+
+    # -- prove --
+
+    def prove(self, context: Context) -> Settlement:
+        """Write the proof into files and record before anybody may use it."""
+        operation = context.operation
+        fence = operation.step("fence")
+        text = fence.facts.get("proof") if fence else None
+        if not isinstance(text, str):
+            raise StaleToken(f"{operation.id}: the fence step left no proof")
+        proof = PROOF.validate_json(text)
+        host = HostId(operation.subject)
+        self._ledger.write([proof])
+        for _ in range(PUT_TRIES_MAX):
+            view = self._store.view(self._hosts, None)
+            if not stands(proof, operation.incarnation, heard(view, host)):
+                sentence = f"{host} reported after it was proven off ({proof.sentence}): the fence device may lie"
+                return Settlement(
+                    Outcome(state=StepState.FAILED, sentence=sentence, closes=OperationState.NEEDS_PERSON)
+                )
+            old = view.host_records.get(host)
+            context.guard()
+            if self._store.put_host(self._fenced(host, old, proof, operation, view.now), old, operation.epoch):
+                break
+        else:
+            raise StaleToken(f"{operation.id}: the record of {host} changes too fast")
+        event = Happened(
+            kind="fence_proven",
+            subject=host,
+            sentence=proof.sentence,
+            facts={"host": host, "proof": proof.kind.value, "incarnation": proof.incarnation},
+        )
+        state = Happened(
+            kind="host_state",
+            subject=host,
+            sentence=f"{host} is fenced: {proof.sentence}",
+            facts={"host": host, "state": HostState.FENCED.value},
+        )
+        return Settlement(
+            Outcome(state=StepState.DONE, sentence=proof.sentence, facts={"fence_proven_at": proof.proven_at}),
+            events=[event, state],
+        )
+
+    def _fenced(
+        self, host: HostId, old: HostRecord | None, proof: OffProof, operation: Operation, now: Instant
+    ) -> HostRecord:
+        fence = operation.step("fence")
+        cut = fence is not None and bool(fence.facts.get("fence_sent_at"))
+        lost_claim = fence is not None and fence.attempt > 1
+        return replace(
+            old or HostRecord(id=host),
+            state=HostState.FENCED,
+            since=now,
+            reason=proof.sentence,
+            incarnation=operation.incarnation,
+            proof=proof,
+            cut_by_us=cut or proof.kind is ProofKind.READ_BACK_OFF,
+            cut_possible_until=Instant(fence.claimed_at + self._policy.fence_bound_s)
+            if fence is not None and lost_claim
+            else Instant(0.0),
+        )
+
+    # -- plan --
+
+    def plan(self, context: Context) -> Settlement:
+        """Give every VM a host and a new generation, or a reason. Ownership is written with this step's outcome."""
+        seen = observe(self._store, self._hosts, self._policy)
+        operation = self._store.operation(context.operation.id) or context.operation
+        plan = plan_recovery(operation, seen.view, seen.watch, seen.verdicts, self._policy)
+        deadline = Instant(seen.view.now + self._policy.start_bound_s)
+        assigns: list[Assign] = []
+        adds: list[Step] = []
+        facts: dict[str, Fact] = {}
+        for chosen in plan.assignments:
+            record = seen.view.vm_records[chosen.vm]
+            order = Order(
+                vm=chosen.vm,
+                host=chosen.host,
+                incarnation=chosen.incarnation,
+                generation=record.generation,
+                life=seen.view.life.incarnation,
+                deadline=deadline,
+            )
+            pair = vm_start_steps(order, attempt=len(starts_of(operation, chosen.vm)) + 1, after=context.step.key)
+            adds.extend(pair)
+            assigns.append(
+                Assign(
+                    vm=chosen.vm,
+                    expected=record.generation,
+                    floor=highest_reported(seen.view, chosen.vm),
+                    owner=chosen.host,
+                    incarnation=chosen.incarnation,
+                    reason=chosen.because,
+                    steps=tuple(step.key for step in pair),
+                )
+            )
+            facts[f"to/{chosen.vm}"] = chosen.host
+            facts[f"from/{chosen.vm}"] = record.owner
+            facts[f"because/{chosen.vm}"] = chosen.because
+        for left in plan.unassigned:
+            facts[f"left/{left.vm}"] = left.reason
+            facts[f"left_state/{left.vm}"] = left.state.value
+        sentence = f"{len(plan.assignments)} to start, {len(plan.unassigned)} left"
+
+        def tell() -> None:
+            for left in plan.unassigned:
+                self._store.mark_vm(left.vm, seen.view.vm_records[left.vm].generation, left.state, left.reason)
+
+        return Settlement(
+            Outcome(state=StepState.DONE, sentence=sentence, facts=facts, adds=tuple(adds)), assigns=assigns, after=tell
+        )
+
+    # -- see running --
+
+    def see_running(self, context: Context) -> Settlement:
+        """Look for the started VM in its host's own report, for a moment; else come back."""
+        order = context.step.order
+        if order is None:
+            raise StaleToken(f"{context.step.key} has no order")
+        end = context.clock.monotonic() + 2.0
+        while True:
+            view = self._store.view(self._hosts, None)
+            record, beat = view.vm_records.get(order.vm), heard(view, order.host)
+            if record is None or record.generation != order.generation:
+                return Settlement(
+                    Outcome(
+                        state=StepState.FAILED,
+                        sentence=f"{order.vm} has moved on to another owner meanwhile",
+                        facts={"superseded": True},
+                    )
+                )
+            seen = beat.sees(order.vm) if beat is not None and beat.incarnation == order.incarnation else None
+            if seen is not None and seen.generation == order.generation:
+                self._store.mark_vm(order.vm, order.generation, VmState.RUNNING, f"runs on {order.host}")
+                event = Happened(
+                    kind="vm_started",
+                    subject=order.vm,
+                    sentence=f"{order.vm} runs on {order.host}",
+                    facts={"vm": order.vm, "host": order.host, "generation": order.generation},
+                )
+                return Settlement(
+                    Outcome(
+                        state=StepState.DONE,
+                        sentence=f"{order.vm} runs on {order.host}",
+                        facts={"running_at": beat.received_at if beat else view.now},
+                    ),
+                    events=[event],
+                )
+            start = context.operation.step(context.step.after[0]) if context.step.after else None
+            if (
+                start is not None
+                and beat is not None
+                and beat.incarnation == order.incarnation
+                and beat.received_at - beat.inventory_age_s > start.ended_at + 1.0
+            ):
+                return Settlement(
+                    Outcome(
+                        state=StepState.FAILED,
+                        sentence=f"{order.vm} was started on {order.host} and ended at once",
+                    )
+                )
+            if view.now > order.deadline:
+                return Settlement(
+                    Outcome(
+                        state=StepState.FAILED,
+                        sentence=f"{order.host} started {order.vm} and has not reported since",
+                    )
+                )
+            if context.clock.monotonic() >= end:
+                return Settlement(
+                    Outcome(
+                        state=StepState.READY,
+                        sentence=f"{order.host} has not reported {order.vm} yet",
+                        retry_after_s=Seconds(0.5),
+                    )
+                )
+            context.clock.sleep(Seconds(0.03))
+
+    # -- close --
+
+    def close(self, context: Context) -> Settlement:
+        """End the operation in a named state, with a sentence a person understands."""
+        operation = self._store.operation(context.operation.id) or context.operation
+        state, sentence = verdict_of(operation)
+        return Settlement(Outcome(state=StepState.DONE, sentence=sentence, closes=state))
+
+
+def grounds(operation: Operation, seen: Observation, policy: Policy) -> tuple[str, tuple[str, ...], str]:
+    """Return (why it may go on, steps that are not needed, why it must not go on): one of the first or the last.
+
+    Asked when a loss is confirmed and again right before each cut.
+    """
+    host = HostId(operation.subject)
+    verdict, beat = seen.verdicts[host], heard(seen.view, host)
+    if beat is not None and beat.incarnation != operation.incarnation and verdict.fresh:
+        return f"{host} has booted anew: nothing is left to fence", ("fence", "prove"), ""
+    if operation.forced_by:
+        return f"{operation.forced_by} asked for it", (), ""
+    if operation.proof is not None:
+        if stands(operation.proof, operation.incarnation, beat):
+            return operation.proof.sentence, (), ""
+        return "", (), f"{host} reported after it was read OFF: {verdict.sentence}"
+    if verdict.finding not in (Finding.LOST, Finding.ISOLATED):
+        return "", (), f"no longer lost: {verdict.sentence}"
+    held = brakes(host, seen.view, seen.watch, seen.verdicts, policy)
+    if held:
+        return "", (), f"{host} is not fenced: " + "; ".join(brake.sentence for brake in held)
+    return verdict.sentence, (), ""
+
+
+def highest_reported(view: ClusterView, vm: VmId) -> Generation:
+    """Return the highest generation of this VM that any host ever reported, running or released."""
+    numbers = [0]
+    for beat in view.heartbeats.values():
+        numbers += [seen.generation for seen in beat.inventory if seen.vm == vm and seen.generation is not None]
+        numbers += [release.generation for release in beat.releases if release.vm == vm]
+    return Generation(max(numbers))
+
+
+def verdict_of(operation: Operation) -> tuple[OperationState, str]:
+    """Return the state and the sentence an operation ends with, from its steps."""
+    if operation.kind is OperationKind.RETURN:
+        return OperationState.DONE, f"{operation.subject} is switched on again"
+    if operation.kind is OperationKind.STOP:
+        stop = next(iter(operation.of_kind(StepKind.STOP)), None)
+        well = stop is not None and stop.state is StepState.DONE
+        return (OperationState.DONE if well else OperationState.FAILED), stop.sentence if stop else "nothing to stop"
+    wanted: dict[str, str] = {}
+    for plan in operation.of_kind(StepKind.PLAN):
+        for name, value in plan.facts.items():
+            kind, _, vm = name.partition("/")
+            if kind == "to":
+                wanted[vm] = ""
+            elif kind == "left":
+                wanted[vm] = f"{vm}: {value}"
+    needs_person = any(
+        value == VmState.NEEDS_PERSON.value
+        for plan in operation.of_kind(StepKind.PLAN)
+        for name, value in plan.facts.items()
+        if name.startswith("left_state/")
+    )
+    running = {s.order.vm for s in operation.of_kind(StepKind.SEE_RUNNING) if s.order and s.state is StepState.DONE}
+    unanswered = [
+        s.order.vm
+        for s in (*operation.of_kind(StepKind.START), *operation.of_kind(StepKind.SEE_RUNNING))
+        if s.order is not None
+        and s.state is StepState.FAILED
+        and not s.facts.get("superseded")
+        and s.order.vm not in running
+    ]
+    for vm in dict.fromkeys(unanswered):
+        wanted[vm] = wanted.get(vm) or f"{vm}: its start was not answered or it ended at once"
+    left = [reason for vm, reason in wanted.items() if vm not in running and reason]
+    sentence = f"{len(running)} of {len(wanted)} VMs run" if wanted else "it had no VMs to recover"
+    if left:
+        sentence += "; left: " + "; ".join(left)
+    if needs_person:
+        return OperationState.NEEDS_PERSON, sentence
+    if operation.kind is OperationKind.START and not running:
+        return OperationState.FAILED, sentence
+    return OperationState.DONE, sentence

@@ -1,0 +1,308 @@
+"""Steps that touch power: fence a host level by level, or switch one on again. Proof is what is read back.
+
+Gates, epoch and the executor's own deadline are checked right before every cut (SAFETY rule 5). Reboot and cycle
+commands are never sent.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from dataclasses import replace
+
+from fangnetz.core.actions import Happened
+from fangnetz.core.detector import heard
+from fangnetz.core.errors import FenceRefused, FenceUnreachable, StaleToken, WorldError
+from fangnetz.core.fencing import BindingState, binding_state, proof_from_readings, stands
+from fangnetz.core.lifecycle import HostEvent, next_state
+from fangnetz.core.model import HostRecord, HostSpec, HostState, OffProof, Power, PowerReading, ProofKind
+from fangnetz.core.operations import Fact, OperationState, Outcome, StepState
+from fangnetz.core.policy import Policy
+from fangnetz.core.units import DeviceName, HostId, Incarnation, Instant, Seconds
+from fangnetz.engine.execute import Context, Settlement
+from fangnetz.engine.faults import point
+from fangnetz.engine.observe import Observation, observe
+from fangnetz.engine.steps.failover import PROOF, grounds
+from fangnetz.ports import FenceDevice, Store
+
+Devices = Callable[[HostId], Mapping[DeviceName, FenceDevice]]
+READ_PAUSE_S = 0.1
+"""Between two readings while a plug is expected to change."""
+
+
+class FenceSteps:
+    """Effects on the `fence` queue."""
+
+    def __init__(self, store: Store, hosts: Mapping[HostId, HostSpec], policy: Policy, devices: Devices) -> None:
+        self._store, self._hosts, self._policy, self._devices = store, hosts, policy, devices
+
+    # -- fence --
+
+    def fence(self, context: Context) -> Settlement:
+        """Prove the host off: by a proof there is, by reading OFF, or by cutting and reading back, level by level."""
+        operation = context.operation
+        host = HostId(operation.subject)
+        seen = observe(self._store, self._hosts, self._policy)
+        beat = heard(seen.view, host)
+        if operation.proof is not None and stands(operation.proof, operation.incarnation, beat):
+            return self._proven(operation.proof, {}, [])
+        spec = self._hosts[host]
+        said: list[str] = []
+        facts: dict[str, Fact] = {}
+        events: list[Happened] = []
+        deadline = context.clock.monotonic() + self._policy.fence_bound_s
+        devices = self._devices(host)
+        for number, level in enumerate(spec.fencing, start=1):
+            if not level:
+                continue
+            try:
+                proof = self._try_level(context, host, number, level, devices, deadline, facts, events, said)
+            except _NoLongerWanted as gone:
+                return Settlement(
+                    Outcome(state=StepState.FAILED, sentence=str(gone), facts=facts, closes=OperationState.CANCELLED),
+                    events=events,
+                )
+            if proof is not None:
+                return self._proven(proof, facts, events)
+        return self._unproven(context, host, said or [f"{host} has no fence device"], facts, events)
+
+    def _try_level(
+        self,
+        context: Context,
+        host: HostId,
+        number: int,
+        level: tuple[DeviceName, ...],
+        devices: Mapping[DeviceName, FenceDevice],
+        deadline: float,
+        facts: dict[str, Fact],
+        events: list[Happened],
+        said: list[str],
+    ) -> OffProof | None:
+        """Return the proof this level makes, or None with its reason added to `said`."""
+        incarnation = context.operation.incarnation
+        readings = {name: self._read(host, devices[name], context, deadline) for name in level}
+        proof = self._proof(host, incarnation, readings, ProofKind.ALREADY_OFF)
+        if proof is not None:
+            return proof
+        seen = observe(self._store, self._hosts, self._policy)
+        obstacle = self._level_obstacle(seen, host, incarnation, level, readings)
+        if obstacle:
+            said.append(f"level {number}: {obstacle}")
+            return None
+        for name in level:
+            if readings[name].power is Power.ON:
+                self._cut(context, host, number, devices[name], deadline, facts, events, said)
+        while context.clock.monotonic() < deadline:
+            readings = {name: self._read(host, devices[name], context, deadline) for name in level}
+            proof = self._proof(host, incarnation, readings, ProofKind.READ_BACK_OFF)
+            if proof is not None:
+                return proof
+            if any(reading.power is Power.UNKNOWN for reading in readings.values()):
+                break
+            context.clock.sleep(Seconds(READ_PAUSE_S))
+        answers = ", ".join(f"{name} reads {readings[name].power} ({readings[name].raw})" for name in level)
+        said.append(f"level {number}: switched off, but {answers}")
+        return None
+
+    def _level_obstacle(
+        self,
+        seen: Observation,
+        host: HostId,
+        incarnation: Incarnation,
+        level: tuple[DeviceName, ...],
+        readings: Mapping[DeviceName, PowerReading],
+    ) -> str:
+        """Return why this level must not be used to cut, or an empty string."""
+        for name in level:
+            reading = readings[name]
+            if reading.power is Power.UNKNOWN:
+                return f"{name} gives no answer ({reading.raw})"
+            binding = seen.view.bindings.get((host, name))
+            state = binding_state(binding, incarnation)
+            if state is not BindingState.BOUND:
+                return f"{name} is not known to feed {host}: {state}"
+            if binding is not None and reading.guid != binding.guid:
+                return f"{name} answers as another device than before (GUID {reading.guid or 'none'})"
+        return ""
+
+    def _cut(
+        self,
+        context: Context,
+        host: HostId,
+        number: int,
+        device: FenceDevice,
+        deadline: float,
+        facts: dict[str, Fact],
+        events: list[Happened],
+        said: list[str],
+    ) -> None:
+        """Read the gates once more, then send off. What the device answers is only kept, never believed."""
+        seen = observe(self._store, self._hosts, self._policy)
+        _, skips, refusal = grounds(context.operation, seen, self._policy)
+        if refusal or skips:
+            raise _NoLongerWanted(refusal or f"{host} has booted anew: nothing is left to fence")
+        point("fence.before_cut")
+        sent_at = self._store.now()
+        context.guard()
+        try:
+            answer = device.switch(Power.OFF, Seconds(min(self._policy.power_ask_s, self._left(context, deadline))))
+        except (FenceRefused, FenceUnreachable) as error:
+            answer = str(error)
+            said.append(f"{device.name}: {error}")
+        point("fence.sent")
+        facts.setdefault("fence_sent_at", sent_at)
+        facts[f"answer/{device.name}"] = answer
+        events.append(
+            Happened(
+                kind="fence_sent",
+                subject=host,
+                sentence=f"{host} is switched off through {device.name}: {context.operation.reason}",
+                facts={"host": host, "level": number, "device": device.name, "answer": answer},
+            )
+        )
+
+    def _proof(
+        self,
+        host: HostId,
+        incarnation: Incarnation,
+        readings: Mapping[DeviceName, PowerReading],
+        kind: ProofKind,
+    ) -> OffProof | None:
+        view = self._store.view(self._hosts, None)
+        beat = heard(view, host)
+        since = beat.received_at if beat is not None and beat.incarnation == incarnation else Instant(0.0)
+        return proof_from_readings(
+            self._hosts[host], incarnation, since, tuple(readings.values()), view.bindings, now=view.now, kind=kind
+        )
+
+    def _read(self, host: HostId, device: FenceDevice, context: Context, deadline: float) -> PowerReading:
+        bound = Seconds(max(0.2, min(self._policy.power_ask_s, self._left(context, deadline))))
+        return read_power(self._store, host, device, bound, Incarnation(""))
+
+    @staticmethod
+    def _left(context: Context, deadline: float) -> float:
+        return max(0.0, deadline - context.clock.monotonic())
+
+    def _proven(self, proof: OffProof, facts: dict[str, Fact], events: list[Happened]) -> Settlement:
+        facts["proof"] = PROOF.dump_json(proof).decode()
+        facts["fence_proven_at"] = proof.proven_at
+        for reading in proof.evidence:
+            facts[f"read/{reading.device}"] = f"{reading.power}: {reading.raw}"
+        return Settlement(Outcome(state=StepState.DONE, sentence=proof.sentence, facts=facts), events=events)
+
+    def _unproven(
+        self, context: Context, host: HostId, said: list[str], facts: dict[str, Fact], events: list[Happened]
+    ) -> Settlement:
+        reason = "; ".join(said)
+        if context.step.attempt < self._policy.fence_attempts_max:
+            return Settlement(
+                Outcome(
+                    state=StepState.READY,
+                    sentence=f"{host} is not proven off: {reason}",
+                    facts=facts,
+                    retry_after_s=self._policy.fence_retry_s,
+                ),
+                events=events,
+            )
+        sentence = (
+            f"{host} is lost and could not be proven off: {reason}. Make sure by hand that it is off, then "
+            f"`fangnetz host confirm-off {host}`"
+        )
+        view = self._store.view(self._hosts, None)
+        record = view.host_records.get(host, HostRecord(id=host))
+        if record.state is not HostState.NEEDS_PERSON:
+            state = next_state(record.state, HostEvent.UNPROVEN)
+            new = replace(record, state=state, since=view.now, reason=sentence)
+            self._store.put_host(new, view.host_records.get(host), context.operation.epoch)
+        events.append(
+            Happened(
+                kind="host_state",
+                subject=host,
+                sentence=sentence,
+                facts={"host": host, "state": HostState.NEEDS_PERSON.value},
+            )
+        )
+        return Settlement(
+            Outcome(state=StepState.FAILED, sentence=sentence, facts=facts, closes=OperationState.NEEDS_PERSON),
+            events=events,
+        )
+
+    # -- power on --
+
+    def power_on(self, context: Context) -> Settlement:
+        """Switch on every device of a host that a fence of ours cut; proven by reading ON."""
+        host = HostId(context.operation.subject)
+        view = self._store.view(self._hosts, None)
+        record = view.host_records.get(host)
+        if record is None or record.state is not HostState.FENCED or not record.cut_by_us:
+            return Settlement(Outcome(state=StepState.DONE, sentence=f"{host} is not off by a fence of ours any more"))
+        if view.now < record.cut_possible_until:
+            return Settlement(
+                Outcome(
+                    state=StepState.READY,
+                    sentence=f"a lost executor could still cut {host}",
+                    retry_after_s=Seconds(record.cut_possible_until - view.now),
+                )
+            )
+        deadline = context.clock.monotonic() + self._policy.fence_bound_s
+        devices = self._devices(host)
+        names = tuple(dict.fromkeys(name for level in self._hosts[host].fencing for name in level))
+        troubles: list[str] = []
+        for name in names:
+            try:
+                if self._read(host, devices[name], context, deadline).power is not Power.ON:
+                    context.guard()
+                    devices[name].switch(Power.ON, self._policy.power_ask_s)
+            except WorldError as error:
+                troubles.append(f"{name}: {error}")
+        while context.clock.monotonic() < deadline:
+            readings = [self._read(host, devices[name], context, deadline) for name in names]
+            if all(reading.power is Power.ON for reading in readings):
+                return Settlement(
+                    Outcome(state=StepState.DONE, sentence=f"{host} is switched on again"),
+                    after=lambda: self._switched_on(record, context),
+                )
+            context.clock.sleep(Seconds(READ_PAUSE_S))
+        sentence = f"{host} could not be switched on: {'; '.join(troubles) or 'its plug does not read ON'}"
+        if context.step.attempt < self._policy.fence_attempts_max:
+            return Settlement(
+                Outcome(state=StepState.READY, sentence=sentence, retry_after_s=self._policy.fence_retry_s)
+            )
+        return Settlement(
+            Outcome(state=StepState.FAILED, sentence=sentence, closes=OperationState.FAILED),
+            after=lambda: self._switched_on(record, context),
+        )
+
+    def _switched_on(self, record: HostRecord, context: Context) -> None:
+        self._store.put_host(
+            replace(record, cut_by_us=False, reason=f"{record.reason}; switched on again, not heard yet"),
+            record,
+            context.operation.epoch,
+        )
+
+
+class _NoLongerWanted(StaleToken):
+    """The gates, read again right before the cut, forbid it."""
+
+
+def read_power(
+    store: Store, host: HostId, device: FenceDevice, bound: Seconds, incarnation: Incarnation
+) -> PowerReading:
+    """Ask one device for its status and write the typed answer down. No answer is `unknown`, never `off`."""
+    asked_at = store.now()
+    try:
+        answer = device.status(bound)
+        power, guid, raw = answer.power, answer.guid, answer.raw
+    except (FenceRefused, FenceUnreachable) as error:
+        power, guid, raw = Power.UNKNOWN, "", str(error)
+    reading = PowerReading(
+        host=host,
+        device=device.name,
+        power=power,
+        asked_at=asked_at,
+        answered_at=store.now(),
+        incarnation=incarnation,
+        guid=guid,
+        raw=raw,
+    )
+    store.put_reading(reading)
+    return reading

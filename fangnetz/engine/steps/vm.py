@@ -1,0 +1,203 @@
+"""Steps a host worker carries out on its own libvirt: start and stop one VM, under that VM's lock.
+
+Everything an order names is checked right before the effect; a refusal is promised in a file before it is reported; a
+call without an answer is never a refusal (SAFETY rule 3).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+from fangnetz.core.actions import Happened
+from fangnetz.core.errors import (
+    HypervisorRefused,
+    HypervisorUnreachable,
+    StaleToken,
+    StorageLeaseHeld,
+    StoredContentError,
+)
+from fangnetz.core.operations import Fact, Order, Outcome, Step, StepKind, StepState, vm_start_steps
+from fangnetz.core.policy import Policy
+from fangnetz.core.recovery import LEASE_HELD
+from fangnetz.core.units import Seconds, VmId
+from fangnetz.engine.execute import Context, Settlement
+from fangnetz.engine.faults import point
+from fangnetz.ports import BootFiles, Domain, Hypervisor, Journal
+
+LOCK_BOUND_S = Seconds(3.0)
+"""Another worker process of this host may hold a VM's lock this long before we come back later."""
+POLL_S = Seconds(0.2)
+
+Definition = Callable[[VmId], str]
+"""Return the domain XML of a VM, from the newest copy this host can read."""
+
+
+class VmSteps:
+    """Effects on the queue `host.<id>`."""
+
+    def __init__(
+        self,
+        *,
+        journal: Journal,
+        hypervisor: Hypervisor,
+        boot: BootFiles,
+        definition: Definition,
+        policy: Policy,
+        report: Callable[[], None],
+    ) -> None:
+        self._journal, self._hypervisor, self._boot = journal, hypervisor, boot
+        self._definition, self._policy, self._report = definition, policy, report
+
+    # -- start --
+
+    def start(self, context: Context) -> Settlement:
+        """Start one VM as ordered, or refuse for good, or come back because nothing is known."""
+        order = _order(context.step)
+        try:
+            xml = self._definition(order.vm)
+        except StoredContentError as error:
+            return self._again(f"{order.vm}: its definition cannot be read: {error}")
+        try:
+            with self._boot.lock(order.vm, LOCK_BOUND_S):
+                return self._start_locked(context, order, xml)
+        except TimeoutError:
+            return self._again(f"another worker of {order.host} holds {order.vm}")
+        except StoredContentError as error:
+            return self._again(f"{order.vm} is not started: {error}")
+
+    def _start_locked(self, context: Context, order: Order, xml: str) -> Settlement:
+        released = self._boot.released(order.vm)
+        if released >= order.generation:
+            return self._refuse(context, order, f"{order.host} released {order.vm} at generation {released} for good")
+        try:
+            present = self._find(order.vm)
+        except HypervisorUnreachable as error:
+            return self._again(str(error))
+        if present is not None:
+            if present.generation == order.generation:
+                return self._started(order, f"{order.vm} runs on {order.host} already")
+            return self._refuse(
+                context, order, f"{order.host} has a domain {order.vm} of generation {present.generation} already"
+            )
+        sent_at = self._journal.now()
+        context.guard()
+        point("start.before_create")
+        try:
+            self._hypervisor.create(order.vm, xml, order.generation)
+        except StorageLeaseHeld as error:
+            return self._refused_by_libvirt(context, order, str(error), {"refusal": LEASE_HELD})
+        except HypervisorRefused as error:
+            return self._refused_by_libvirt(context, order, str(error), {"refusal": "libvirt"})
+        except HypervisorUnreachable as error:
+            return self._again(f"{order.host} was asked to start {order.vm} and its libvirt did not answer: {error}")
+        point("start.created")
+        return self._started(order, f"{order.vm} is started on {order.host}", sent_at)
+
+    def _refused_by_libvirt(self, context: Context, order: Order, said: str, facts: dict[str, Fact]) -> Settlement:
+        """Believe libvirt's no only once it also says that no such domain is there."""
+        try:
+            present = self._find(order.vm)
+        except HypervisorUnreachable as error:
+            return self._again(f"{order.vm}: libvirt refused ({said}) and then did not say what runs: {error}")
+        if present is not None:
+            return self._again(f"{order.vm}: libvirt refused ({said}), yet such a domain is there")
+        return self._refuse(context, order, f"{order.host} cannot start {order.vm}: {said}", facts)
+
+    def _refuse(
+        self, context: Context, order: Order, sentence: str, facts: dict[str, Fact] | None = None
+    ) -> Settlement:
+        """Promise first, then report: after this no start up to this generation happens on this boot."""
+        self._boot.release(order.vm, order.generation)
+        attempt = context.step.key.rpartition("/")[2]
+        _, running = vm_start_steps(order, attempt=int(attempt), after="")
+        replan = Step(key=f"replan/{order.vm}/{attempt}", kind=StepKind.PLAN)
+        return Settlement(
+            Outcome(
+                state=StepState.REFUSED,
+                sentence=sentence,
+                facts={"released": order.generation, **(facts or {})},
+                adds=(replan,),
+                skips=(running.key,),
+            ),
+            events=[
+                Happened(
+                    kind="start_refused",
+                    subject=order.vm,
+                    sentence=sentence,
+                    facts={"vm": order.vm, "host": order.host, "generation": order.generation},
+                )
+            ],
+            after=self._report,
+        )
+
+    def _started(self, order: Order, sentence: str, sent_at: float | None = None) -> Settlement:
+        self._report()
+        facts: dict[str, Fact] = {} if sent_at is None else {"start_sent_at": sent_at}
+        return Settlement(Outcome(state=StepState.DONE, sentence=sentence, facts=facts))
+
+    # -- stop --
+
+    def stop(self, context: Context) -> Settlement:
+        """Stop one copy of one generation: ask the guest, then switch it off; released before it is reported."""
+        order = _order(context.step)
+        try:
+            with self._boot.lock(order.vm, LOCK_BOUND_S):
+                return self._stop_locked(context, order)
+        except TimeoutError:
+            return self._again(f"another worker of {order.host} holds {order.vm}")
+        except HypervisorUnreachable as error:
+            return self._again(str(error))
+
+    def _stop_locked(self, context: Context, order: Order) -> Settlement:
+        present = self._find(order.vm)
+        if present is not None and present.generation not in (None, order.generation):
+            return Settlement(
+                Outcome(
+                    state=StepState.FAILED,
+                    sentence=f"{order.host} runs {order.vm} of generation {present.generation}, "
+                    f"not {order.generation}: left alone",
+                )
+            )
+        if present is not None:
+            context.guard()
+            if not order.force:
+                self._hypervisor.shutdown(order.vm)
+                end = context.clock.monotonic() + self._policy.stop_bound_s
+                while self._find(order.vm) is not None and context.clock.monotonic() < end:
+                    if context.lost.is_set():
+                        raise StaleToken(f"{context.step.key}: its lease was lost")
+                    context.clock.sleep(POLL_S)
+            if self._find(order.vm) is not None:
+                context.guard()
+                self._hypervisor.destroy(order.vm)
+        if self._find(order.vm) is not None:
+            return self._again(f"{order.vm} is still there after it was switched off")
+        self._boot.release(order.vm, order.generation)
+        sentence = f"{order.vm} is stopped on {order.host}"
+        return Settlement(
+            Outcome(state=StepState.DONE, sentence=sentence, facts={"released": order.generation}),
+            events=[
+                Happened(
+                    kind="vm_stopped",
+                    subject=order.vm,
+                    sentence=sentence,
+                    facts={"vm": order.vm, "host": order.host, "generation": order.generation},
+                )
+            ],
+            after=self._report,
+        )
+
+    # -- helpers --
+
+    def _find(self, vm: VmId) -> Domain | None:
+        return next((domain for domain in self._hypervisor.domains() if domain.vm == vm), None)
+
+    @staticmethod
+    def _again(sentence: str) -> Settlement:
+        return Settlement(Outcome(state=StepState.READY, sentence=sentence, retry_after_s=Seconds(1.0)))
+
+
+def _order(step: Step) -> Order:
+    if step.order is None:
+        raise StaleToken(f"{step.key} has no order")
+    return step.order

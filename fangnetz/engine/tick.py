@@ -1,0 +1,213 @@
+"""The tick: look at the cluster once, decide, write down, dispatch. One instance lives in each controller's process.
+
+Without the control lease it only watches, so that a new holder already knows what it has seen.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass
+
+from fangnetz.core.actions import (
+    Action,
+    AdoptOperation,
+    Alarm,
+    AskPower,
+    Decision,
+    EndOperation,
+    ForgetVm,
+    Happened,
+    OpenOperation,
+    PutHost,
+    PutHostDoc,
+    PutVm,
+    PutVmDoc,
+    Remember,
+    SettleWish,
+)
+from fangnetz.core.decide import decide
+from fangnetz.core.detector import Watch, look
+from fangnetz.core.model import ClusterView, HostSpec, VmDoc
+from fangnetz.core.operations import Fact, Operation, StepState, chain_from, ready_steps
+from fangnetz.core.policy import Policy
+from fangnetz.core.units import ControllerId, Epoch, HostId, Instant, Seconds, VmId
+from fangnetz.engine.execute import closed_event
+from fangnetz.engine.ledger import Ledger
+from fangnetz.ports import Dispatcher, Store, WishResult
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Ticked:
+    """What a tick tells its caller: whether it was in charge, and when the next one is due at the latest."""
+
+    in_charge: bool
+    due_in: Seconds | None
+    decision: Decision
+
+
+class Controller:
+    """Holds this controller's own observation between ticks. Not thread-safe: its queue has one slot."""
+
+    def __init__(
+        self,
+        *,
+        me: ControllerId,
+        store: Store,
+        dispatcher: Dispatcher,
+        ledger: Ledger,
+        hosts: Mapping[HostId, HostSpec],
+        declared: Mapping[VmId, VmDoc],
+        policy: Policy,
+    ) -> None:
+        self._me, self._store, self._dispatcher, self._ledger = me, store, dispatcher, ledger
+        self._hosts, self._declared, self._policy = hosts, declared, policy
+        self._watch: Watch | None = None
+        self._alarms: dict[tuple[str, str], Alarm] | None = None
+
+    def tick(self) -> Ticked:
+        """One look, one decision. StoreUnreachable if the store is away; StaleToken if the lease went elsewhere."""
+        self._store.meet()
+        self._store.take_lease(self._me, self._policy.control_lease_s)
+        self._ledger.sync()
+        view = self._store.view(self._hosts, self._me)
+        self._watch = look(self._watch, view, self._policy)
+        self._store.put_watch(self._me, self._watch)
+        decision = decide(view, self._watch, self._policy)
+        if view.lease is not None:
+            self._declare(view)
+            self._apply(decision, view, view.lease.epoch)
+        due = None if decision.next_due is None else Seconds(max(0.0, decision.next_due - view.now))
+        return Ticked(in_charge=view.lease is not None, due_in=due, decision=decision)
+
+    def leave(self) -> None:
+        """Give the control lease back."""
+        self._store.drop_lease(self._me)
+
+    def sweep(self) -> int:
+        """Send on its way again whatever an open operation waits for and nobody holds; return how many chains."""
+        view = self._store.view(self._hosts, self._me)
+        if view.lease is None:
+            return 0
+        sent = 0
+        for operation in view.operations.values():
+            if operation.epoch != view.lease.epoch:
+                self._store.adopt_operation(operation.id, view.lease.epoch)
+            sent += self._resume(operation, view.now)
+        self._store.archive()
+        return sent
+
+    def _resume(self, operation: Operation, now: Instant) -> int:
+        chains: list[tuple[str, ...]] = []
+        for step in ready_steps(operation):
+            held = step.state is StepState.RUNNING and step.lease_until > now
+            waiting = step.not_before > now
+            young = step.state is StepState.READY and now - step.dispatched_at < self._policy.step_lease_s
+            if held or waiting or young:
+                continue
+            if step.order is not None and step.order.deadline < now:
+                followers = chain_from(operation, step.key)[1:]
+                sentence = (
+                    f"{step.order.host} was asked to start {step.order.vm} and has not answered within "
+                    f"{self._policy.start_bound_s:g} s; it may be running there, so it starts nowhere else. "
+                    f"It is taken up again when {step.order.host} answers; or fence it"
+                )
+                if self._store.give_up(operation, step, followers, sentence):
+                    self._store.log([_event("start_unanswered", step.order.vm, sentence, host=step.order.host)])
+                    chains.extend((close.key,) for close in operation.steps if close.key == "close")
+                continue
+            chains.append(chain_from(operation, step.key))
+        if chains:
+            self._send(operation, chains)
+        return len(chains)
+
+    # -- carrying a decision out --
+
+    def _declare(self, view: ClusterView) -> None:
+        """Bring VMs of the cluster file into the ledger; a changed definition counts from the next start."""
+        new: list[VmDoc] = []
+        for vm, doc in self._declared.items():
+            old = view.vms.get(vm)
+            if old is None or (old.source == "file" and (old.spec, old.xml) != (doc.spec, doc.xml)):
+                new.append(doc if old is None else VmDoc(spec=doc.spec, xml=doc.xml, wish=old.wish, source="file"))
+        if new:
+            self._ledger.write(new)
+
+    def _apply(self, decision: Decision, view: ClusterView, epoch: Epoch) -> None:
+        events: list[Happened] = []
+        for action in decision.actions:
+            events.extend(self._act(action, view, epoch))
+        events.extend(self._alarm_events(decision.alarms))
+        self._store.put_alarms(decision.alarms, epoch)
+        self._store.log(events)
+
+    def _act(self, action: Action, view: ClusterView, epoch: Epoch) -> Iterable[Happened]:  # noqa: PLR0912
+        match action:
+            case PutHost(record=record):
+                old = view.host_records.get(record.id)
+                done = self._store.put_host(record, old, epoch)
+                if done and (old is None or old.state is not record.state):
+                    sentence = f"{record.id} is {record.state}: {record.reason}"
+                    return [_event("host_state", record.id, sentence, host=record.id, state=record.state.value)]
+            case PutVm(record=record, expected=expected):
+                before = view.vm_records.get(record.id)
+                written = self._store.put_vm(record, expected, epoch)
+                if written and (before is None or before.state is not record.state):
+                    sentence = f"{record.id} is {record.state}: {record.reason}"
+                    return [_event("vm_state", record.id, sentence, vm=record.id, state=record.state.value)]
+            case ForgetVm(vm=vm):
+                self._ledger.forget(vm)
+                self._store.forget_vm(vm, epoch)
+            case PutVmDoc(doc=doc):
+                self._ledger.write([doc])
+            case PutHostDoc(doc=host_doc):
+                self._ledger.write([host_doc])
+            case Remember(binding=binding):
+                self._ledger.write([binding])
+            case AskPower(host=host, devices=devices):
+                self._dispatcher.ask_power(host, devices)
+            case OpenOperation(operation=operation):
+                if self._store.open_operation(operation):
+                    self._send(operation, [chain_from(operation, operation.steps[0].key)])
+                    sentence = f"{operation.kind} of {operation.subject} begins: {operation.reason}"
+                    return [_event("operation_opened", operation.subject, sentence, id=operation.id)]
+            case AdoptOperation(id=identity):
+                self._store.adopt_operation(identity, epoch)
+            case EndOperation(id=identity, state=state, sentence=sentence):
+                self._store.end_operation(identity, state, sentence, epoch)
+                ended = self._store.operation(identity)
+                return [closed_event(ended)] if ended else []
+            case SettleWish(wish=wish, granted=granted, sentence=sentence, operation=opened):
+                self._store.settle_wish(
+                    wish, WishResult(id=wish.id, granted=granted, sentence=sentence, operation=opened)
+                )
+                kind = "wish_granted" if granted else "wish_refused"
+                return [_event(kind, wish.subject, f"{wish.by}: {sentence}", wish=wish.kind.value)]
+            case Happened():
+                return [action]
+        return []
+
+    def _send(self, operation: Operation, chains: Iterable[tuple[str, ...]]) -> None:
+        wanted = list(chains)
+        self._store.mark_dispatched(operation.id, [key for chain in wanted for key in chain])
+        self._dispatcher.dispatch(operation, wanted)
+
+    def _alarm_events(self, alarms: Iterable[Alarm]) -> list[Happened]:
+        now = {(alarm.kind, alarm.subject): alarm for alarm in alarms}
+        before = self._alarms
+        if before is None:
+            before = {(alarm.kind, alarm.subject): alarm for alarm in self._store.alarms()}
+        self._alarms = now
+        news = [
+            _event("alarm", alarm.subject, alarm.sentence, what=alarm.kind, highest=alarm.highest)
+            for key, alarm in now.items()
+            if key not in before
+        ]
+        return news + [
+            _event("alarm_over", alarm.subject, f"over: {alarm.sentence}", what=alarm.kind)
+            for key, alarm in before.items()
+            if key not in now
+        ]
+
+
+def _event(kind: str, subject: str, sentence: str, **facts: Fact) -> Happened:
+    return Happened(kind=kind, subject=subject, sentence=sentence, facts=facts)

@@ -1,0 +1,79 @@
+"""The lab's cluster file and its secrets, as an operator would write them. Never puts a secret into the file itself."""
+
+from __future__ import annotations
+
+import secrets
+from pathlib import Path
+from typing import Any
+
+import yaml
+
+from fangnetz.lab.bmc import USER
+from fangnetz.lab.definitions import priority_of
+from fangnetz.lab.plan import IPMI_PORT, LIBVIRT_PORT, REDIS_PORT, Plan
+
+HOST_MEMORY_MIB = 1024
+HOST_CPUS = 8
+STARTUP_GRACE_S = 15  # the machine is up before its controllers: nothing else starts that a long grace would wait for
+
+
+def make_secrets(plan: Plan) -> dict[str, str]:
+    """Make a password for each thing that wants one, kept in files of root's own; return them by name."""
+    folder = plan.folder / "secrets"
+    folder.mkdir(mode=0o700)
+    made = {name: secrets.token_hex(8) for name in ("redis", "flower", *plan.bmcs)}
+    for name, password in made.items():
+        path = secret_path(plan, name)
+        path.touch(mode=0o600)
+        path.write_text(f"{password}\n")
+    return made
+
+
+def secret_path(plan: Plan, name: str) -> Path:
+    """Return the file of a secret."""
+    return plan.folder / "secrets" / name
+
+
+def write_cluster_file(plan: Plan) -> None:
+    """Write cluster.yaml."""
+    plan.config_path.write_text(yaml.safe_dump(_tree(plan), sort_keys=False, width=110))
+
+
+def _tree(plan: Plan) -> dict[str, Any]:
+    return {
+        "cluster": plan.name,
+        "redis": {
+            "url": f"redis://{plan.address('redis')}:{REDIS_PORT}/0",
+            "password_file": str(secret_path(plan, "redis")),
+        },
+        "controllers": {controller: {"address": str(plan.address(controller))} for controller in plan.controllers},
+        "flower": {
+            "address": "127.0.0.1",
+            "port": plan.flower_port,
+            "username": "admin",
+            "password_file": str(secret_path(plan, "flower")),
+        },
+        "hosts": {host: _host(plan, host) for host in plan.hosts},
+        "vms": {vm: {"xml_file": f"vms/{vm}.xml", "priority": priority_of(plan, vm)} for vm in plan.vms},
+        "policy": {"profile": plan.policy, "startup_grace_s": STARTUP_GRACE_S},
+    }
+
+
+def _host(plan: Plan, host: str) -> dict[str, Any]:
+    device = {
+        "name": "ipmi",
+        "driver": "ipmi",
+        "address": str(plan.address(f"bmc-{host}", "bmc")),
+        "port": IPMI_PORT,
+        "username": USER,
+        "password_file": str(secret_path(plan, f"bmc-{host}")),
+    }
+    return {
+        "address": str(plan.address(host)),
+        "libvirt_uri": "qemu:///system",
+        "libvirt_port": LIBVIRT_PORT,
+        "cpus": HOST_CPUS,
+        "memory_mib": HOST_MEMORY_MIB,
+        "bmc_guid_command": ["cat", "/run/bmc-guid"],
+        "fencing": [[device]],
+    }

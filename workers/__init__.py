@@ -1,0 +1,1 @@
+"""Celery processes: the app, its settings, and one small module per role."""

@@ -1,0 +1,188 @@
+"""The processes of a controller machine: control (ticks), work (decides and probes), fence (touches power)."""
+
+from __future__ import annotations
+
+import threading
+import time
+from typing import Any
+
+import structlog
+from celery import Celery, bootsteps
+
+from fangnetz import wiring
+from fangnetz.core.errors import FangnetzError, SettingsError
+from fangnetz.core.model import HostSpec
+from fangnetz.core.operations import StepKind
+from fangnetz.core.units import ControllerId, DeviceName, HostId, Seconds
+from fangnetz.engine.execute import Executor
+from fangnetz.engine.ledger import Ledger
+from fangnetz.engine.steps.failover import FailoverSteps
+from fangnetz.engine.steps.fence import FenceSteps
+from fangnetz.engine.tick import Controller
+from fangnetz.engine.watching import PowerAsker, probe_hosts
+from fangnetz.ports import FenceDevice
+from fangnetz.settings import Settings
+from tasks.dispatcher import CeleryDispatcher
+from tasks.names import TICK, control_queue
+from tasks.runtime import Runtime, install
+from workers.clock import SystemClock
+from workers.environment import Identity
+from workers.notify import tell
+
+log = structlog.get_logger(__name__)
+
+
+def install_controller(app: Celery, settings: Settings, me: Identity) -> None:
+    """Make this process one of a controller's: control, work or fence."""
+    controller = ControllerId(me.name)
+    if controller not in settings.controllers:
+        known = ", ".join(settings.controllers)
+        raise SettingsError(f"{me.config}: controllers: {me.name} (FANGNETZ_CONTROLLER) is not among {known}")
+    policy = settings.policy
+    hosts: dict[HostId, HostSpec] = {host: it.spec for host, it in settings.hosts.items()}
+    store = wiring.open_store(settings, name=f"{me.role}-{me.name}")
+    dispatcher = CeleryDispatcher(app, settings.controllers, policy)
+    ledger = Ledger(store, wiring.open_ledger_files(me.state_dir))
+    kept: dict[HostId, dict[DeviceName, FenceDevice]] = {}
+
+    def devices(host: HostId) -> dict[DeviceName, FenceDevice]:
+        if host not in kept:
+            kept[host] = wiring.open_devices(settings, host)
+        return kept[host]
+
+    runtime = Runtime(role=me.role, operators=store, nudge=dispatcher.nudge)
+    match me.role:
+        case "control":
+            runtime.controller = Controller(
+                me=controller,
+                store=store,
+                dispatcher=dispatcher,
+                ledger=ledger,
+                hosts=hosts,
+                declared=settings.vms,
+                policy=policy,
+            )
+            _add_alarm_clock(app, runtime, me)
+        case "work":
+            steps = FailoverSteps(store, hosts, policy, ledger)
+            effects = {
+                StepKind.CONFIRM: steps.confirm,
+                StepKind.PROVE: steps.prove,
+                StepKind.PLAN: steps.plan,
+                StepKind.SEE_RUNNING: steps.see_running,
+                StepKind.CLOSE: steps.close,
+            }
+            runtime.executor = _executor(me, store, dispatcher, settings, effects)
+            runtime.power = PowerAsker(store, hosts, policy, devices, dispatcher)
+            prober = wiring.open_prober()
+            targets = wiring.probe_targets(settings)
+            runtime.probe = lambda: _probe(store, prober, controller, targets, settings)
+            _say_ready(app)
+        case "fence":
+            fence = FenceSteps(store, hosts, policy, devices)
+            runtime.executor = _executor(
+                me, store, dispatcher, settings, {StepKind.FENCE: fence.fence, StepKind.POWER_ON: fence.power_on}
+            )
+            _say_ready(app)
+        case _:
+            raise SettingsError(f"{me.role} is no role of a controller")
+    install(runtime)
+
+
+def _executor(me: Identity, store: Any, dispatcher: CeleryDispatcher, settings: Settings, effects: Any) -> Executor:
+    return Executor(
+        name=me.node,
+        journal=store,
+        dispatcher=dispatcher,
+        clock=SystemClock(),
+        policy=settings.policy,
+        effects=effects,
+    )
+
+
+def _probe(store: Any, prober: Any, me: ControllerId, targets: Any, settings: Settings) -> None:
+    probe_hosts(store, prober, me, targets, settings.references, settings.policy)
+
+
+class AlarmClock:
+    """Rings the next tick when a threshold is about to be crossed, instead of waiting for the next beat."""
+
+    def __init__(self, ring: Any) -> None:
+        self._ring = ring
+        self._changed = threading.Condition()
+        self._at: float | None = None
+        self._end = False
+        self._thread = threading.Thread(target=self._run, name="alarm clock", daemon=True)
+
+    def set(self, span: Seconds | None) -> None:
+        """Ring in `span` seconds at the latest; None: not before the next beat."""
+        with self._changed:
+            self._at = None if span is None else time.monotonic() + span
+            self._changed.notify()
+
+    def start(self) -> None:
+        self._thread.start()
+
+    def stop(self) -> None:
+        with self._changed:
+            self._end = True
+            self._changed.notify()
+
+    def _run(self) -> None:
+        while True:
+            with self._changed:
+                if self._end:
+                    return
+                left = None if self._at is None else self._at - time.monotonic()
+                if left is None or left > 0:
+                    self._changed.wait(left)
+                    continue
+                self._at = None
+            self._ring()
+
+
+def _add_alarm_clock(app: Celery, runtime: Runtime, me: Identity) -> None:
+    queue = control_queue(me.name)
+
+    def ring() -> None:
+        try:
+            app.send_task(TICK, queue=queue, expires=1.0)
+        except Exception as error:  # noqa: BLE001 - the beat's tick comes anyway
+            log.warning("alarm clock", error=type(error).__name__)
+
+    clock = AlarmClock(ring)
+    runtime.due = clock.set
+
+    class Waking(bootsteps.StartStopStep):
+        """Starts the alarm clock with the worker and gives the control lease back at an orderly stop."""
+
+        requires = ("celery.worker.components:Pool",)
+
+        def start(self, _worker: Any) -> None:
+            clock.start()
+            tell("READY=1")
+
+        def stop(self, _worker: Any) -> None:
+            clock.stop()
+            if runtime.controller is not None:
+                try:
+                    runtime.controller.leave()
+                except FangnetzError as error:
+                    log.warning("lease not given back", error=str(error))
+
+        def terminate(self, worker: Any) -> None:
+            self.stop(worker)
+
+    app.steps["worker"].add(Waking)
+
+
+def _say_ready(app: Celery) -> None:
+    class Ready(bootsteps.StartStopStep):
+        """Tells the service manager that the pool is up."""
+
+        requires = ("celery.worker.components:Pool",)
+
+        def start(self, _worker: Any) -> None:
+            tell("READY=1")
+
+    app.steps["worker"].add(Ready)

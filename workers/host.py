@@ -1,0 +1,133 @@
+"""The host worker: heartbeat beside the pool, libvirt operations in it. Stopping it leaves every VM running."""
+
+from __future__ import annotations
+
+import threading
+from typing import Any
+
+import structlog
+from celery import Celery, bootsteps
+
+from fangnetz import wiring
+from fangnetz.adapters.bmc_guid import read_in_band
+from fangnetz.core.errors import FangnetzError, SettingsError, StoredContentError
+from fangnetz.core.operations import StepKind
+from fangnetz.core.units import HostId, Seconds, VmId
+from fangnetz.engine.execute import Executor
+from fangnetz.engine.ledger import Ledger
+from fangnetz.engine.report import InventoryKeeper, Reporter
+from fangnetz.engine.steps.vm import VmSteps
+from fangnetz.settings import Settings
+from tasks.dispatcher import CeleryDispatcher
+from tasks.runtime import Runtime, install
+from workers.clock import SystemClock
+from workers.environment import Identity
+from workers.notify import tell
+
+log = structlog.get_logger(__name__)
+GUID_BOUND_S = Seconds(5.0)
+LEDGER_EVERY_S = 2.0
+
+
+class HostParts:
+    """Everything one host worker is made of."""
+
+    def __init__(self, app: Celery, settings: Settings, me: Identity) -> None:
+        host = HostId(me.name)
+        if host not in settings.hosts:
+            raise SettingsError(
+                f"{me.config}: hosts: {me.name} (FANGNETZ_HOST) is not among {', '.join(settings.hosts)}"
+            )
+        policy = settings.policy
+        self._settings, self._host = settings, host
+        self._guids: tuple[str, ...] = ()
+        store = wiring.open_store(settings, name=f"host-{host}")
+        beats = wiring.open_store(settings, name=f"heartbeat-{host}", timeout_s=1.0)
+        boot = wiring.open_boot_files(me.run_dir)
+        hypervisor = wiring.open_hypervisor(settings, host)
+        self._ledger = Ledger(store, wiring.open_ledger_files(me.state_dir))
+        self.inventory = InventoryKeeper(hypervisor, policy.heartbeat_s, self._report)
+        hypervisor.watch(self.inventory.kick)
+        steps = VmSteps(
+            journal=store,
+            hypervisor=hypervisor,
+            boot=boot,
+            definition=self._definition,
+            policy=policy,
+            report=self.inventory.kick,
+        )
+        self._store = store
+        self.executor = Executor(
+            name=f"host-{host}",
+            journal=store,
+            dispatcher=CeleryDispatcher(app, settings.controllers, policy),
+            clock=SystemClock(),
+            policy=policy,
+            effects={StepKind.START: steps.start, StepKind.STOP: steps.stop},
+            incarnation=boot.incarnation,
+        )
+        self.reporter = Reporter(
+            host=host,
+            store=beats,
+            boot=boot,
+            inventory=lambda: self.inventory.latest,
+            orders=lambda: tuple(self.executor.in_hand),
+            interval=policy.heartbeat_s,
+            guids=lambda: self._guids,
+            sent=lambda _well: tell("WATCHDOG=1"),
+        )
+        self._end = threading.Event()
+
+    def start(self) -> None:
+        """Report at once; read the BMC's GUID and the ledger beside it."""
+        self.inventory.start()
+        self.reporter.start()
+        threading.Thread(target=self._keep_ledger, name="ledger", daemon=True).start()
+        tell("READY=1")
+
+    def stop(self) -> None:
+        self._end.set()
+        self.inventory.stop()
+        self.reporter.stop()
+
+    def _report(self) -> None:
+        self.reporter.kick()
+
+    def _definition(self, vm: VmId) -> str:
+        doc = self._store.definition(vm)
+        if doc is None:
+            raise StoredContentError(f"the ledger has no definition of {vm}")
+        return doc.xml
+
+    def _keep_ledger(self) -> None:
+        while not self._end.is_set():
+            if not self._guids:
+                command = self._settings.hosts[self._host].bmc_guid_command
+                self._guids = read_in_band(command or None, GUID_BOUND_S)
+            try:
+                self._ledger.sync()
+            except (FangnetzError, OSError) as error:
+                log.warning("ledger", error=str(error))
+            self._end.wait(LEDGER_EVERY_S)
+
+
+def install_host(app: Celery, settings: Settings, me: Identity) -> None:
+    """Make this process the worker of one host."""
+    parts = HostParts(app, settings, me)
+    install(Runtime(role="host", executor=parts.executor))
+
+    class Liveness(bootsteps.StartStopStep):
+        """A step of the worker, not of its consumer: it lives through every loss of the broker."""
+
+        requires = ("celery.worker.components:Pool",)
+
+        def start(self, _worker: Any) -> None:
+            parts.start()
+
+        def stop(self, _worker: Any) -> None:
+            parts.stop()
+
+        def terminate(self, _worker: Any) -> None:
+            parts.stop()
+
+    app.steps["worker"].add(Liveness)
