@@ -23,6 +23,8 @@ class HostWatch:
     sequence: int
     heard_at: Instant
     silent_for: Seconds
+    back_at: Instant = Instant(0.0)
+    """When it was heard again after a silence so long that others may still be in theirs; or first watched."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -70,14 +72,17 @@ def look(previous: Watch | None, view: ClusterView, policy: Policy) -> Watch:
         incarnation = beat.incarnation if beat else Incarnation("")
         sequence = beat.sequence if beat else 0
         heard_at = beat.received_at if beat else Instant(0.0)
+        back_at = view.now if before is None else before.back_at
         if before is None:
             silent = 0.0
         elif (incarnation, sequence) != (before.incarnation, before.sequence):
             silent = min(max(0.0, view.now - heard_at), span)
+            if before.silent_for + span - silent > policy.window_s - policy.heartbeat_s:
+                back_at = view.now
         else:
             silent = before.silent_for + span
         hosts[host] = HostWatch(
-            incarnation=incarnation, sequence=sequence, heard_at=heard_at, silent_for=Seconds(silent)
+            incarnation=incarnation, sequence=sequence, heard_at=heard_at, silent_for=Seconds(silent), back_at=back_at
         )
     started = view.now if previous is None else previous.started_at
     since = view.now if gap or previous is None else previous.since

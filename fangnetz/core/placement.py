@@ -42,7 +42,8 @@ def _misfit(vm: VmSpec, room: HostRoom, policy: Policy) -> str:
         return f"{room.spec.id} has {free} MiB free of {room.spec.memory_mib}, {vm.id} needs {vm.memory_mib}"
     cpus = room.spec.cpus * policy.cpu_overcommit - room.cpus_used
     if vm.cpus > cpus:
-        return f"{room.spec.id} has {cpus:g} of {room.spec.cpus * policy.cpu_overcommit:g} cpus left, {vm.id} needs {vm.cpus}"
+        whole = room.spec.cpus * policy.cpu_overcommit
+        return f"{room.spec.id} has {cpus:g} of {whole:g} cpus left, {vm.id} needs {vm.cpus}"
     return ""
 
 

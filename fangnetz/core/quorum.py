@@ -79,13 +79,14 @@ def brakes(
             )
         )
     voters = [h for h in members if verdicts[h].finding is not Finding.UNHEARD]
-    lost = [h for h in voters if verdicts[h].silent]
+    # Who is only just back was lost when this window began: the first host heard again must not doom the others.
+    lost = [h for h in voters if verdicts[h].silent or _only_just_back(watch, h, policy)]
     allowed = lost_allowed(len(voters), policy.max_lost_share)
     if len(lost) > allowed:
         found.append(
             Brake(
                 kind=BrakeKind.MASS_FAILURE,
-                sentence=f"{len(lost)} of {len(voters)} hosts are silent at once ({', '.join(sorted(lost))}); "
+                sentence=f"{len(lost)} of {len(voters)} hosts are silent or only just back ({', '.join(sorted(lost))}); "
                 f"more than {allowed} looks like a fault of ours, so nobody is cut",
             )
         )
@@ -98,6 +99,11 @@ def brakes(
             )
         )
     return tuple(found)
+
+
+def _only_just_back(watch: Watch, host: HostId, policy: Policy) -> bool:
+    seen = watch.hosts.get(host)
+    return seen is not None and watch.looked_at - seen.back_at < policy.window_s
 
 
 def unheard_in_this_life(view: ClusterView, watch: Watch, policy: Policy) -> tuple[HostId, ...]:

@@ -98,8 +98,8 @@ def subjects(operation: Operation, view: ClusterView) -> tuple[VmId, ...]:
         elif operation.kind is OperationKind.START:
             if vm == operation.subject:
                 chosen.append(vm)
-        elif record.owner == operation.subject and record.owner_incarnation == operation.incarnation:
-            if record.state is not VmState.STOPPED and record.state is not VmState.FAILED:
+        elif (record.owner, record.owner_incarnation) == (operation.subject, operation.incarnation):
+            if record.state not in (VmState.STOPPED, VmState.FAILED):
                 chosen.append(vm)
     return tuple(chosen)
 

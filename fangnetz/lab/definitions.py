@@ -35,7 +35,8 @@ def _domain_xml(plan: Plan, vm: str, image: GuestImage) -> str:
     if plan.storage_lock:
         folder = quoteattr(f"{plan.folder}/shared/")
         lease = f"\n    <lease><lockspace>fn</lockspace><key>{vm}</key><target path={folder}/></lease>"
-    # rdrand: the boot id must be random from the first instant. No USB, balloon or graphics: nothing that only slows.
+    # rdrand: the boot id must be random from the first instant. Nothing that only slows the boot: no USB, balloon,
+    # graphics or PCI bridges.
     return f"""\
 <domain type='qemu'>
   <name>{vm}</name>
@@ -63,6 +64,7 @@ def _domain_xml(plan: Plan, vm: str, image: GuestImage) -> str:
         <host name='{plan.address("storage", "storage")}' port='{ISCSI_PORT}'/>
       </source>
       <target dev='vda' bus='virtio'/>
+      <address type='pci' bus='0' slot='3'/>
     </disk>
     <controller type='usb' model='none'/>
     <memballoon model='none'/>

@@ -108,12 +108,11 @@ def init_pid(plan: Plan, host: str) -> int | None:
 def keep_capabilities(plan: Plan) -> None:
     """Keep what libvirt found out about QEMU: the next hosts need not probe again (libvirt checks that it fits)."""
     kept = CACHE / "capabilities"
-    for host in plan.hosts:
-        found = plan.host_folder(host) / _CAPABILITIES
-        names = {path.name for path in found.glob("*.xml")} if found.is_dir() else set()
-        if names and not names <= {path.name for path in kept.glob("*.xml")}:
-            shutil.copytree(found, kept, dirs_exist_ok=True)
-            return
+    found = plan.host_folder(plan.hosts[0]) / _CAPABILITIES
+    if found.is_dir() and any(found.glob("*.xml")):
+        shutil.copytree(found, kept, dirs_exist_ok=True)
+        for host in plan.hosts[1:]:
+            shutil.copytree(kept, plan.host_folder(host) / _CAPABILITIES, dirs_exist_ok=True)
 
 
 def is_service(process: LabProcess) -> bool:

@@ -191,8 +191,9 @@ class Lab:
         command = [str(program), "--config", str(self.config_path), *words, "--json"]
         done = subprocess.run(command, capture_output=True, text=True, timeout=120, check=False)
         if done.returncode != 0:
+            said = (done.stderr or done.stdout).strip().splitlines()
             raise LabError(
-                f"`fangnetz {' '.join(words)}` exited with {done.returncode}: {(done.stderr or done.stdout).strip()}"
+                f"`fangnetz {' '.join(words)}` exited with {done.returncode}: {said[-1] if said else 'silently'}"
             )
         return json.loads(done.stdout)
 
@@ -213,7 +214,7 @@ class Lab:
                 )
                 said = said or self._not_running()[1]
                 raise LabError(f"after {within_s:g} s {lacks}{f'; {said}' if said else ''}")
-            time.sleep(0.2)
+            time.sleep(0.2 if silent else 1)
 
     def down(self) -> None:
         """Remove everything of this lab. Harmless when it is gone."""
@@ -249,6 +250,7 @@ class Lab:
         if not plan.bare:
             start_controllers(plan)
         self._wait_for_libvirt()
+        self.in_host(plan.hosts[0], "virsh", "-q", "-c", "qemu:///system", "capabilities")
         keep_capabilities(plan)
         if not plan.bare:
             say("waiting for every VM to run and to write")

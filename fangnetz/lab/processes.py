@@ -13,7 +13,7 @@ import signal
 import subprocess
 import time
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 from fangnetz.lab.errors import LabError
@@ -21,6 +21,8 @@ from fangnetz.lab.names import MARKER
 from fangnetz.lab.run import SCRIPTS
 
 NETNS = Path("/run/netns")
+_SUPERVISOR = ".supervisor"
+_INIT_PARTS = {"unshare": "machine", "tini": "init", "bash": "services", "sleep": "services"}
 _GUEST = re.compile(r"guest=([^,]+)")
 
 
@@ -62,7 +64,7 @@ def processes_of(name: str, tag: str) -> list[LabProcess]:
             process = _look(int(entry.name), name, nodes)
             if process is not None:
                 found.append(process)
-    return sorted(found, key=lambda process: (process.node, process.role, process.pid))
+    return sorted(_named_by_parents(found), key=lambda process: (process.node, process.role, process.pid))
 
 
 def start(
@@ -85,7 +87,7 @@ def start(
         words = ["nsenter", f"--net={NETNS / netns}", *words]
     if nice:
         words = ["nice", "-n", str(nice), *words]
-    mark = f"{name}:{node}:{role}{'.supervisor' if keep_up else ''}"
+    mark = f"{name}:{node}:{role}{_SUPERVISOR if keep_up else ''}"
     with (logs / f"{role}.log").open("ab") as log:
         subprocess.Popen(
             words,
@@ -111,7 +113,7 @@ def end_all(name: str, tag: str, *, within_s: float = 15) -> None:
         if time.monotonic() > until:
             raise LabError(f"could not end {', '.join(f'{p.role} ({p.pid})' for p in left)} of lab {name}")
         # Those that start others go first, or they would start them again.
-        for process in sorted(left, key=lambda each: not each.role.endswith(".supervisor")):
+        for process in sorted(left, key=lambda each: not each.role.endswith(_SUPERVISOR)):
             send(process, signal.SIGKILL)
         time.sleep(0.02)
 
@@ -190,6 +192,13 @@ def _look(pid: int, name: str, nodes: Mapping[int, str]) -> LabProcess | None:
     )
 
 
+def _named_by_parents(found: Sequence[LabProcess]) -> Iterator[LabProcess]:
+    """Give a service that overwrote its own environment (Redis does) the role its supervisor carries."""
+    kept_up = {each.pid: each.role.removesuffix(_SUPERVISOR) for each in found if each.role.endswith(_SUPERVISOR)}
+    for process in found:
+        yield replace(process, role=kept_up[process.parent]) if process.parent in kept_up else process
+
+
 def _mark(environ: bytes) -> tuple[str, str, str] | None:
     for entry in environ.split(b"\0"):
         key, _, value = entry.partition(b"=")
@@ -206,5 +215,7 @@ def _role(stat: _Stat, mark: tuple[str, str, str] | None, words: Sequence[str]) 
         return f"qemu:{guest.group(1)}" if guest else "qemu"
     if any(word.endswith("/supervise.sh") for word in words[:4]):
         index = next(i for i, word in enumerate(words) if word.endswith("/supervise.sh"))
-        return f"{words[index + 3]}.supervisor" if len(words) > index + 3 else "supervisor"
+        return f"{words[index + 3]}{_SUPERVISOR}" if len(words) > index + 3 else "supervisor"
+    if mark is not None and mark[2] == "init":
+        return _INIT_PARTS.get(program, program)
     return mark[2] if mark is not None else program

@@ -262,7 +262,8 @@ def test_a_voided_proof_raises_the_highest_alarm_and_stops_the_matter() -> None:
     assert record.proof is not None
     assert record.proof.void
     assert any(a.kind == "proof_void" and a.highest for a in world.alarms)
-    assert any(a.kind == "runs_twice" and a.highest for a in world.alarms)
+    assert any(a.kind == "runs_twice" and a.highest for a in world.every_alarm)
+    assert [c.host for c in world.truth.copies] == ["h2"]  # two facts together: the older copy was stopped
 
 
 def test_a_host_in_maintenance_is_never_cut() -> None:

@@ -182,7 +182,8 @@ def off_proof(
 
 def host_record(
     name: str, state: HostState = HostState.ONLINE, *, boot: str = "i1", proof: OffProof | None = None,
-    suspected_at: float | None = None, cut_by_us: bool = False, cut_possible_until: float = 0.0, since: float = T0 - 500,
+    suspected_at: float | None = None, cut_by_us: bool = False, cut_possible_until: float = 0.0,
+    since: float = T0 - 500,
 ) -> HostRecord:  # fmt: skip
     return HostRecord(
         id=HostId(name),
@@ -288,7 +289,7 @@ def watched(seen: ClusterView, silent: Mapping[str, float] | None = None, *, sta
     hosts = {}
     for host, state in first.hosts.items():
         age = seen.now - state.heard_at if state.heard_at else seen.now - seen.life.since
-        hosts[host] = replace(state, silent_for=Seconds((silent or {}).get(host, age)))
+        hosts[host] = replace(state, silent_for=Seconds((silent or {}).get(host, age)), back_at=Instant(0))
     return replace(first, started_at=Instant(started), since=Instant(started), hosts=hosts, gap="")
 
 
@@ -439,7 +440,8 @@ class World:
             machine.sequence += 1
             said = beat(
                 machine.name, self.now, boot=machine.boot, seq=machine.sequence,
-                runs=dict(machine.runs.items()), releases=dict(machine.promised.items()), hypervisor=machine.hypervisor, age=machine.inventory_age,
+                runs=dict(machine.runs.items()), releases=dict(machine.promised.items()),
+                hypervisor=machine.hypervisor, age=machine.inventory_age,
             )  # fmt: skip
             self.view = replace(self.view, heartbeats={**self.view.heartbeats, machine.name: said})
 
@@ -615,8 +617,8 @@ class World:
             machine = self.machines[to.host]
             there = machine.powered and machine.boot == to.incarnation
             self._put_vm(
-                replace(old, owner=to.host, owner_incarnation=to.incarnation, generation=number, since=Instant(self.now),
-                        state=VmState.RUNNING if there else VmState.STARTING, reason=to.because)
+                replace(old, owner=to.host, owner_incarnation=to.incarnation, generation=number,
+                        since=Instant(self.now), state=VmState.RUNNING if there else VmState.STARTING, reason=to.because)
             )  # fmt: skip
             if there:
                 machine.runs[to.vm] = number

@@ -44,11 +44,8 @@ class BoundedCalls:
     def abandoned(self) -> int:
         return self._abandoned
 
-    def run(self, call: Callable[[Deadline], T], bound: Seconds, given_up: Callable[[], None]) -> T:
-        """Return what `call` returns or raise what it raises; HypervisorUnreachable after `bound` seconds.
-
-        `given_up` is called once, in the caller's thread, before that error is raised.
-        """
+    def run(self, call: Callable[[Deadline], T], bound: Seconds) -> T:
+        """Return what `call` returns or raise what it raises; HypervisorUnreachable after `bound` seconds."""
         with self._guard:
             if self._abandoned >= self._abandoned_max:
                 raise HypervisorUnreachable(
@@ -66,7 +63,6 @@ class BoundedCalls:
                 attempt.abandoned = True
                 self._abandoned += 1
         if attempt.abandoned:
-            given_up()
             raise HypervisorUnreachable(f"libvirt did not answer within {bound:g} s.")
         return attempt.result()
 

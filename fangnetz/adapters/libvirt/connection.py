@@ -1,6 +1,10 @@
-"""The one connection to libvirt: opened when first needed, watched by keepalive, replaced when dead.
+"""Connections to libvirt, each used by one thread at a time.
 
-Never opened, used or let go of in a caller's thread: each of these can hang as long as libvirtd does.
+Never shared between threads, never served by an event loop: libvirt's client before 10.3 writes to a dead thread's
+stack when a second thread, a keepalive timer or an unregistered callback wakes one that waits for an answer
+(CVE-2024-4418; Debian 12 ships 9.0, where ten seconds of a frozen libvirtd were enough for a crash). So there are no
+keepalives and no events here. A unix socket needs none: it breaks when libvirtd ends, and a frozen libvirtd is what
+the bounds and the limit of stuck threads are for.
 """
 
 from __future__ import annotations
@@ -10,16 +14,15 @@ import functools
 import os
 import threading
 import time
-from collections.abc import Callable
+from collections.abc import Iterator
 from dataclasses import dataclass, field
 
 import libvirt
 
 from fangnetz.core.units import Generation
 
-KEEPALIVE_EVERY_S = 2
-KEEPALIVE_MISSES = 3
-"""A silent libvirtd is given up after 2 x 3 + 2 s; this frees the threads stuck in it (a unix socket never would)."""
+IDLE_MAX = 2
+"""Connections kept open between calls: one for the inventory, one for an order beside it."""
 
 
 @dataclass(slots=True, eq=False)
@@ -29,93 +32,52 @@ class Link:
     connection: libvirt.virConnect
     opened_at: float
     generations: dict[tuple[str, int], Generation | None] = field(default_factory=dict)
-    event: int | None = None
 
 
 class Connections:
-    """The current link of one URI. Thread-safe; `current` only inside a bounded call."""
+    """The open connections of one URI."""
 
     def __init__(self, uri: str) -> None:
         self._uri = uri
-        self._link: Link | None = None
-        self._watchers: list[Callable[[], None]] = []
+        self._idle: list[Link] = []
         self._guard = threading.Lock()
 
-    def watch(self, callback: Callable[[], None]) -> None:
-        """Call back at every change of any domain's life, and when a connection is lost or made anew."""
-        with self._guard:
-            self._watchers.append(callback)
+    @contextlib.contextmanager
+    def lend(self) -> Iterator[Link]:
+        """Lend a working link to this thread, opening one if needed; libvirtError if that fails. May hang.
 
-    def current(self) -> Link:
-        """Return a living link, opening one if needed; libvirtError if that fails."""
-        link = self._link
-        if link is not None:
-            if link.connection.isAlive():
+        A link that broke meanwhile is found out when it is lent again.
+        """
+        link = self._working_idle() or self._open()
+        try:
+            yield link
+        finally:
+            with self._guard:
+                if len(self._idle) < IDLE_MAX:
+                    self._idle.append(link)
+
+    def close(self) -> None:
+        """Let go of idle links, without waiting: even that can hang."""
+        with self._guard:
+            links, self._idle = self._idle, []
+        threading.Thread(target=links.clear, name="libvirt-let-go", daemon=True).start()
+
+    def _working_idle(self) -> Link | None:
+        while True:
+            with self._guard:
+                if not self._idle:
+                    return None
+                link = self._idle.pop()
+            # Without an event loop only asking tells whether libvirtd is still the one that was there.
+            with contextlib.suppress(libvirt.libvirtError):
+                link.connection.getLibVersion()
                 return link
-            self.drop(link)
-        # No lock while opening: a hung attempt must not hold up the next one.
-        opened = self._open()
-        with self._guard:
-            if self._link is None:
-                self._link = opened
-                return opened
-            kept = self._link
-        _bury(opened)
-        return kept
-
-    def drop(self, link: Link | None = None) -> None:
-        """Forget this link (or whatever is current); the next call opens another."""
-        with self._guard:
-            found = self._link
-            if found is None or (link is not None and found is not link):
-                return
-            self._link = None
-        _bury(found)
 
     def _open(self) -> Link:
-        _start_event_loop(os.getpid())
-        connection = libvirt.open(self._uri)
-        link = Link(connection, time.monotonic())
-        try:
-            connection.setKeepAlive(KEEPALIVE_EVERY_S, KEEPALIVE_MISSES)
-            connection.registerCloseCallback(self._changed, None)
-        except libvirt.libvirtError as error:
-            if (
-                error.get_error_code() != libvirt.VIR_ERR_NO_SUPPORT
-            ):  # drivers inside this process have no line to watch
-                raise
-        link.event = connection.domainEventRegisterAny(None, libvirt.VIR_DOMAIN_EVENT_ID_LIFECYCLE, self._changed, None)
-        self._changed()
-        return link
-
-    def _changed(self, *_facts: object) -> None:
-        for callback in tuple(self._watchers):
-            callback()
-
-
-def _bury(link: Link) -> None:
-    # No close(): libvirt may be inside this connection in another thread. It closes when the last of them lets go.
-    threading.Thread(target=_let_go, args=(link,), name="libvirt-let-go", daemon=True).start()
-
-
-def _let_go(link: Link) -> None:
-    with contextlib.suppress(libvirt.libvirtError):
-        link.connection.unregisterCloseCallback()
-    if link.event is not None:
-        with contextlib.suppress(libvirt.libvirtError):
-            link.connection.domainEventDeregisterAny(link.event)
+        _raise_errors_only(os.getpid())
+        return Link(libvirt.open(self._uri), time.monotonic())
 
 
 @functools.lru_cache(maxsize=1)
-def _start_event_loop(_pid: int) -> None:
-    libvirt.registerErrorHandler(lambda *_: None, None)  # errors are raised; libvirt would print them as well
-    libvirt.virEventRegisterDefaultImpl()
-    threading.Thread(target=_run_event_loop, name="libvirt-events", daemon=True).start()
-
-
-def _run_event_loop() -> None:
-    while True:
-        try:
-            libvirt.virEventRunDefaultImpl()
-        except libvirt.libvirtError:
-            time.sleep(1)
+def _raise_errors_only(_pid: int) -> None:
+    libvirt.registerErrorHandler(lambda *_: None, None)  # they are raised; libvirt would print them as well

@@ -18,6 +18,7 @@ from fangnetz.adapters.libvirt.connection import Connections, Link
 from fangnetz.adapters.libvirt.domain_xml import NAMESPACE, generation_in, with_generation
 from fangnetz.adapters.libvirt.refusals import NOT_THERE, translate
 from fangnetz.adapters.libvirt.sightings import sighting_of
+from fangnetz.adapters.libvirt.watching import Watching
 from fangnetz.core.errors import HypervisorRefused, HypervisorUnreachable
 from fangnetz.core.units import Generation, Seconds, VmId
 from fangnetz.ports import Domain
@@ -29,13 +30,15 @@ CREATE_BOUND = Seconds(60.0)
 """QEMU's start includes opening network disks, with their own timeouts of tens of seconds."""
 DESTROY_BOUND = Seconds(60.0)
 """libvirt gives QEMU 15 s after SIGTERM and 30 s after SIGKILL (longer with host devices)."""
+WATCH_EVERY = Seconds(0.25)
+"""A look costs about 0.3 ms, all threads and libvirtd together: a thousandth of a core."""
 SETTLE = Seconds(10.0)
 """How long libvirt must have answered again before a start it never answered is known not to happen any more: a
 libvirtd that thaws first reads what was sent to it before it froze."""
 
 
 class LibvirtHypervisor:
-    """`ports.Hypervisor` for one URI. Thread-safe; the connection is opened by the first call.
+    """`ports.Hypervisor` for one URI. Thread-safe; connections are opened when first needed.
 
     Questions and effects have limits of their own, so that starts stuck on dead storage do not blind the inventory.
     """
@@ -56,14 +59,17 @@ class LibvirtHypervisor:
         self._create_bound = create_bound
         self._destroy_bound = destroy_bound
         self._settle = settle
+        self._watches: list[Watching[tuple[Domain, ...]]] = []
         self._guard = threading.Lock()
         self._unanswered: dict[VmId, float | None] = {}
         """Starts whose end is not known: None while under way, else the instant (monotonic) they were lost."""
 
-    def watch(self, callback: Callable[[], None]) -> None:
-        """Call `callback()` when any domain's life changes or the connection does. It runs in libvirt's event
-        thread (or in a call's) and must return at once: set an event, no more."""
-        self._connections.watch(callback)
+    def watch(self, callback: Callable[[], None], every: Seconds = WATCH_EVERY) -> None:
+        """Call `callback()` soon after a domain began, ended or changed state, or libvirt went away or came back.
+
+        It runs in a thread of the watch and must return at once: set an event, no more.
+        """
+        self._watches.append(Watching(self.domains, callback, every))
 
     def domains(self) -> tuple[Domain, ...]:
         """All active domains. One round trip when nothing is new."""
@@ -130,28 +136,27 @@ class LibvirtHypervisor:
         self._do(end, self._destroy_bound)
 
     def close(self) -> None:
-        """Let go of the connection; a later call opens another."""
-        self._connections.drop()
+        """End the watches and let go of the connections; a later call opens others."""
+        for watch in self._watches:
+            watch.stop()
+        self._watches.clear()
+        self._connections.close()
 
     # --- how a call is made ---
 
     def _ask(self, question: Callable[[Deadline, Link], T]) -> T:
-        return self._questions.run(self._through_link(question), self._question_bound, self._connections.drop)
+        return self._questions.run(self._through_link(question), self._question_bound)
 
     def _do(self, effect: Callable[[Deadline, Link], None], bound: Seconds) -> None:
-        self._effects.run(self._through_link(effect), bound, self._connections.drop)
+        self._effects.run(self._through_link(effect), bound)
 
     def _through_link(self, call: Callable[[Deadline, Link], T]) -> Callable[[Deadline], T]:
         def carry_out(deadline: Deadline) -> T:
-            link = None
             try:
-                link = self._connections.current()
-                return call(deadline, link)
+                with self._connections.lend() as link:
+                    return call(deadline, link)
             except libvirt.libvirtError as error:
-                failure = translate(error)
-                if isinstance(failure, HypervisorUnreachable) and link is not None:
-                    self._connections.drop(link)
-                raise failure from None
+                raise translate(error) from None
 
         return carry_out
 

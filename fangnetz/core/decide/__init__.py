@@ -37,12 +37,16 @@ def decide(view: ClusterView, watch: Watch, policy: Policy) -> Decision:
     if view.lease is not None:
         epoch = view.lease.epoch
         actions.extend(AdoptOperation(id=op.id, epoch=epoch) for op in view.operations.values() if op.epoch != epoch)
+        changes = ""
         for wish in view.wishes[:1]:  # one a tick: each sees the world the one before it made
-            actions.extend(decide_wish(wish, view, verdicts, policy, epoch))
-        if not view.wishes:
-            host_actions, host_alarms = _hosts(view, watch, verdicts, policy, epoch)
-            actions.extend(host_actions)
-            alarms.extend(host_alarms)
+            settled = decide_wish(wish, view, verdicts, policy, epoch)
+            actions.extend(settled)
+            changes = wish.subject if len(settled) > 1 else ""  # a refused one changes nothing
+        # Wishes never keep the other hosts from being watched and recovered.
+        host_actions, host_alarms = _hosts(view, watch, verdicts, policy, epoch, but=changes)
+        actions.extend(host_actions)
+        alarms.extend(host_alarms)
+        if not changes:
             opened = [action.operation for action in host_actions if isinstance(action, OpenOperation)]
             vm_actions, vm_alarms = VmDecisions(view, watch, verdicts, policy, epoch, opened).decide()
             actions.extend(vm_actions)
@@ -57,11 +61,13 @@ def decide(view: ClusterView, watch: Watch, policy: Policy) -> Decision:
 
 
 def _hosts(
-    view: ClusterView, watch: Watch, verdicts: dict[HostId, Verdict], policy: Policy, epoch: Epoch
+    view: ClusterView, watch: Watch, verdicts: dict[HostId, Verdict], policy: Policy, epoch: Epoch, *, but: str
 ) -> tuple[list[Action], list[Alarm]]:
     actions: list[Action] = []
     alarms: list[Alarm] = []
     for spec in view.hosts.values():
+        if spec.id == but:
+            continue
         more, warnings = HostDecisions(spec, view, watch, verdicts, policy, epoch).decide()
         actions.extend(more)
         alarms.extend(warnings)

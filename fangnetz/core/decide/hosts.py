@@ -273,9 +273,10 @@ class HostDecisions:
             return False
         missing: dict[Incarnation, list[str]] = {}
         for vm in self.view.vm_records.values():
-            if vm.owner == self.spec.id and vm.owner_incarnation != beat.incarnation and vm.state in _OWNED_STATES:
-                if beat.sees(vm.id) is None and vm.operation not in self.view.operations:
-                    missing.setdefault(vm.owner_incarnation, []).append(vm.id)
+            earlier = vm.owner == self.spec.id and vm.owner_incarnation != beat.incarnation
+            carried = vm.operation in self.view.operations
+            if earlier and not carried and vm.state in _OWNED_STATES and beat.sees(vm.id) is None:
+                missing.setdefault(vm.owner_incarnation, []).append(vm.id)
         for incarnation, vms in missing.items():
             reason = (
                 f"{self.spec.id} has booted anew and reports an inventory without {', '.join(sorted(vms))}, "
@@ -414,7 +415,7 @@ class HostDecisions:
                     subject=self.spec.id,
                     epoch=self.epoch,
                     opened_at=self.view.now,
-                    reason=f"{self.spec.id} was cut by us and its VMs are taken care of; policy after_fence is power_on",
+                    reason=f"{self.spec.id} was cut by us, its VMs are taken care of, and after_fence is power_on",
                     steps=return_steps(),
                     incarnation=record.incarnation,
                 )

@@ -222,10 +222,11 @@ class VmDecisions:
                 self.wanted.append(record.id)
             elif beat.received_at - beat.inventory_age_s > record.since and not self._in_hand(record, owner):
                 self._ended_by_itself(record, owner)
+        elif record.state is VmState.NEEDS_PERSON:
+            return
         elif verdict.finding in (Finding.LOST, Finding.ISOLATED, Finding.UNKNOWN):
-            if record.state is not VmState.NEEDS_PERSON:
-                state = VmState.UNKNOWN if verdict.finding is Finding.UNKNOWN else VmState.LOST
-                self._set(record, state, f"{verdict.sentence}; {self._what_next(host.state, owner)}")
+            state = VmState.UNKNOWN if verdict.finding is Finding.UNKNOWN else VmState.LOST
+            self._set(record, state, f"{verdict.sentence}; {self._what_next(host.state, owner)}")
 
     def _what_next(self, state: HostState, host: HostId) -> str:
         if state is HostState.NEEDS_PERSON:
@@ -244,7 +245,7 @@ class VmDecisions:
             if failures >= self.policy.start_attempts_max:
                 self._put(
                     replace(record, state=VmState.FAILED, since=self.view.now, failures=failures,
-                            reason=f"it ended {failures} times on {owner}; `fangnetz vm start {record.id}` tries again"),
+                            reason=f"it ended {failures} times on {owner}; try again: `fangnetz vm start {record.id}`"),
                     record.generation,
                 )  # fmt: skip
                 return

@@ -7,11 +7,11 @@ commands are never sent.
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
-from dataclasses import replace
+from dataclasses import dataclass, field, replace
 
 from fangnetz.core.actions import Happened
 from fangnetz.core.detector import heard
-from fangnetz.core.errors import FenceRefused, FenceUnreachable, StaleToken, WorldError
+from fangnetz.core.errors import FenceRefused, FenceUnreachable, StaleToken
 from fangnetz.core.fencing import BindingState, binding_state, proof_from_readings, stands
 from fangnetz.core.lifecycle import HostEvent, next_state
 from fangnetz.core.model import HostRecord, HostSpec, HostState, OffProof, Power, PowerReading, ProofKind
@@ -27,6 +27,28 @@ from fangnetz.ports import FenceDevice, Store
 Devices = Callable[[HostId], Mapping[DeviceName, FenceDevice]]
 READ_PAUSE_S = 0.1
 """Between two readings while a plug is expected to change."""
+
+
+@dataclass(slots=True, kw_only=True)
+class _Attempt:
+    """One claim's work on one host: what was found and said so far, and until when it may go on."""
+
+    context: Context
+    host: HostId
+    devices: Mapping[DeviceName, FenceDevice]
+    deadline: float
+    facts: dict[str, Fact] = field(default_factory=dict)
+    events: list[Happened] = field(default_factory=list)
+    said: list[str] = field(default_factory=list)
+
+    @property
+    def incarnation(self) -> Incarnation:
+        return self.context.operation.incarnation
+
+    @property
+    def left(self) -> float:
+        """Seconds of the fence bound that remain."""
+        return max(0.0, self.deadline - self.context.clock.monotonic())
 
 
 class FenceSteps:
@@ -45,62 +67,54 @@ class FenceSteps:
         beat = heard(seen.view, host)
         if operation.proof is not None and stands(operation.proof, operation.incarnation, beat):
             return self._proven(operation.proof, {}, [])
-        spec = self._hosts[host]
-        said: list[str] = []
-        facts: dict[str, Fact] = {}
-        events: list[Happened] = []
-        deadline = context.clock.monotonic() + self._policy.fence_bound_s
-        devices = self._devices(host)
-        for number, level in enumerate(spec.fencing, start=1):
+        attempt = _Attempt(
+            context=context,
+            host=host,
+            devices=self._devices(host),
+            deadline=context.clock.monotonic() + self._policy.fence_bound_s,
+        )
+        for number, level in enumerate(self._hosts[host].fencing, start=1):
             if not level:
                 continue
             try:
-                proof = self._try_level(context, host, number, level, devices, deadline, facts, events, said)
+                proof = self._try_level(attempt, number, level)
             except _NoLongerWanted as gone:
-                return Settlement(
-                    Outcome(state=StepState.FAILED, sentence=str(gone), facts=facts, closes=OperationState.CANCELLED),
-                    events=events,
+                cancelled = Outcome(
+                    state=StepState.FAILED,
+                    sentence=str(gone),
+                    facts=attempt.facts,
+                    closes=OperationState.CANCELLED,
                 )
+                return Settlement(cancelled, events=attempt.events)
             if proof is not None:
-                return self._proven(proof, facts, events)
-        return self._unproven(context, host, said or [f"{host} has no fence device"], facts, events)
+                return self._proven(proof, attempt.facts, attempt.events)
+        said = attempt.said or [f"{host} has no fence device"]
+        return self._unproven(context, host, said, attempt.facts, attempt.events)
 
-    def _try_level(
-        self,
-        context: Context,
-        host: HostId,
-        number: int,
-        level: tuple[DeviceName, ...],
-        devices: Mapping[DeviceName, FenceDevice],
-        deadline: float,
-        facts: dict[str, Fact],
-        events: list[Happened],
-        said: list[str],
-    ) -> OffProof | None:
-        """Return the proof this level makes, or None with its reason added to `said`."""
-        incarnation = context.operation.incarnation
-        readings = {name: self._read(host, devices[name], context, deadline) for name in level}
-        proof = self._proof(host, incarnation, readings, ProofKind.ALREADY_OFF)
+    def _try_level(self, attempt: _Attempt, number: int, level: tuple[DeviceName, ...]) -> OffProof | None:
+        """Return the proof this level makes, or None with its reason added to what was said."""
+        readings = self._read_all(attempt, level)
+        proof = self._proof(attempt, readings, ProofKind.ALREADY_OFF)
         if proof is not None:
             return proof
         seen = observe(self._store, self._hosts, self._policy)
-        obstacle = self._level_obstacle(seen, host, incarnation, level, readings)
+        obstacle = self._level_obstacle(seen, attempt.host, attempt.incarnation, level, readings)
         if obstacle:
-            said.append(f"level {number}: {obstacle}")
+            attempt.said.append(f"level {number}: {obstacle}")
             return None
         for name in level:
             if readings[name].power is Power.ON:
-                self._cut(context, host, number, devices[name], deadline, facts, events, said)
-        while context.clock.monotonic() < deadline:
-            readings = {name: self._read(host, devices[name], context, deadline) for name in level}
-            proof = self._proof(host, incarnation, readings, ProofKind.READ_BACK_OFF)
+                self._cut(attempt, number, attempt.devices[name])
+        while attempt.left > 0:
+            readings = self._read_all(attempt, level)
+            proof = self._proof(attempt, readings, ProofKind.READ_BACK_OFF)
             if proof is not None:
                 return proof
             if any(reading.power is Power.UNKNOWN for reading in readings.values()):
                 break
-            context.clock.sleep(Seconds(READ_PAUSE_S))
+            attempt.context.clock.sleep(Seconds(READ_PAUSE_S))
         answers = ", ".join(f"{name} reads {readings[name].power} ({readings[name].raw})" for name in level)
-        said.append(f"level {number}: switched off, but {answers}")
+        attempt.said.append(f"level {number}: switched off, but {answers}")
         return None
 
     def _level_obstacle(
@@ -124,18 +138,9 @@ class FenceSteps:
                 return f"{name} answers as another device than before (GUID {reading.guid or 'none'})"
         return ""
 
-    def _cut(
-        self,
-        context: Context,
-        host: HostId,
-        number: int,
-        device: FenceDevice,
-        deadline: float,
-        facts: dict[str, Fact],
-        events: list[Happened],
-        said: list[str],
-    ) -> None:
+    def _cut(self, attempt: _Attempt, number: int, device: FenceDevice) -> None:
         """Read the gates once more, then send off. What the device answers is only kept, never believed."""
+        context, host = attempt.context, attempt.host
         seen = observe(self._store, self._hosts, self._policy)
         _, skips, refusal = grounds(context.operation, seen, self._policy)
         if refusal or skips:
@@ -144,14 +149,14 @@ class FenceSteps:
         sent_at = self._store.now()
         context.guard()
         try:
-            answer = device.switch(Power.OFF, Seconds(min(self._policy.power_ask_s, self._left(context, deadline))))
+            answer = device.switch(Power.OFF, Seconds(min(self._policy.power_ask_s, attempt.left)))
         except (FenceRefused, FenceUnreachable) as error:
             answer = str(error)
-            said.append(f"{device.name}: {error}")
+            attempt.said.append(f"{device.name}: {error}")
         point("fence.sent")
-        facts.setdefault("fence_sent_at", sent_at)
-        facts[f"answer/{device.name}"] = answer
-        events.append(
+        attempt.facts.setdefault("fence_sent_at", sent_at)
+        attempt.facts[f"answer/{device.name}"] = answer
+        attempt.events.append(
             Happened(
                 kind="fence_sent",
                 subject=host,
@@ -161,26 +166,26 @@ class FenceSteps:
         )
 
     def _proof(
-        self,
-        host: HostId,
-        incarnation: Incarnation,
-        readings: Mapping[DeviceName, PowerReading],
-        kind: ProofKind,
+        self, attempt: _Attempt, readings: Mapping[DeviceName, PowerReading], kind: ProofKind
     ) -> OffProof | None:
         view = self._store.view(self._hosts, None)
-        beat = heard(view, host)
-        since = beat.received_at if beat is not None and beat.incarnation == incarnation else Instant(0.0)
+        beat = heard(view, attempt.host)
+        since = beat.received_at if beat is not None and beat.incarnation == attempt.incarnation else Instant(0.0)
         return proof_from_readings(
-            self._hosts[host], incarnation, since, tuple(readings.values()), view.bindings, now=view.now, kind=kind
+            self._hosts[attempt.host],
+            attempt.incarnation,
+            since,
+            tuple(readings.values()),
+            view.bindings,
+            now=view.now,
+            kind=kind,
         )
 
-    def _read(self, host: HostId, device: FenceDevice, context: Context, deadline: float) -> PowerReading:
-        bound = Seconds(max(0.2, min(self._policy.power_ask_s, self._left(context, deadline))))
-        return read_power(self._store, host, device, bound, Incarnation(""))
-
-    @staticmethod
-    def _left(context: Context, deadline: float) -> float:
-        return max(0.0, deadline - context.clock.monotonic())
+    def _read_all(self, attempt: _Attempt, level: tuple[DeviceName, ...]) -> dict[DeviceName, PowerReading]:
+        bound = Seconds(max(0.2, min(self._policy.power_ask_s, attempt.left)))
+        return {
+            name: read_power(self._store, attempt.host, attempt.devices[name], bound, Incarnation("")) for name in level
+        }
 
     def _proven(self, proof: OffProof, facts: dict[str, Fact], events: list[Happened]) -> Settlement:
         facts["proof"] = PROOF.dump_json(proof).decode()
@@ -243,20 +248,23 @@ class FenceSteps:
                     retry_after_s=Seconds(record.cut_possible_until - view.now),
                 )
             )
-        deadline = context.clock.monotonic() + self._policy.fence_bound_s
-        devices = self._devices(host)
         names = tuple(dict.fromkeys(name for level in self._hosts[host].fencing for name in level))
+        attempt = _Attempt(
+            context=context,
+            host=host,
+            devices=self._devices(host),
+            deadline=context.clock.monotonic() + self._policy.fence_bound_s,
+        )
         troubles: list[str] = []
-        for name in names:
+        for name, reading in self._read_all(attempt, names).items():
             try:
-                if self._read(host, devices[name], context, deadline).power is not Power.ON:
+                if reading.power is not Power.ON:
                     context.guard()
-                    devices[name].switch(Power.ON, self._policy.power_ask_s)
-            except WorldError as error:
+                    attempt.devices[name].switch(Power.ON, self._policy.power_ask_s)
+            except (FenceRefused, FenceUnreachable) as error:
                 troubles.append(f"{name}: {error}")
-        while context.clock.monotonic() < deadline:
-            readings = [self._read(host, devices[name], context, deadline) for name in names]
-            if all(reading.power is Power.ON for reading in readings):
+        while attempt.left > 0:
+            if all(reading.power is Power.ON for reading in self._read_all(attempt, names).values()):
                 return Settlement(
                     Outcome(state=StepState.DONE, sentence=f"{host} is switched on again"),
                     after=lambda: self._switched_on(record, context),

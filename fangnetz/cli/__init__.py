@@ -1,0 +1,4 @@
+"""The command line: writes wishes, reads views. One module per noun; what starts with _ serves them all.
+
+Never imports Celery, libvirt or a fence driver, and never acts on the cluster but by a wish.
+"""

@@ -1,0 +1,173 @@
+"""Follow an operation or a VM to its end by polling the journal, never a task's result. Progress goes to stderr."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from typing import Protocol
+
+from fangnetz.cli._console import QUIET, err, say, span
+from fangnetz.cli._session import Session
+from fangnetz.core.errors import StoreUnreachable
+from fangnetz.core.model import HostState, VmRecord, VmState
+from fangnetz.core.operations import Operation, OperationState, StepState
+from fangnetz.core.units import HostId, OperationId, VmId
+
+LOOK_EVERY_S = 0.25
+Ended = tuple[bool, str]
+"""Whether it ended well, and the sentence it ended with."""
+
+
+class Meter(Protocol):
+    """What shows the way: a bar on a terminal, a line per piece of news elsewhere."""
+
+    def show(self, done: int, total: int, words: str) -> None: ...
+
+
+class _Lines:
+    """One line per change, with the seconds since the start."""
+
+    def __init__(self) -> None:
+        self._began, self._last, self._console = time.monotonic(), "", err()
+
+    def show(self, done: int, total: int, words: str) -> None:
+        if words and words != self._last:
+            self._last = words
+            at = span(time.monotonic() - self._began)
+            say(self._console, f"{at:>6}  {done}/{total}  {words}", QUIET)
+
+
+@contextmanager
+def _meter() -> Iterator[Meter]:
+    console = err()
+    if not console.is_terminal:
+        yield _Lines()
+        return
+    from rich.progress import BarColumn, Progress, TextColumn, TimeElapsedColumn
+    from rich.table import Column
+
+    progress = Progress(
+        BarColumn(bar_width=24, style=QUIET, complete_style="cyan", finished_style="green"),
+        TextColumn("{task.completed}/{task.total}", style=QUIET),
+        TimeElapsedColumn(),
+        TextColumn("{task.description}", markup=False, table_column=Column(ratio=1, no_wrap=True, overflow="ellipsis")),
+        console=console,
+        expand=True,
+        transient=True,
+    )
+    task = progress.add_task("", total=1)
+
+    class Bar:
+        def show(self, done: int, total: int, words: str) -> None:
+            progress.update(task, completed=done, total=max(1, total), description=words)
+
+    with progress:
+        yield Bar()
+
+
+def news(operation: Operation) -> str:
+    """Return what the operation is at: its running step, else the last word of one."""
+    running = [step for step in operation.steps if step.state is StepState.RUNNING]
+    for step in running:
+        return f"{step.key}: {step.sentence}" if step.sentence else step.key
+    ended = [step for step in operation.steps if step.settled and step.sentence]
+    if ended:
+        last = max(ended, key=lambda step: step.ended_at)
+        return f"{last.key}: {last.sentence}"
+    return operation.reason
+
+
+def _settled(operation: Operation) -> int:
+    return sum(1 for step in operation.steps if step.settled)
+
+
+def follow_operation(session: Session, identity: OperationId, timeout_s: float) -> Ended:
+    """Return how the operation ended; not well is also one that has not ended after `timeout_s` seconds."""
+    with _meter() as meter:
+        for _ in _looks(timeout_s):
+            found = _operation(session, identity)
+            if found is None:
+                continue
+            meter.show(_settled(found), len(found.steps), news(found))
+            if found.state is not OperationState.OPEN:
+                return found.state is OperationState.DONE, found.sentence or f"{identity} is {found.state}"
+    return False, f"{identity} has not ended within {timeout_s:g} s; it goes on: `fangnetz operation show {identity}`"
+
+
+def follow_vm(session: Session, vm: VmId, goal: VmState | None, timeout_s: float) -> Ended:
+    """Return how it went until the VM's state is `goal` (None: until it is forgotten)."""
+    reason = "no controller has taken it up"
+    bad = {VmState.FAILED, VmState.NEEDS_PERSON} - {goal}
+    with _meter() as meter:
+        for _ in _looks(timeout_s):
+            seen = _vm(session, vm)
+            if seen is None:
+                continue
+            record, operation = seen
+            if record is None:
+                if goal is None:
+                    return True, f"{vm} is forgotten"
+                meter.show(0, 1, reason)
+                continue
+            reason = f"it is {record.state}" + (f" ({record.reason})" if record.reason else "")
+            if operation is not None:
+                meter.show(_settled(operation), len(operation.steps), news(operation))
+            else:
+                meter.show(0, 1, record.reason or record.state.value)
+            if record.state is goal:
+                where = f" on {record.owner}" if goal is VmState.RUNNING and record.owner else ""
+                return True, f"{vm} is {goal}{where}"
+            if goal is not None and record.state in bad:
+                return False, f"{vm} is {record.state}: {record.reason}"
+    wanted = f"not {goal} after" if goal else "still there after"
+    return False, f"{vm} is {wanted} {timeout_s:g} s: {reason}"
+
+
+def follow_host(session: Session, host: HostId, goal: HostState, timeout_s: float) -> Ended:
+    """Return how it went until the host's state is `goal`."""
+    state, reason = "not known", ""
+    with _meter() as meter:
+        for _ in _looks(timeout_s):
+            try:
+                with session.asking() as store:
+                    record = store.view(session.hosts, None).host_records.get(host)
+            except StoreUnreachable:
+                continue
+            if record is None:
+                continue
+            state, reason = record.state.value, record.reason
+            meter.show(0, 1, f"{host} is {state}: {reason}")
+            if record.state is goal:
+                return True, f"{host} is {goal}"
+    return False, f"{host} is not {goal} after {timeout_s:g} s: it is {state} ({reason})"
+
+
+def _looks(timeout_s: float) -> Iterator[None]:
+    deadline = time.monotonic() + timeout_s
+    while True:
+        yield
+        if time.monotonic() >= deadline:
+            return
+        time.sleep(LOOK_EVERY_S)
+
+
+def _operation(session: Session, identity: OperationId) -> Operation | None:
+    """Return the operation, or None while the store is away: following outlives a pause of the store."""
+    try:
+        with session.asking() as store:
+            return store.operation(identity)
+    except StoreUnreachable:
+        return None
+
+
+def _vm(session: Session, vm: VmId) -> tuple[VmRecord | None, Operation | None] | None:
+    try:
+        with session.asking() as store:
+            view = store.view(session.hosts, None)
+    except StoreUnreachable:
+        return None
+    record = view.vm_records.get(vm)
+    wanted = record.operation if record is not None else None
+    found = [op for op in view.operations.values() if op.subject == vm or op.id == wanted]
+    return record, (found[0] if found else None)

@@ -1,0 +1,146 @@
+"""What a command sees of the cluster: one view, the verdicts of whoever decides, brakes, alarms. Only reads.
+
+The command line watches nothing itself: without a controller's published watch no host is called alive or lost.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+
+from fangnetz.cli._session import Session
+from fangnetz.core.actions import Alarm
+from fangnetz.core.decide import judge_all
+from fangnetz.core.detector import Finding, Verdict, Watch, heard, known_incarnation, look
+from fangnetz.core.fencing import BindingState, binding_state, protection, stands
+from fangnetz.core.model import ClusterView, ControlLease, HostRecord, HostState, VmRecord
+from fangnetz.core.policy import Policy
+from fangnetz.core.quorum import Brake, brakes
+from fangnetz.core.recovery import TAKES_ROOM
+from fangnetz.core.units import HostId, Incarnation, VmId
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Snapshot:
+    """The cluster at `view.now`. `verdicts` is empty and `unwatched` says why while nobody watches."""
+
+    cluster: str
+    policy: Policy
+    view: ClusterView
+    lease: ControlLease | None
+    alarms: tuple[Alarm, ...]
+    watch: Watch | None
+    verdicts: Mapping[HostId, Verdict]
+    unwatched: str
+
+    @property
+    def held(self) -> bool:
+        """Whether somebody holds the control lease right now."""
+        return self.lease is not None and self.lease.until > self.view.now
+
+    def host(self, host: HostId) -> HostRecord:
+        return self.view.host_records.get(host, HostRecord(id=host))
+
+    def vm_names(self) -> tuple[VmId, ...]:
+        """Every VM that is defined or still on record."""
+        return tuple(sorted({*self.view.vms, *self.view.vm_records}))
+
+    def vms_on(self, host: HostId) -> tuple[VmRecord, ...]:
+        """The VMs that run there or may run there, by name."""
+        owned = (vm for vm in self.view.vm_records.values() if vm.owner == host and vm.state in TAKES_ROOM)
+        return tuple(sorted(owned, key=lambda vm: vm.id))
+
+    def memory_used(self, host: HostId) -> int:
+        """MiB promised to VMs there."""
+        return sum(self.view.vms[vm.id].spec.memory_mib for vm in self.vms_on(host) if vm.id in self.view.vms)
+
+    def incarnation(self, host: HostId) -> Incarnation:
+        beat = heard(self.view, host)
+        return beat.incarnation if beat else known_incarnation(self.view, host)
+
+    def brakes(self, host: HostId) -> tuple[Brake, ...]:
+        """What would hold back a cut of this host now; empty also while nobody watches."""
+        if self.watch is None:
+            return ()
+        return brakes(host, self.view, self.watch, self.verdicts, self.policy)
+
+    def reports(self, host: HostId) -> bool:
+        """Whether the host is alive as far as anybody can tell from here."""
+        verdict = self.verdicts.get(host)
+        if verdict is not None:
+            return verdict.fresh
+        beat = heard(self.view, host)
+        return beat is not None and self.view.now - beat.received_at < self.policy.window_s
+
+    def protection_word(self, host: HostId) -> str:
+        """`protected`, `binding not tested` or `not protected`."""
+        spec, incarnation = self.view.hosts[host], self.incarnation(host)
+        if protection(self.view, spec, incarnation).protected:
+            return "protected"
+        usable = {BindingState.BOUND, BindingState.NOT_TESTED}
+        for level in spec.fencing:
+            states = {binding_state(self.view.bindings.get((host, device)), incarnation) for device in level}
+            if states and states <= usable:
+                return str(BindingState.NOT_TESTED)
+        return "not protected"
+
+
+def take(session: Session) -> Snapshot:
+    """Read the cluster once."""
+    with session.asking() as store:
+        lease = store.control_lease()
+        published = store.holder_watch()
+        view = store.view(session.hosts, None)
+        alarms = store.alarms()
+    policy = session.settings.policy
+    unwatched = _unwatched(published, view, policy)
+    watch = None if unwatched else look(published, view, policy)
+    return Snapshot(
+        cluster=session.settings.cluster,
+        policy=policy,
+        view=view,
+        lease=lease,
+        alarms=tuple(sorted(alarms, key=lambda alarm: (not alarm.highest, alarm.kind, alarm.subject))),
+        watch=watch,
+        verdicts=judge_all(view, watch, policy) if watch is not None else {},
+        unwatched=unwatched,
+    )
+
+
+def _unwatched(watch: Watch | None, view: ClusterView, policy: Policy) -> str:
+    """Return why no verdict can be given, or an empty string. A look after a gap would call everybody alive."""
+    if watch is None:
+        return "no controller watches"
+    if watch.life != view.life.incarnation:
+        return "the store has begun a new life; no controller has watched since"
+    if view.now - watch.looked_at > policy.gap_s:
+        return f"no controller has looked for {view.now - watch.looked_at:.0f} s"
+    return ""
+
+
+def why_not_fenced(snapshot: Snapshot, host: HostId) -> str:
+    """Return, in one sentence, why the host is fenced or why it is not."""
+    record, verdict = snapshot.host(host), snapshot.verdicts.get(host)
+    incarnation = snapshot.incarnation(host)
+    if record.proof is not None and stands(record.proof, incarnation, heard(snapshot.view, host)):
+        return f"It is fenced: {record.proof.sentence}."
+    if record.state is HostState.FENCING:
+        return f"It is being fenced: {record.reason}."
+    if record.state is HostState.NEEDS_PERSON:
+        return f"It is not proven off, and a person is asked: {record.reason}."
+    if verdict is None:
+        return f"It is not fenced: {snapshot.unwatched}."
+    held = snapshot.brakes(host)
+    match verdict.finding:
+        case Finding.LOST | Finding.ISOLATED if held:
+            return "It is not fenced: " + "; ".join(brake.sentence for brake in held) + "."
+        case Finding.LOST | Finding.ISOLATED:
+            return f"It is about to be fenced: {verdict.sentence}."
+        case Finding.ALIVE | Finding.REBOOTED | Finding.DEGRADED:
+            return "It is not fenced: it reports."
+        case Finding.SUSPECT:
+            return "It is not fenced: it answers probes, so its VMs may well run; only its worker is silent."
+        case Finding.OVERDUE:
+            return f"It is not fenced: {verdict.sentence}."
+        case Finding.UNKNOWN | Finding.UNHEARD:
+            return f"It is not fenced: {verdict.sentence}; silence alone is no evidence."

@@ -1,0 +1,195 @@
+"""`fangnetz vm`: see the VMs, and wish them added, started, stopped or forgotten. Talks to no hypervisor."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+from rich.console import Group, RenderableType
+from rich.text import Text
+
+from fangnetz.cli._console import QUIET, Fields, age, clock, err, out, say, state_cell, title
+from fangnetz.cli._follow import Ended, follow_vm
+from fangnetz.cli._items import print_item, print_list, vm_item
+from fangnetz.cli._session import Json, Session, open_session
+from fangnetz.cli._snapshot import Snapshot, take
+from fangnetz.cli._tables import vms_table
+from fangnetz.cli._wish import TIMEOUT_S, Timeout, Wait, ask, carry
+from fangnetz.core.detector import heard
+from fangnetz.core.errors import SettingsError, WishRefused
+from fangnetz.core.model import VmDoc, VmState, VmWish, WishKind
+from fangnetz.core.units import VmId
+
+if TYPE_CHECKING:
+    from fangnetz.settings import DomainFacts
+
+app = typer.Typer(no_args_is_help=True, help="See VMs; add, start, stop, remove.")
+
+Vm = Annotated[str, typer.Argument(metavar="NAME")]
+
+
+# --- views -------------------------------------------------------------------------------------------------------
+
+
+@app.command("list")
+def list_(as_json: Json = False) -> None:
+    """Show every VM: state, where, and why if it is not as wished."""
+    snapshot = take(open_session())
+    names = snapshot.vm_names()
+    if as_json:
+        print_list(vm_item(snapshot, vm) for vm in names)
+    elif names:
+        out().print(vms_table(snapshot, names))
+    else:
+        say(out(), "No VM yet: `fangnetz vm add NAME --xml FILE`, or declare it in the cluster file.", QUIET)
+
+
+@app.command("show")
+def show(vm: Vm, as_json: Json = False) -> None:
+    """Show one VM: state and reason, wish, size, and where it is seen."""
+    snapshot = take(open_session())
+    name = _known(snapshot, vm)
+    if as_json:
+        print_item(vm_item(snapshot, name))
+    else:
+        out().print(_page(snapshot, name))
+
+
+def _known(snapshot: Snapshot, vm: str) -> VmId:
+    names = snapshot.vm_names()
+    if vm not in names:
+        raise WishRefused(f"{vm} is no VM of this cluster; it has {', '.join(names) or 'none yet'}")
+    return VmId(vm)
+
+
+def _page(snapshot: Snapshot, vm: VmId) -> RenderableType:
+    item, view = vm_item(snapshot, vm), snapshot.view
+    state = state_cell(item["state"])
+    state.append(f"  for {age(item['since'], view.now)}", style=QUIET)
+    seen = [
+        f"{host}: {sighting.state}, generation {sighting.generation or 'none'}"
+        for host in view.hosts
+        if (beat := heard(view, host)) is not None and (sighting := beat.sees(vm)) is not None
+    ]
+    size = "–" if item["memory_mib"] is None else f"{item['memory_mib']} MiB, {item['cpus']} CPUs"
+    pairs: list[tuple[str, str | Text]] = [
+        ("state", state),
+        ("reason", item["reason"] or "–"),
+        ("host", item["host"] or "–"),
+        ("seen", ", ".join(seen) or "on no host that reports"),
+        ("generation", str(item["generation"] or "–")),
+        ("wish", item["wish"] or "–"),
+        ("size", size),
+        ("priority", "–" if item["priority"] is None else str(item["priority"])),
+        ("declared", {"file": "in the cluster file", "cli": "with `vm add`"}.get(str(item["source"]), "–")),
+    ]
+    if item["operation"]:
+        pairs.append(("operation", item["operation"]))
+    return Group(title(vm, clock(view.now)), Fields(pairs))
+
+
+# --- wishes ------------------------------------------------------------------------------------------------------
+
+
+@app.command("add")
+def add(
+    vm: Vm,
+    xml: Annotated[Path, typer.Option("--xml", metavar="FILE", help="Its libvirt domain XML.")],
+    priority: Annotated[int, typer.Option("--priority", min=-1000, max=1000, help="Higher starts first.")] = 0,
+    wish: Annotated[VmWish, typer.Option("--wish", help="What is wanted of it.")] = VmWish.RUNNING,
+    force: Annotated[bool, typer.Option("--force", help="Also if it is unfit to start on another host.")] = False,
+    wait: Wait = False,
+    timeout: Timeout = TIMEOUT_S,
+    as_json: Json = False,
+) -> None:
+    """Add a VM from any domain XML; say what makes it unfit for high availability."""
+    session = open_session()
+    doc = _definition(vm, xml, priority, wish)
+    _judge(doc, take(session).view.vms, force=force)
+    result = ask(session, WishKind.VM_ADD, doc.spec.id, force=force, doc=doc)
+    goal = {VmWish.RUNNING: VmState.RUNNING, VmWish.STOPPED: VmState.STOPPED, VmWish.IGNORED: VmState.UNMANAGED}[wish]
+    carry(result, as_json=as_json, wait=wait, follow=_follower(session, doc.spec.id, goal, timeout))
+
+
+def _definition(vm: str, xml: Path, priority: int, wish: VmWish) -> VmDoc:
+    """Return the definition in the file. SettingsError in one sentence that names the file."""
+    from pydantic import TypeAdapter, ValidationError
+
+    from fangnetz.settings import vm_doc_from_xml
+    from fangnetz.settings.domain_facts import XML_BYTES_MAX
+    from fangnetz.settings.load import read_text
+    from fangnetz.settings.names import VmName
+
+    try:
+        TypeAdapter(VmName).validate_python(vm)
+    except ValidationError as error:
+        raise SettingsError(f"the name of a VM {error.errors()[0]['msg']}, unlike {vm!r}") from error
+    text, rule = read_text(xml, XML_BYTES_MAX)
+    if rule:
+        raise SettingsError(f"{xml} {rule}")
+    try:
+        doc = vm_doc_from_xml(text, priority=priority, wish=wish)
+    except SettingsError as error:
+        raise SettingsError(f"{xml} is no domain XML: {error}") from error
+    if doc.spec.id != vm:
+        raise SettingsError(f"{xml} defines {doc.spec.id!r}, not {vm!r}: its <name> must be the name given")
+    return doc
+
+
+def _judge(doc: VmDoc, others: Mapping[VmId, VmDoc], *, force: bool) -> None:
+    """Say all that speaks against it; WishRefused if that is too much, unless forced."""
+    from fangnetz.settings import UnfitLevel, read_domain, unfit_for_ha
+
+    unfit = unfit_for_ha(doc.xml)
+    against = [item.sentence for item in unfit if item.level is UnfitLevel.REFUSE]
+    facts = read_domain(doc.xml)
+    for name, other in others.items():
+        if name != doc.spec.id:
+            against += _shared(facts, read_domain(other.xml), name)
+    for item in unfit:
+        if item.level is UnfitLevel.WARN:
+            say(err(), f"warning: {item.sentence}", "yellow")
+    if against and not force:
+        raise WishRefused(
+            f"{doc.spec.id} is unfit for high availability: {'; '.join(against)} (--force adds it anyway)"
+        )
+    for sentence in against:
+        say(err(), f"forced: {sentence}", "yellow")
+
+
+def _shared(facts: DomainFacts, other: DomainFacts, name: VmId) -> list[str]:
+    both = sorted(set(facts.disks) & set(other.disks))
+    found = [f"its disk {disk} is the disk of VM {name} too: two writers destroy it" for disk in both]
+    if facts.uuid and facts.uuid == other.uuid:
+        found.append(f"it has the uuid of VM {name}: libvirt takes them for one domain")
+    return found
+
+
+@app.command("start")
+def start(vm: Vm, wait: Wait = False, timeout: Timeout = TIMEOUT_S, as_json: Json = False) -> None:
+    """Wish a VM to run; also tries again one that failed or needs a person."""
+    _wish_state(WishKind.VM_START, vm, VmState.RUNNING, wait, timeout, as_json)
+
+
+@app.command("stop")
+def stop(vm: Vm, wait: Wait = False, timeout: Timeout = TIMEOUT_S, as_json: Json = False) -> None:
+    """Wish a VM to be stopped: its guest is asked first, and switched off after a bound."""
+    _wish_state(WishKind.VM_STOP, vm, VmState.STOPPED, wait, timeout, as_json)
+
+
+@app.command("remove")
+def remove(vm: Vm, wait: Wait = False, timeout: Timeout = TIMEOUT_S, as_json: Json = False) -> None:
+    """Forget a VM that was added here; a copy that runs goes on running."""
+    _wish_state(WishKind.VM_REMOVE, vm, None, wait, timeout, as_json)
+
+
+def _wish_state(kind: WishKind, vm: str, goal: VmState | None, wait: bool, timeout: float, as_json: bool) -> None:
+    session = open_session()
+    name = _known(take(session), vm)
+    carry(ask(session, kind, name), as_json=as_json, wait=wait, follow=_follower(session, name, goal, timeout))
+
+
+def _follower(session: Session, vm: VmId, goal: VmState | None, timeout: float) -> Callable[[], Ended]:
+    return lambda: follow_vm(session, vm, goal, timeout)
