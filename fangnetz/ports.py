@@ -249,10 +249,10 @@ class Journal(Protocol):
         """Extend the lease and check again all a claim checks; StaleToken if any of it no longer holds."""
         ...
 
-    def settle(self, claim: Claim, outcome: Outcome, assigns: Sequence[Assign] = ()) -> Operation:
+    def settle(self, claim: Claim, outcome: Outcome, assigns: Sequence[Assign] = (), placements: int = 0) -> Operation:
         """Write the outcome (with its assignments, all or none) and return the operation after it. StaleToken if the
-        step was claimed by somebody else meanwhile, Conflict if a VM to assign has moved on; asking again with the
-        same token is harmless."""
+        step was claimed by somebody else meanwhile, Conflict if a VM to assign has moved on or others were placed
+        since `placements` was read; asking again with the same token is harmless."""
         ...
 
     def log(self, events: Sequence[Happened]) -> None: ...

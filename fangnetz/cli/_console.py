@@ -11,7 +11,6 @@ from typing import TextIO
 
 from rich.cells import cell_len
 from rich.console import Console, ConsoleOptions, RenderResult
-from rich.padding import Padding
 from rich.text import Text
 
 PIPE_WIDTH = 140
@@ -122,18 +121,20 @@ class Rows:
         self._heads, self._rows, self._right = tuple(heads), tuple(rows), frozenset(right)
         self._heads_shown = heads_shown
 
-    def __rich_console__(self, _console: Console, options: ConsoleOptions) -> RenderResult:
+    def __rich_console__(self, console: Console, options: ConsoleOptions) -> RenderResult:
         lines = [tuple(cell if isinstance(cell, Text) else Text(cell) for cell in row.cells) for row in self._rows]
         heads = tuple(quiet(head) for head in self._heads)
         columns = range(len(heads))
         widths = [max(cell_len(line[column].plain) for line in (heads, *lines)) for column in columns]
         if self._heads_shown:
             yield self._line(heads, widths, options.max_width)
-        indent = min(widths[0] + 4, 16) if widths else 2
+        indent = widths[0] + 4 if widths[0] <= 12 else 6
         for row, line in zip(self._rows, lines, strict=True):
             yield self._line(line, widths, options.max_width)
             if row.note:
-                yield Padding(quiet(row.note), (0, 0, 0, indent))
+                for part in quiet(row.note).wrap(console, max(20, options.max_width - indent)):
+                    part.rstrip()
+                    yield Text(" " * indent).append_text(part)
 
     def _line(self, cells: Sequence[Text], widths: Sequence[int], width: int) -> Text:
         line = Text("  ", no_wrap=True, overflow="ellipsis")
@@ -168,4 +169,5 @@ class Fields:
             for number, line in enumerate(text.wrap(console, max(20, options.max_width - width - 4))):
                 head = quiet(f"  {(name if number == 0 else ''):<{width}}  ")
                 head.append_text(line)
+                head.rstrip()
                 yield head

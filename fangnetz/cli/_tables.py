@@ -31,8 +31,9 @@ def _host_row(snapshot: Snapshot, host: HostId, names: bool) -> Row:
     notes: list[str] = []
     if record.state is not HostState.ONLINE:
         notes.append(record.reason)
-    if word != "protected" and snapshot.reports(host):
-        notes.append(f"{word}: {'; '.join(protection(view, spec, snapshot.incarnation(host)).sentences)}")
+    if word == "not protected" and snapshot.reports(host):
+        sentences = protection(view, spec, snapshot.incarnation(host)).sentences
+        notes.append(f"it could not be fenced: {'; '.join(sentences)}")
     doc = view.host_docs.get(host)
     if doc is not None and doc.maintenance and record.state is not HostState.MAINTENANCE:
         notes.append("maintenance is wished")

@@ -112,7 +112,9 @@ def _evidence(snapshot: Snapshot, host: HostId) -> RenderableType:
         finding = Text(verdict.finding.value, style=style_of(verdict.finding.value))
         finding.append(f": {verdict.sentence}", style="none")
         pairs.append(("verdict", finding))
-        pairs += [(signal.source, f"{signal.answer}: {signal.detail}") for signal in verdict.signals]
+        # A fresh heartbeat is shown above already.
+        told = verdict.signals[1:] if verdict.fresh else verdict.signals
+        pairs += [(signal.source, f"{signal.answer}: {signal.detail}") for signal in told]
     pairs += [("brake", brake.sentence) for brake in snapshot.brakes(host)]
     if record.proof is not None:
         void = " (void: that boot spoke again)" if record.proof.void else ""

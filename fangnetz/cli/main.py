@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 from typer.core import TyperGroup
-from typer.main import get_command
+from typer.main import get_command, get_group
 
 from fangnetz.core.errors import FangnetzError
 
@@ -42,7 +42,9 @@ class Nouns(TyperGroup):
             if cmd_name == "lab" and (missing.name or "").startswith("fangnetz."):
                 return _not_here(cmd_name)
             raise
-        command: Command = get_command(module.app)
+        # A group is made without the completion options that belong to the whole program.
+        several = len(module.app.registered_commands) > 1
+        command: Command = get_group(module.app) if several else get_command(module.app)
         command.name = cmd_name
         return command
 

@@ -13,7 +13,7 @@ from fangnetz.cli._items import operation_item, print_item, print_list
 from fangnetz.cli._session import Json, open_session
 from fangnetz.cli._tables import operations_table
 from fangnetz.core.errors import WishRefused
-from fangnetz.core.operations import Operation, OperationState, Step
+from fangnetz.core.operations import ALL_OTHERS, Operation, OperationState, Step
 from fangnetz.core.units import OperationId
 
 app = typer.Typer(no_args_is_help=True, help="See operations and their steps.")
@@ -64,7 +64,8 @@ def _page(operation: Operation, now: float) -> RenderableType:
         pairs.append(("closed", clock(operation.closed_at, day=True)))
     if operation.sentence:
         pairs.append(("outcome", operation.sentence))
-    rows = [_row(step, now) for step in operation.steps]
+    # The journal holds steps in the order they were added; a join ends the story.
+    rows = [_row(step, now) for step in sorted(operation.steps, key=lambda step: step.after == (ALL_OTHERS,))]
     return Group(
         title(operation.id, operation.kind.value),
         Fields(pairs),

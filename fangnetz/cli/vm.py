@@ -73,7 +73,11 @@ def _page(snapshot: Snapshot, vm: VmId) -> RenderableType:
         for host in view.hosts
         if (beat := heard(view, host)) is not None and (sighting := beat.sees(vm)) is not None
     ]
-    size = "–" if item["memory_mib"] is None else f"{item['memory_mib']} MiB, {item['cpus']} CPUs"
+    size = (
+        "–"
+        if item["memory_mib"] is None
+        else f"{item['memory_mib']} MiB, {item['cpus']} CPU{'' if item['cpus'] == 1 else 's'}"
+    )
     pairs: list[tuple[str, str | Text]] = [
         ("state", state),
         ("reason", item["reason"] or "–"),

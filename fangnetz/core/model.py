@@ -392,5 +392,7 @@ class ClusterView:
     operations: Mapping[OperationId, Operation]
     """Open ones only."""
     wishes: tuple[Wish, ...] = ()
+    placements: int = 0
+    """How often VMs were given to hosts so far: a plan is written only if nobody else placed anything meanwhile."""
     controllers: Mapping[ControllerId, Instant] = field(default_factory=dict)
     """When each controller last looked at the store."""

@@ -152,6 +152,8 @@ class Operation:
     """A proof that was already there when it was opened."""
     suspected_at: Instant | None = None
     last_heard_at: Instant | None = None
+    target: HostId | None = None
+    """Where the decision that opened it saw room; the plan step prefers it and checks anew."""
 
     def step(self, key: str) -> Step | None:
         return next((step for step in self.steps if step.key == key), None)

@@ -9,7 +9,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 
 from fangnetz.core.detector import Finding, Verdict, Watch, heard
-from fangnetz.core.model import ClusterView, HostState, VmState, VmWish
+from fangnetz.core.model import ClusterView, HostState, VmRecord, VmState, VmWish
 from fangnetz.core.operations import Operation, OperationKind, Step, StepKind, StepState
 from fangnetz.core.ownership import Granted, may_own
 from fangnetz.core.placement import HostRoom, NotPlaced, Placed, place
@@ -98,9 +98,10 @@ def subjects(operation: Operation, view: ClusterView) -> tuple[VmId, ...]:
         elif operation.kind is OperationKind.START:
             if vm == operation.subject:
                 chosen.append(vm)
-        elif (record.owner, record.owner_incarnation) == (operation.subject, operation.incarnation):
-            if record.state not in (VmState.STOPPED, VmState.FAILED):
-                chosen.append(vm)
+        elif (record.owner, record.owner_incarnation) == (operation.subject, operation.incarnation) and (
+            record.state not in (VmState.STOPPED, VmState.FAILED)
+        ):
+            chosen.append(vm)
     return tuple(chosen)
 
 
@@ -112,6 +113,20 @@ def plan_recovery(
     policy: Policy,
 ) -> RecoveryPlan:
     """Return where each VM of the operation goes, or why it goes nowhere."""
+    tries = {vm: starts_of(operation, vm) for vm in subjects(operation, view)}
+    return plan_starts(tries, view, watch, verdicts, policy, target=operation.target)
+
+
+def plan_starts(
+    tries: Mapping[VmId, tuple[Step, ...]],
+    view: ClusterView,
+    watch: Watch,
+    verdicts: Mapping[HostId, Verdict],
+    policy: Policy,
+    *,
+    target: HostId | None = None,
+) -> RecoveryPlan:
+    """Return where each VM goes, or why nowhere. `tries`: per VM its earlier starts; `target`: a host to prefer."""
     hold = unheard_in_this_life(view, watch, policy)
     open_rooms = rooms(view, verdicts)
     incarnations = {room.spec.id: view.host_records[room.spec.id].incarnation for room in open_rooms}
@@ -120,40 +135,24 @@ def plan_recovery(
     preferred: dict[VmId, HostId] = {}
     placeable: list[VmId] = []
     unassigned: list[Unassigned] = []
-    for vm in subjects(operation, view):
+    for vm, starts in tries.items():
         record = view.vm_records[vm]
-        tries = starts_of(operation, vm)
-        refusals = [s for s in tries if s.state is StepState.REFUSED]
+        refusals = [s for s in starts if s.state is StepState.REFUSED]
         refused = {s.order.host for s in refusals if s.order is not None}
-        last = f": {refusals[-1].sentence}" if refusals else ""
-        if len(tries) >= policy.start_attempts_max or (refused and refused >= set(incarnations)):
-            if any(s.facts.get("refusal") == LEASE_HELD for s in refusals):
-                unassigned.append(
-                    Unassigned(
-                        vm=vm,
-                        state=VmState.NEEDS_PERSON,
-                        reason=f"the storage lease of {vm} is still held although {record.owner or 'its owner'} should "
-                        f"not run it: something may still write its disk. Find and end that copy, then "
-                        f"`fangnetz vm start {vm}`{last}",
-                    )
-                )
-            else:
-                unassigned.append(
-                    Unassigned(vm=vm, state=VmState.FAILED, reason=f"{len(tries)} starts were refused{last}")
-                )
+        if len(starts) >= policy.start_attempts_max or (refused and refused >= set(incarnations)):
+            unassigned.append(_given_up(vm, record, starts, refusals))
             continue
         ways = {host: may_own(view, record, host, incarnation, hold) for host, incarnation in incarnations.items()}
         granted = {host: way for host, way in ways.items() if isinstance(way, Granted)}
         if ways and not granted:
-            unassigned.append(
-                Unassigned(vm=vm, state=VmState.LOST if record.owner else VmState.WAITING,
-                           reason=next(iter(ways.values())).because)
-            )  # fmt: skip
+            state = VmState.LOST if record.owner else VmState.WAITING
+            unassigned.append(Unassigned(vm=vm, state=state, reason=next(iter(ways.values())).because))
             continue
         because.update({(vm, host): way.because for host, way in granted.items()})
         forbidden[vm] = frozenset(set(incarnations) - set(granted)) | refused
-        if record.owner is not None:
-            preferred[vm] = record.owner
+        wanted = target or record.owner
+        if wanted is not None:
+            preferred[vm] = wanted
         placeable.append(vm)
     assignments: list[Assignment] = []
     for placed in place(
@@ -172,3 +171,16 @@ def plan_recovery(
             case NotPlaced():
                 unassigned.append(Unassigned(vm=placed.vm, state=VmState.WAITING, reason=placed.reason))
     return RecoveryPlan(assignments=tuple(assignments), unassigned=tuple(unassigned))
+
+
+def _given_up(vm: VmId, record: VmRecord, starts: tuple[Step, ...], refusals: list[Step]) -> Unassigned:
+    """Return the end of a VM that every host refused: a held storage lease is a person's matter."""
+    last = f": {refusals[-1].sentence}" if refusals else ""
+    if any(step.facts.get("refusal") == LEASE_HELD for step in refusals):
+        reason = (
+            f"the storage lease of {vm} is still held: something may still write its disk. Find and end that copy, "
+            f"then `fangnetz vm start {vm}`{last}"
+        )
+        return Unassigned(vm=vm, state=VmState.NEEDS_PERSON, reason=reason)
+    reason = f"{len(starts)} starts of {vm} were refused, last by {record.owner}{last}"
+    return Unassigned(vm=vm, state=VmState.FAILED, reason=reason)

@@ -5,6 +5,7 @@ A message is only a doorbell: what arrives late, twice or out of order finds its
 
 from __future__ import annotations
 
+import random
 import threading
 import uuid
 from collections.abc import Callable, Mapping, Sequence
@@ -28,8 +29,10 @@ from fangnetz.core.units import Incarnation, Instant, OperationId, Seconds
 from fangnetz.engine.faults import point
 from fangnetz.ports import Assign, Claim, Clock, Dispatcher, Journal
 
-PLAN_TRIES_MAX = 5
-"""A plan whose VMs moved on meanwhile is made anew so many times in one claim."""
+PLAN_TRIES_MAX = 20
+"""A plan that others overtook is made anew so many times in one claim."""
+PLAN_PAUSE_S = 0.02
+"""Up to so long before the next try, by chance, so that two planners do not run in step."""
 
 
 class Next(StrEnum):
@@ -56,6 +59,7 @@ class Settlement:
 
     outcome: Outcome
     assigns: Sequence[Assign] = ()
+    placements: int = 0
     events: Sequence[Happened] = ()
     after: Callable[[], None] | None = None
     """Runs once the outcome is written."""
@@ -175,13 +179,13 @@ class Executor:
             try:
                 return self._settle(context, settlement)
             except Conflict:
-                continue
+                context.clock.sleep(Seconds(PLAN_PAUSE_S * random.random()))
         return Done(next=Next.STOP, sentence=f"{context.operation.id} {context.step.key}: the world changes too fast")
 
     def _settle(self, context: Context, settlement: Settlement) -> Done:
         outcome = settlement.outcome
         point("step.before_settle")
-        operation = self._journal.settle(context.claim, outcome, settlement.assigns)
+        operation = self._journal.settle(context.claim, outcome, settlement.assigns, settlement.placements)
         point("step.settled")
         events = list(settlement.events)
         if outcome.closes is not None:

@@ -33,7 +33,7 @@ def write_definitions(plan: Plan, image: GuestImage) -> None:
 def _domain_xml(plan: Plan, vm: str, image: GuestImage) -> str:
     lease = ""
     if plan.storage_lock:
-        folder = quoteattr(f"{plan.folder}/shared/")
+        folder = quoteattr(f"{plan.folder}/shared")
         lease = f"\n    <lease><lockspace>fn</lockspace><key>{vm}</key><target path={folder}/></lease>"
     # rdrand: the boot id must be random from the first instant. Nothing that only slows the boot: no USB, balloon,
     # graphics or PCI bridges.

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import fcntl
 import json
+import os
 import shutil
 import socket
 import subprocess
@@ -175,7 +176,7 @@ class Lab:
         pid = host.init_pid(self.plan, host_id)
         if pid is None:
             raise LabError(f"{host_id} is off")
-        return run("nsenter", "-t", str(pid), "-a", *command, timeout_s=60, tolerate=tolerate)
+        return run("nsenter", "-t", str(pid), "-a", "-r", *command, timeout_s=60, tolerate=tolerate)
 
     def start_behind_back(self, host_id: str, vm: str) -> float:
         """Start a VM by libvirt alone, as a careless person would. Return the instant before."""
@@ -295,16 +296,20 @@ class Lab:
 def _only_one(name: str) -> Iterator[None]:
     """Let no second `up` or `down` of the same lab run at once; leaves no file when the lab is gone."""
     root = root_folder()
-    root.mkdir(parents=True, exist_ok=True)
     path = root / f".{name}.lock"
-    with path.open("w") as lock:
-        fcntl.flock(lock, fcntl.LOCK_EX)
-        try:
-            yield
-        finally:
-            if not (root / name).exists():
-                path.unlink(missing_ok=True)
-                _remove_if_empty(root)
+    while True:
+        root.mkdir(parents=True, exist_ok=True)
+        with path.open("w") as lock:
+            fcntl.flock(lock, fcntl.LOCK_EX)
+            if not path.exists() or not os.path.samestat(os.fstat(lock.fileno()), path.stat()):
+                continue  # whoever held it removed the file with the lab: lock the new one
+            try:
+                yield
+            finally:
+                if not (root / name).exists():
+                    path.unlink(missing_ok=True)
+                    _remove_if_empty(root)
+            return
 
 
 def _is_alive(name: str) -> bool:

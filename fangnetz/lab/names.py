@@ -19,7 +19,7 @@ _NAME = re.compile(r"[a-z][a-z0-9-]{0,30}")
 
 def root_folder() -> Path:
     """Return the folder that holds one folder per lab (FANGNETZ_LAB_ROOT, else /run/fangnetz-lab)."""
-    return Path(os.environ.get("FANGNETZ_LAB_ROOT") or "/run/fangnetz-lab")
+    return Path(os.environ.get("FANGNETZ_LAB_ROOT") or "/run/fangnetz-lab").absolute()
 
 
 def default_name() -> str:

@@ -26,6 +26,10 @@ from fangnetz.core.units import DeviceName
 SECRET = "s3cret-of-bmc-01"  # 16 bytes: the most that every IPMI version takes
 
 
+WITH_US = ("setpriv", "--pdeathsig", "KILL", "--")
+"""Ends what we start when the test process ends, however it ends."""
+
+
 def wait_for(condition: Callable[[], bool], bound: float = 10.0, every: float = 0.02) -> bool:
     """Ask until it holds or the bound passed; say which."""
     deadline = time.monotonic() + bound
@@ -136,7 +140,17 @@ def make_bmc(tmp_path: Path) -> Iterator[Callable[[str], Bmc]]:
             (folder / file).write_text("1\n")
         with (folder / "sim.log").open("wb") as log:
             process = subprocess.Popen(
-                ["ipmi_sim", "-n", "-c", folder / "lan.conf", "-f", folder / "bmc.emu", "-s", folder / "state"],
+                [
+                    *WITH_US,
+                    "ipmi_sim",
+                    "-n",
+                    "-c",
+                    folder / "lan.conf",
+                    "-f",
+                    folder / "bmc.emu",
+                    "-s",
+                    folder / "state",
+                ],
                 stdin=subprocess.DEVNULL,
                 stdout=log,
                 stderr=subprocess.STDOUT,
@@ -248,7 +262,19 @@ def running_libvirtd(network: tuple[str, ...]) -> Iterator[Libvirtd]:
     script.write_text(LIBVIRTD.format(home=home, uuid=uuid.uuid4()))
     with (home / "output").open("wb") as output:
         root = subprocess.Popen(
-            [*network, "--mount", "--pid", "--fork", "--kill-child", "--mount-proc", "tini", "-g", "sh", script],
+            [
+                *WITH_US,
+                *network,
+                "--mount",
+                "--pid",
+                "--fork",
+                "--kill-child",
+                "--mount-proc",
+                "tini",
+                "-g",
+                "sh",
+                script,
+            ],
             stdin=subprocess.DEVNULL,
             stdout=output,
             stderr=subprocess.STDOUT,

@@ -618,7 +618,8 @@ class World:
             there = machine.powered and machine.boot == to.incarnation
             self._put_vm(
                 replace(old, owner=to.host, owner_incarnation=to.incarnation, generation=number,
-                        since=Instant(self.now), state=VmState.RUNNING if there else VmState.STARTING, reason=to.because)
+                        since=Instant(self.now), reason=to.because,
+                        state=VmState.RUNNING if there else VmState.STARTING)
             )  # fmt: skip
             if there:
                 machine.runs[to.vm] = number

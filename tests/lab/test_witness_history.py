@@ -20,12 +20,12 @@ def seen(*looks: tuple[float, list[Trace]]) -> DiskHistory:
 
 
 def test_a_restart_is_no_overlap_but_a_gap() -> None:
-    history = seen((10.0, [trace("a", 1)]), (11.0, [trace("a", 4)]), (15.0, [trace("a", 4), trace("b", 1)]))
+    history = seen((10.0, [trace("a", 1)]), (10.8, [trace("a", 4)]), (15.0, [trace("a", 4), trace("b", 1)]))
     report = history.report(15.0)
     assert report["overlaps"] == []
-    assert report["gaps"] == [{"from": 11.0, "to": 15.0, "seconds": 4.0}]
+    assert report["gaps"] == [{"from": 10.8, "to": 15.0, "seconds": 4.2}]
     assert [(boot["boot"], boot["first_at"], boot["last_at"]) for boot in report["boots"]] == [
-        ("a", 10, 11),
+        ("a", 10.0, 10.8),
         ("b", 15, 15),
     ]
 

@@ -1,10 +1,11 @@
 """Connections to libvirt, each used by one thread at a time.
 
-Never shared between threads, never served by an event loop: libvirt's client before 10.3 writes to a dead thread's
-stack when a second thread, a keepalive timer or an unregistered callback wakes one that waits for an answer
-(CVE-2024-4418; Debian 12 ships 9.0, where ten seconds of a frozen libvirtd were enough for a crash). So there are no
-keepalives and no events here. A unix socket needs none: it breaks when libvirtd ends, and a frozen libvirtd is what
-the bounds and the limit of stuck threads are for.
+Never shared between threads, never served by an event loop: libvirt's client (seen with 9.0 of Debian 12) crashes the
+whole process when one thread waits for an answer and another one, a keepalive timer or an event callback being
+unregistered wakes it: ten seconds of a frozen libvirtd were enough. It writes to a stack that is no longer there, as
+CVE-2024-4418 describes. So there are no keepalives and no events here, and nothing else in this process may call
+virEventRegisterDefaultImpl. A unix socket needs no keepalive: it breaks when libvirtd ends, and a frozen libvirtd is
+what the bounds and the limit of stuck threads are for.
 """
 
 from __future__ import annotations

@@ -176,6 +176,7 @@ def operation(fields: Mapping[str, str], steps: tuple[Step, ...], key: str) -> O
             proof=header.proof,
             suspected_at=header.suspected_at,
             last_heard_at=header.last_heard_at,
+            target=header.target,
         )
     except (KeyError, ValueError, TypeError) as error:
         raise StoredContentError(f"{key}: is no operation: {error!r}") from error

@@ -28,6 +28,7 @@ WHY = {
     "incarnation": "it was meant for another boot of this host",
     "generation": "the VM has moved on to another generation",
     "leased": "somebody else is at it",
+    "placements": "other VMs were placed meanwhile",
     "clash": "the step it adds is there already",
     "later": "its next try is not due yet",
     "token": "somebody else has claimed it meanwhile",
@@ -132,7 +133,7 @@ class RedisJournal:
             raise StaleToken(f"{claim.operation.id} {claim.step.key}: {WHY.get(answer[1], answer[1])}")
         return instant(answer[2])
 
-    def settle(self, claim: Claim, outcome: Outcome, assigns: Sequence[Assign] = ()) -> Operation:
+    def settle(self, claim: Claim, outcome: Outcome, assigns: Sequence[Assign] = (), placements: int = 0) -> Operation:
         keys, identity = self._keys, claim.operation.id
         args: list[str] = [
             claim.token,
@@ -146,6 +147,7 @@ class RedisJournal:
             str(len(outcome.skips)),
             str(len(outcome.adds)),
             str(len(assigns)),
+            str(placements),
         ]
         for step in outcome.adds:
             args += _counted(codec.step_fields(step))
@@ -161,6 +163,7 @@ class RedisJournal:
                 keys.step(identity, claim.step.key),
                 keys.open,
                 keys.closed,
+                keys.placements,
                 *(keys.step(identity, key) for key in outcome.skips),
                 *(keys.step(identity, step.key) for step in outcome.adds),
                 *(keys.vm(give.vm) for give in assigns),
@@ -168,7 +171,7 @@ class RedisJournal:
             args,
         )
         if answer[0] != 1:
-            problem = Conflict if answer[1] in ("generation", "clash") else StaleToken
+            problem = Conflict if answer[1] in ("generation", "clash", "placements") else StaleToken
             raise problem(f"{identity} {claim.step.key}: {WHY.get(answer[1], answer[1])}")
         after = self.operation(identity)
         if after is None:

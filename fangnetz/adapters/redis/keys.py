@@ -7,6 +7,7 @@
 | `schema`               | string      | version of this layout; another one is refused                                |
 | `hb:<host>`            | hash        | incarnation, sequence, at (us), doc: the last heartbeat                       |
 | `host:<host>`          | JSON        | lifecycle state, since, reason, last proof                                    |
+| `placements`           | counter     | grows with every assignment; a plan is settled only if it has not meanwhile   |
 | `vms`, `vm:<vm>`       | set, hashes | owner, its incarnation, generation, state, since (us), reason, operation      |
 | `ledger`, `:versions`, `:version` | hashes, counter | versioned definitions, wishes, fence memory                    |
 | `op:<id>`              | hash        | doc (header), steps (keys), epoch, state, opened, closed, sentence, rev      |
@@ -43,6 +44,7 @@ class Keys:
         self.lease = self("lease")
         self.schema = self("schema")
         self.vms = self("vms")
+        self.placements = self("placements")
         self.ledger = self("ledger")
         self.ledger_versions = self("ledger:versions")
         self.ledger_version = self("ledger:version")

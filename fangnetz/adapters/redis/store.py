@@ -104,6 +104,7 @@ class RedisStore(RedisJournal):
             pipe.hgetall(keys.ledger)
             pipe.smembers(keys.vms)
             pipe.hgetall(keys.wishes)
+            pipe.get(keys.placements)
             for host in order:
                 pipe.hgetall(keys.heartbeat(host))
                 pipe.get(keys.host(host))
@@ -111,12 +112,12 @@ class RedisStore(RedisJournal):
             first: list[Any] = pipe.execute()
         seconds, micro = first[0]
         now = Instant(seconds + micro / 1_000_000)
-        life, lease, controllers, opened, ledger, vm_ids, wishes = first[1:8]
+        life, lease, controllers, opened, ledger, vm_ids, wishes, placements = first[1:9]
         beats: dict[HostId, Heartbeat] = {}
         records: dict[HostId, HostRecord] = {}
         readings: dict[HostId, tuple[PowerReading, ...]] = {}
         for index, host in enumerate(order):
-            raw_beat, raw_record, raw_power = first[8 + 3 * index : 11 + 3 * index]
+            raw_beat, raw_record, raw_power = first[9 + 3 * index : 12 + 3 * index]
             if raw_beat:
                 beats[host] = self._heartbeat(host, raw_beat)
             if raw_record:
@@ -169,6 +170,7 @@ class RedisStore(RedisJournal):
             wishes=tuple(
                 sorted((decode(Wish, text, keys.wishes) for text in wishes.values()), key=lambda w: (w.at, w.id))
             ),
+            placements=int(placements or 0),
             controllers={ControllerId(c): instant(at) for c, at in controllers.items()},
         )
 

@@ -20,10 +20,10 @@ from fangnetz.core.model import (
     VmState,
     VmWish,
 )
-from fangnetz.core.operations import Operation, OperationKind, Order, start_steps, stop_steps
+from fangnetz.core.operations import Operation, OperationKind, Order, Step, start_steps, stop_steps
 from fangnetz.core.ownership import Granted, owner_let_go
 from fangnetz.core.policy import Policy
-from fangnetz.core.recovery import plan_recovery, starts_of
+from fangnetz.core.recovery import plan_starts, starts_of
 from fangnetz.core.units import Epoch, Generation, HostId, Incarnation, Instant, VmId
 
 RUNS = frozenset({Sighting.RUNNING, Sighting.PAUSED, Sighting.STOPPING})
@@ -240,6 +240,8 @@ class VmDecisions:
         return beat is not None and any(f"/{record.id}/" in f"{order}/" for order in beat.orders)
 
     def _ended_by_itself(self, record: VmRecord, owner: HostId) -> None:
+        if record.state is VmState.NEEDS_PERSON and isinstance(owner_let_go(self.view, record), Granted):
+            return  # refused and released everywhere: only a person's `vm start` tries again
         if record.state in (VmState.RUNNING, VmState.STOPPING):
             failures = record.failures + 1
             if failures >= self.policy.start_attempts_max:
@@ -267,30 +269,25 @@ class VmDecisions:
 
     def _start_wanted(self) -> None:
         """Open a start for every wanted VM that has a place now, and give the others their reason."""
-        opened = 0
         view = self.view
-        for vm in sorted(self.wanted, key=lambda v: (-view.vms[v].spec.priority, v)):
-            record = view.vm_records[vm]
-            if self._carried(record, self.opened):
-                continue
+        free = [vm for vm in self.wanted if not self._carried(view.vm_records[vm], self.opened)]
+        none_yet: dict[VmId, tuple[Step, ...]] = dict.fromkeys(free, ())
+        plan = plan_starts(none_yet, view, self.watch, self.verdicts, self.policy)
+        for left in plan.unassigned:
+            state = VmState.WAITING if left.state is VmState.LOST else left.state
+            self._set(view.vm_records[left.vm], state, left.reason)
+        for chosen in plan.assignments[:STARTS_PER_TICK]:
+            record = view.vm_records[chosen.vm]
             operation = Operation(
-                id=operation_id(OperationKind.START, vm, view.now),
+                id=operation_id(OperationKind.START, chosen.vm, view.now),
                 kind=OperationKind.START,
-                subject=vm,
+                subject=chosen.vm,
                 epoch=self.epoch,
                 opened_at=view.now,
                 reason=record.reason or "it is wished to run",
                 steps=start_steps(),
+                target=chosen.host,
             )
-            plan = plan_recovery(operation, view, self.watch, self.verdicts, self.policy)
-            if not plan.assignments:
-                for left in plan.unassigned:
-                    state = VmState.WAITING if left.state is VmState.LOST else left.state
-                    self._set(record, state, left.reason)
-                continue
-            if opened >= STARTS_PER_TICK:
-                continue
-            opened += 1
             self.actions.append(OpenOperation(operation=operation))
 
     def _open_stop(self, record: VmRecord, host: HostId, generation: Generation, reason: str, *, force: bool) -> None:

@@ -167,7 +167,10 @@ class FailoverSteps:
                 self._store.mark_vm(left.vm, seen.view.vm_records[left.vm].generation, left.state, left.reason)
 
         return Settlement(
-            Outcome(state=StepState.DONE, sentence=sentence, facts=facts, adds=tuple(adds)), assigns=assigns, after=tell
+            Outcome(state=StepState.DONE, sentence=sentence, facts=facts, adds=tuple(adds)),
+            assigns=assigns,
+            placements=seen.view.placements,
+            after=tell,
         )
 
     # -- see running --

@@ -33,6 +33,8 @@ END
 "$scripts/wire.sh" "$LAB" "$NODE" cluster "c-$NODE" >/dev/null
 "$scripts/wire.sh" "$LAB" "$NODE" storage "s-$NODE" >/dev/null
 
+# A host's own niceness is nobody's heritage: a BMC that switches it on runs at another.
+renice -n 0 -p $$ >/dev/null 2>&1 || true
 # Nothing of ours may stay open in the host: a BMC's socket held there would outlive the BMC.
 setsid env -i PATH="$PATH" LANG=C.UTF-8 HOME=/root FANGNETZ_LAB_PROCESS="$NAME:$NODE:init" \
     nsenter --net="/run/netns/$NS" unshare --mount --pid --fork --kill-child --uts --ipc \

@@ -1,7 +1,7 @@
 -- Write the outcome of a claimed step, atomically with what it changes.
--- KEYS: lease, op, step, open index, closed index, skipped steps ..., added steps ..., VMs assigned ...
+-- KEYS: lease, op, step, open index, closed index, placements, skipped steps ..., added steps ..., VMs assigned ...
 -- ARGV: token, op id, state, sentence, facts (JSON), retry_us, closes ('' or a state), keys of added steps, one a line,
---   number of skips, number of adds, number of assigns,
+--   number of skips, number of adds, number of assigns, placements counted when the plan was made,
 --   per add: n, field, value, ...
 --   per assign: expected generation, floor, owner, incarnation, reason, op id, number of adds it numbers, their indexes ...
 -- An added step that exists already is a clash; a VM whose generation moved on is a conflict: nothing is written then.
@@ -18,21 +18,22 @@ if not open and (adds > 0 or assigns > 0) then return {0, 'closed'} end
 if assigns > 0 and redis.call('HGET', KEYS[2], 'epoch') ~= redis.call('HGET', KEYS[1], 'epoch') then
   return {0, 'epoch'}
 end
-local at = 12
+local at = 13
 local add_at = {}
 for i = 1, adds do
   add_at[i] = at
   at = at + number(ARGV[at]) + 1
 end
+if assigns > 0 and (redis.call('GET', KEYS[6]) or '0') ~= ARGV[12] then return {0, 'placements'} end
 local assign_at = at
 local probe = at
 for i = 1, assigns do
-  local vm = KEYS[5 + skips + adds + i]
+  local vm = KEYS[6 + skips + adds + i]
   if (redis.call('HGET', vm, 'generation') or '0') ~= ARGV[probe] then return {0, 'generation'} end
   probe = probe + 7 + number(ARGV[probe + 6])
 end
 for i = 1, adds do
-  if redis.call('EXISTS', KEYS[5 + skips + i]) == 1 then return {0, 'clash'} end
+  if redis.call('EXISTS', KEYS[6 + skips + i]) == 1 then return {0, 'clash'} end
 end
 local retry = ARGV[3] == 'ready'
 redis.call('HSET', KEYS[3], 'state', ARGV[3], 'sentence', ARGV[4], 'facts', ARGV[5], 'until', '0')
@@ -42,28 +43,29 @@ else
   redis.call('HSET', KEYS[3], 'ended', text(now))
 end
 for i = 1, skips do
-  local state = redis.call('HGET', KEYS[5 + i], 'state')
+  local state = redis.call('HGET', KEYS[6 + i], 'state')
   if state == 'ready' then
-    redis.call('HSET', KEYS[5 + i], 'state', 'skipped', 'ended', text(now), 'sentence', ARGV[4])
+    redis.call('HSET', KEYS[6 + i], 'state', 'skipped', 'ended', text(now), 'sentence', ARGV[4])
   end
 end
 for i = 1, adds do
-  redis.call('HSET', KEYS[5 + skips + i], unpack(ARGV, add_at[i] + 1, add_at[i] + number(ARGV[add_at[i]])))
+  redis.call('HSET', KEYS[6 + skips + i], unpack(ARGV, add_at[i] + 1, add_at[i] + number(ARGV[add_at[i]])))
 end
 local answer = {1, text(now)}
 at = assign_at
 for i = 1, assigns do
-  local vm = KEYS[5 + skips + adds + i]
+  local vm = KEYS[6 + skips + adds + i]
   local generation = text(next_number(ARGV[at], ARGV[at + 1]))
   redis.call('HSET', vm, 'owner', ARGV[at + 2], 'owner_incarnation', ARGV[at + 3], 'generation', generation,
     'state', 'starting', 'since', text(now), 'reason', ARGV[at + 4], 'operation', ARGV[at + 5])
   local n = number(ARGV[at + 6])
   for j = 1, n do
-    redis.call('HSET', KEYS[5 + skips + number(ARGV[at + 6 + j])], 'o_generation', generation)
+    redis.call('HSET', KEYS[6 + skips + number(ARGV[at + 6 + j])], 'o_generation', generation)
   end
   answer[#answer + 1] = generation
   at = at + 7 + n
 end
+if assigns > 0 then redis.call('INCR', KEYS[6]) end
 if adds > 0 then redis.call('HSET', KEYS[2], 'steps', redis.call('HGET', KEYS[2], 'steps') .. '\n' .. ARGV[8]) end
 redis.call('HINCRBY', KEYS[2], 'rev', 1)
 if ARGV[7] ~= '' and open then

@@ -1,0 +1,207 @@
+"""What `status`, `host` and `vm` show of a cluster: the shapes scripts rely on, and the evidence people read."""
+
+from __future__ import annotations
+
+import pytest
+
+from fangnetz.core.actions import Alarm
+from fangnetz.core.model import Answer, HostDoc, HostState, Power, VmState, VmWish
+from fangnetz.core.units import HostId
+
+from .board import Board
+from .stories import failover, lost
+
+HOST_KEYS = {
+    "id", "state", "since", "reason", "incarnation", "maintenance", "protected", "protection", "heartbeat", "vms",
+    "memory_used_mib", "memory_mib", "cpus", "fence", "proof", "verdict", "brakes", "fencing",
+}  # fmt: skip
+VM_KEYS = {
+    "name", "state", "host", "generation", "since", "reason", "wish", "memory_mib", "cpus", "priority", "source",
+    "operation",
+}  # fmt: skip
+
+
+def test_a_host_list_has_the_stable_shape(board: Board) -> None:
+    board.well()
+    said = board.run("host", "list", "--json")
+    assert said.code == 0, said.err
+    assert (said.json["schema"], said.json["next"]) == (1, None)
+    hosts = {item["id"]: item for item in said.json["items"]}
+    assert set(hosts) == {"host1", "host2", "host3"}
+    host = hosts["host1"]
+    assert set(host) == HOST_KEYS
+    assert (host["state"], host["vms"], host["memory_used_mib"], host["memory_mib"]) == ("online", ["web1"], 512, 4096)
+    assert host["incarnation"] == "boot-of-host1"
+    assert host["heartbeat"].keys() == {"age_s", "sequence", "hypervisor", "load", "memory_free_mib"}
+    assert 0 <= host["heartbeat"]["age_s"] < 60
+    assert board.now - 300 < host["since"] < board.now
+    assert host["verdict"]["finding"] == "alive"
+    assert host["proof"] is None
+    (device,) = host["fence"]["devices"]
+    assert (device["name"], device["power"], device["binding"]) == ("ipmi", "on", "bound")
+    assert abs(board.now - device["asked_at"]) < 60
+
+
+def test_a_fence_path_is_protected_only_when_it_is_bound(board: Board) -> None:
+    board.well()
+    hosts = {item["id"]: item for item in board.run("host", "list", "--json").json["items"]}
+    assert [hosts[f"host{n}"]["protected"] for n in (1, 2, 3)] == [True, False, False]
+    assert hosts["host2"]["protection"] == ["ipmi: binding not tested"]
+    shown = board.run("host", "list").out.splitlines()
+    words = {line.split()[0]: line for line in shown if line.strip().startswith("host")}
+    assert "not protected" not in words["host1"]
+    assert "binding not tested" in words["host2"]
+    assert "not protected" in words["host3"]
+
+
+def test_a_host_nobody_has_heard_is_null_where_nothing_is_known(board: Board) -> None:
+    board.live()
+    board.watch()
+    host = board.run("host", "show", "host2", "--json").json
+    assert (host["schema"], host["state"]) == (1, "unknown")
+    for key in ("since", "incarnation", "heartbeat", "proof"):
+        assert host[key] is None, key
+    assert host["fence"]["devices"][0]["power"] is None
+    assert host["verdict"]["finding"] == "unheard"
+
+
+def test_without_a_watching_controller_no_host_is_called_alive(board: Board) -> None:
+    """The command line has not watched; its own first look must not count as one."""
+    board.live()
+    board.beat("host1", ago_s=5000)
+    board.host("host1")
+    host = board.run("host", "show", "host1", "--json").json
+    assert host["verdict"] is None
+    assert host["heartbeat"]["age_s"] >= 5000
+    assert "no controller watches" in host["fencing"]
+    assert "no controller watches" in board.run("host", "show", "host1").out
+
+
+def test_a_lost_host_shows_its_signals_and_the_brake_that_holds_the_cut(board: Board) -> None:
+    lost(board, silent_s=6.0)
+    board.beat("host3", ago_s=6.0)
+    board.bound("host3")
+    board.probe(host1=Answer.YES, host2=Answer.NO, host3=Answer.NO)
+    board.probe(host1=Answer.YES, host2=Answer.NO, host3=Answer.NO)
+    board.watch({"host2": 6.0, "host3": 6.0})
+    host = board.run("host", "show", "host2", "--json").json
+    assert host["verdict"]["finding"] == "lost"
+    assert {"heartbeat", "probe by c1"} <= {signal["source"] for signal in host["verdict"]["signals"]}
+    assert {signal["answer"] for signal in host["verdict"]["signals"]} == {"no"}
+    kinds = {brake["kind"] for brake in host["brakes"]}
+    assert "mass_failure" in kinds
+    assert host["fencing"].startswith("It is not fenced: 2 of 3 hosts are silent at once")
+    page = board.run("host", "show", "host2").out
+    assert "probe by c1" in page
+    assert "brake" in page
+
+
+def test_maintenance_is_shown_as_a_wish_and_as_a_brake(board: Board) -> None:
+    board.well()
+    board.documents(HostDoc(id=HostId("host1"), maintenance=True, reason="eva asked for maintenance"))
+    board.watch()
+    host = board.run("host", "show", "host1", "--json").json
+    assert host["maintenance"] is True
+    assert [brake["kind"] for brake in host["brakes"]] == ["maintenance"]
+    assert "eva asked" in board.run("host", "show", "host1").out
+
+
+def test_an_unanswered_fence_device_says_why(board: Board) -> None:
+    board.well()
+    board.reading("host1", Power.UNKNOWN, raw="no answer within 2 s")
+    board.watch()
+    (device,) = board.run("host", "show", "host1", "--json").json["fence"]["devices"]
+    assert (device["power"], device["raw"]) == ("unknown", "no answer within 2 s")
+    assert "no answer within 2 s" in board.run("host", "show", "host1").out
+
+
+def test_an_unknown_host_is_refused_with_those_there_are(board: Board) -> None:
+    board.well()
+    said = board.run("host", "show", "host9")
+    assert (said.code, said.out) == (1, "")
+    assert said.err == "host9 is no host of this cluster; it has host1, host2, host3\n"
+
+
+def test_a_vm_list_has_the_stable_shape(board: Board) -> None:
+    board.well()
+    said = board.run("vm", "list", "--json").json
+    assert (said["schema"], said["next"]) == (1, None)
+    vms = {item["name"]: item for item in said["items"]}
+    assert list(vms) == ["db1", "web1", "web2", "web3"]
+    assert set(vms["web1"]) == VM_KEYS
+    assert (vms["web1"]["state"], vms["web1"]["host"], vms["web1"]["generation"]) == ("running", "host1", 7)
+    assert (vms["db1"]["state"], vms["db1"]["host"]) == ("waiting", None)
+    assert "db1 needs 4000" in vms["db1"]["reason"]
+    assert "db1 needs 4000" in board.run("vm", "list").out
+
+
+def test_a_vm_that_is_only_defined_waits_for_a_controller(board: Board) -> None:
+    from fangnetz.settings import vm_doc_from_xml
+
+    from .board import domain
+
+    board.live()
+    board.documents(vm_doc_from_xml(domain("new1"), priority=3))
+    vm = board.run("vm", "show", "new1", "--json").json
+    assert (vm["state"], vm["host"], vm["generation"], vm["since"]) == ("waiting", None, None, None)
+    assert (vm["priority"], vm["wish"]) == (3, "running")
+
+
+def test_a_stopped_vm_keeps_its_host_but_takes_no_room(board: Board) -> None:
+    board.well()
+    board.vm("off1", VmState.STOPPED, host="host1", wish=VmWish.STOPPED)
+    assert board.run("vm", "show", "off1", "--json").json["host"] == "host1"
+    hosts = {item["id"]: item for item in board.run("host", "list", "--json").json["items"]}
+    assert hosts["host1"]["vms"] == ["web1"]
+    assert hosts["host1"]["memory_used_mib"] == 512
+
+
+def test_status_names_who_decides_and_everything_open(board: Board) -> None:
+    lost(board)
+    failover(board)
+    board.store.put_alarms(
+        (
+            Alarm(kind="vm_waiting", subject="db1", sentence="db1 waits"),
+            Alarm(kind="proof_void", subject="host3", sentence="host3 speaks again", highest=True),
+        ),
+        board.epoch,
+    )
+    status = board.run("status", "--json").json
+    assert (status["schema"], status["cluster"]) == (1, "demo")
+    assert (status["lease"]["holder"], status["lease"]["epoch"], status["lease"]["held"]) == ("c1", board.epoch, True)
+    assert status["store"]["since"] == pytest.approx(board.now - 7200, abs=60)
+    assert [host["id"] for host in status["hosts"]] == ["host1", "host2", "host3"]
+    assert [op["subject"] for op in status["operations"]] == ["host2"]
+    assert [alarm["kind"] for alarm in status["alarms"]] == ["proof_void", "vm_waiting"], "highest first"
+    shown = board.run("status").out
+    for words in ("c1 decides", "Open operations", "failover-host2-1", "host3 speaks again", "● lost"):
+        assert words in shown
+    assert shown.index("proof_void") < shown.index("vm_waiting")
+
+
+def test_status_without_a_holder_says_that_nobody_decides(board: Board) -> None:
+    board.live(lease_s=0.001)
+    board.host("host1", HostState.ONLINE)
+    status = board.run("status", "--json").json
+    assert status["lease"]["held"] is False
+    assert "nobody decides" in board.run("status").out
+
+
+def test_status_of_a_fresh_store_shows_what_the_file_defines(board: Board) -> None:
+    status = board.run("status", "--json").json
+    assert status["lease"] is None
+    assert status["store"] == {"incarnation": None, "since": None}
+    assert [(host["id"], host["state"]) for host in status["hosts"]] == [
+        ("host1", "unknown"), ("host2", "unknown"), ("host3", "unknown")]  # fmt: skip
+    assert board.raw.keys("*") == [], "looking must leave nothing behind"
+
+
+@pytest.mark.parametrize("columns", ["80", "140"])
+def test_no_line_is_wider_than_the_terminal(board: Board, monkeypatch: pytest.MonkeyPatch, columns: str) -> None:
+    monkeypatch.setenv("COLUMNS", columns)
+    lost(board)
+    failover(board)
+    for words in (["status"], ["host", "list"], ["host", "show", "host2"], ["vm", "list"], ["incident", "show"]):
+        lines = board.run(*words).out.splitlines()
+        assert lines
+        assert max(map(len, lines)) <= int(columns), words

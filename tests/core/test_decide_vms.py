@@ -1,0 +1,267 @@
+"""What a VM needs: adopted where it runs, started where it is wished, stopped where it is not, or a reason."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from dataclasses import replace
+
+import pytest
+
+from fangnetz.core.actions import Decision, OpenOperation, PutVm
+from fangnetz.core.model import (
+    ClusterView,
+    Heartbeat,
+    HostRecord,
+    HostState,
+    HypervisorHealth,
+    Sighting,
+    VmDoc,
+    VmRecord,
+    VmState,
+    VmWish,
+)
+from fangnetz.core.operations import Operation, OperationKind, start_steps
+from fangnetz.core.units import Epoch, HostId, Instant, OperationId
+from tests.core.world import (
+    T0,
+    beat,
+    binding,
+    decided,
+    host_record,
+    off_proof,
+    probe_round,
+    sighting,
+    view,
+    vm_doc,
+    vm_record,
+)
+
+BOUND = [binding(h) for h in ("h1", "h2", "h3")]
+DOC = vm_doc("web")
+WEB = vm_record("web", "h1", 5)
+
+
+def seen_with(
+    record: VmRecord | None = WEB, *beats: Heartbeat, doc: VmDoc = DOC, records: Iterable[HostRecord] | None = None,
+    **more: object,
+) -> ClusterView:  # fmt: skip
+    said = {b.host: b for b in (beat("h1", T0 - 0.1), beat("h2", T0 - 0.1), beat("h3", T0 - 0.1), *beats)}
+    return view(T0, beats=said.values(), vms=[(doc, record)], bindings=BOUND, records=records, **more)  # type: ignore[arg-type]
+
+
+def opened(decision: Decision) -> list[Operation]:
+    return [a.operation for a in decision.actions if isinstance(a, OpenOperation)]
+
+
+def kinds(decision: Decision) -> list[tuple[OperationKind, str]]:
+    return [(o.kind, o.subject) for o in opened(decision)]
+
+
+def put(decision: Decision) -> VmRecord | None:
+    return next((a.record for a in reversed(decision.actions) if isinstance(a, PutVm)), None)
+
+
+def alarms(decision: Decision) -> dict[str, bool]:
+    return {a.kind: a.highest for a in decision.alarms}
+
+
+def running(host: str, generation: int | None = 5, state: Sighting = Sighting.RUNNING, **more: object) -> Heartbeat:
+    return beat(host, T0 - 0.1, seen=(sighting("web", generation, state),), **more)  # type: ignore[arg-type]
+
+
+START = [(OperationKind.START, "web")]
+STOP = [(OperationKind.STOP, "web")]
+
+
+def test_a_vm_that_runs_where_it_belongs_is_left_alone() -> None:
+    decision = decided(seen_with(WEB, running("h1")))
+    assert kinds(decision) == []
+    assert put(decision) is None
+
+
+def test_a_defined_vm_gets_a_record_and_then_a_start() -> None:
+    first = put(decided(seen_with(None)))
+    assert first is not None
+    assert (first.state, first.owner) == (VmState.WAITING, None)
+    assert kinds(decided(seen_with(first))) == START
+
+
+def test_an_ignored_vm_is_never_touched() -> None:
+    decision = decided(seen_with(WEB, doc=vm_doc("web", wish=VmWish.IGNORED)))
+    record = put(decision)
+    assert kinds(decision) == []
+    assert record is not None
+    assert record.state is VmState.UNMANAGED
+
+
+def test_a_vm_that_ended_by_itself_is_started_again_and_counted() -> None:
+    decision = decided(seen_with())
+    record = put(decision)
+    assert kinds(decision) == START
+    assert record is not None
+    assert record.failures == 1
+
+
+def test_a_vm_that_keeps_ending_is_failed_and_started_no_more() -> None:
+    record = put(decided(seen_with(replace(WEB, failures=4))))
+    assert record is not None
+    assert record.state is VmState.FAILED
+    assert kinds(decided(seen_with(record))) == []
+
+
+def test_an_inventory_older_than_the_record_says_nothing() -> None:
+    assert kinds(decided(seen_with(WEB, beat("h1", T0 - 0.1, age=600)))) == []
+
+
+def test_a_start_in_the_hosts_hand_is_waited_for() -> None:
+    assert kinds(decided(seen_with(WEB, beat("h1", T0 - 0.1, orders=("op-1/start/web/1",))))) == []
+
+
+def test_a_vm_of_a_silent_host_is_lost_and_not_started() -> None:
+    probes = tuple(probe_round(T0 - n, {"h1": False, "h2": True}) for n in (1.1, 0.1))
+    decision = decided(seen_with(WEB, beat("h1", T0 - 9), probes=probes))
+    record = put(decision)
+    assert (OperationKind.START, "web") not in kinds(decision)
+    assert record is not None
+    assert record.state is VmState.LOST
+
+
+@pytest.mark.parametrize("age", [2.0, 9.0, 900.0])
+def test_silence_alone_never_starts_a_vm(age: float) -> None:
+    assert (OperationKind.START, "web") not in kinds(decided(seen_with(WEB, beat("h1", T0 - age))))
+
+
+def test_a_vm_of_a_host_proven_off_is_started_when_room_appears_heard_in_this_life_or_not() -> None:
+    gone = [host_record("h1", HostState.FENCED, proof=off_proof("h1", T0 - 30)), host_record("h2"), host_record("h3")]
+    heard = seen_with(WEB, beat("h1", T0 - 60), records=gone)
+    unheard = replace(heard, heartbeats={h: b for h, b in heard.heartbeats.items() if h != "h1"})
+    assert kinds(decided(heard)) == START
+    assert kinds(decided(unheard)) == START
+
+
+def test_a_vm_refused_everywhere_waits_for_a_person_and_is_not_tried_by_itself() -> None:
+    person = vm_record("web", "h2", 9, state=VmState.NEEDS_PERSON)
+    promised = beat("h2", T0 - 0.1, releases={"web": 9})
+    assert kinds(decided(seen_with(person, promised))) == []
+    assert kinds(decided(seen_with(person))) == START  # a start never answered: its own host is asked again
+
+
+def test_a_vm_an_operation_works_on_is_left_to_it() -> None:
+    operation = Operation(
+        id=OperationId("op"), kind=OperationKind.START, subject="web", epoch=Epoch(7), opened_at=Instant(T0),
+        reason="", steps=start_steps(),
+    )  # fmt: skip
+    assert kinds(decided(seen_with(WEB, operations=[operation]))) == []
+
+
+# --- stop --------------------------------------------------------------------------------------------------------
+
+
+def test_a_vm_wished_to_stop_is_stopped_where_it_runs_gently() -> None:
+    (operation,) = opened(decided(seen_with(WEB, running("h1"), doc=vm_doc("web", wish=VmWish.STOPPED))))
+    (order,) = [s.order for s in operation.steps if s.order]
+    assert (order.host, order.generation, order.force) == ("h1", 5, False)
+
+
+def test_it_is_called_stopped_only_once_that_is_known() -> None:
+    doc = vm_doc("web", wish=VmWish.STOPPED)
+    known = put(decided(seen_with(WEB, doc=doc)))
+    assert known is not None
+    assert known.state is VmState.STOPPED
+    silent = put(decided(seen_with(WEB, beat("h1", T0 - 9), doc=doc)))
+    assert silent is None or silent.state is not VmState.STOPPED
+
+
+# --- reality and record ------------------------------------------------------------------------------------------
+
+
+def test_a_vm_seen_elsewhere_is_adopted_once_its_owner_is_heard_without_it() -> None:
+    record = put(decided(seen_with(WEB, running("h2", 7))))
+    assert record is not None
+    assert (record.owner, record.generation, record.state) == ("h2", 7, VmState.RUNNING)
+
+
+@pytest.mark.parametrize(
+    "owner",
+    [
+        beat("h1", T0 - 9),
+        beat("h1", T0 - 0.1, hypervisor=HypervisorHealth.HUNG),
+        beat("h1", T0 - 0.1, hypervisor=HypervisorHealth.DOWN),
+    ],
+    ids=["silent", "libvirt hung", "libvirt down"],
+)
+def test_otherwise_it_is_not_but_alarmed(owner: Heartbeat) -> None:
+    decision = decided(seen_with(WEB, owner, running("h2", 7)))
+    adopted = put(decision)
+    assert adopted is None or adopted.owner == "h1"
+    assert alarms(decision)["seen_elsewhere"]
+
+
+def test_a_vm_seen_elsewhere_is_adopted_if_its_owner_is_proven_off() -> None:
+    gone = [host_record("h1", HostState.FENCED, proof=off_proof("h1", T0 - 5)), host_record("h2"), host_record("h3")]
+    record = put(decided(seen_with(WEB, beat("h1", T0 - 9), running("h2", 7), records=gone)))
+    assert record is not None
+    assert record.owner == "h2"
+
+
+def test_two_running_copies_raise_the_highest_alarm_and_the_older_one_is_stopped() -> None:
+    decision = decided(seen_with(WEB, running("h1", 5), running("h2", 4)))
+    (operation,) = opened(decision)
+    (order,) = [s.order for s in operation.steps if s.order]
+    assert (order.host, order.generation, order.force) == ("h2", 4, True)
+    assert alarms(decision)["runs_twice"]
+
+
+@pytest.mark.parametrize(
+    ("mine", "other"), [(5, 5), (5, 6), (5, None), (4, 3)], ids=["equal", "newer", "foreign", "owner runs no newest"]
+)
+def test_no_copy_is_stopped_without_the_two_facts(mine: int, other: int | None) -> None:
+    decision = decided(seen_with(WEB, running("h1", mine), running("h2", other)))
+    assert opened(decision) == []
+    assert alarms(decision)["runs_twice"]
+
+
+def test_a_copy_reported_by_a_silent_host_stops_nobody() -> None:
+    other = beat("h2", T0 - 9, seen=(sighting("web", 4),))
+    assert opened(decided(seen_with(WEB, running("h1", 5), other))) == []
+
+
+@pytest.mark.parametrize("state", [Sighting.INCOMING, Sighting.CRASHED])
+def test_an_incoming_migration_is_no_running_copy(state: Sighting) -> None:
+    decision = decided(seen_with(WEB, running("h1", 5), running("h2", 5, state)))
+    assert "runs_twice" not in alarms(decision)
+    assert opened(decision) == []
+
+
+def test_a_foreign_copy_is_alarmed_as_long_as_it_runs_and_adopted_once() -> None:
+    first = decided(seen_with(vm_record("web", None, 0), running("h2", None)))
+    adopted = put(first)
+    assert adopted is not None
+    assert adopted.owner == "h2"
+    again = decided(seen_with(adopted, running("h2", None)))
+    assert put(again) is None
+    assert "foreign_copy" in alarms(first)
+    assert "foreign_copy" in alarms(again)
+
+
+def test_a_foreign_copy_can_be_stopped_by_wish() -> None:
+    stopped = vm_doc("web", wish=VmWish.STOPPED)
+    assert kinds(decided(seen_with(vm_record("web", "h2", 3), running("h2", None), doc=stopped))) == STOP
+
+
+def test_a_paused_vm_is_alarmed() -> None:
+    assert "vm_paused" in alarms(decided(seen_with(WEB, running("h1", 5, Sighting.PAUSED))))
+
+
+def test_a_boot_storm_is_paced() -> None:
+    vms = [(vm_doc(f"vm{n}", memory=1), vm_record(f"vm{n}", None)) for n in range(40)]
+    beats = [beat(h, T0 - 0.1) for h in ("h1", "h2", "h3")]
+    assert len(opened(decided(view(T0, beats=beats, vms=vms, bindings=BOUND)))) == 32
+
+
+def test_an_owner_taken_out_of_the_cluster_file_is_named() -> None:
+    record = put(decided(seen_with(vm_record("web", "gone", 5))))
+    assert record is not None
+    assert record.state is VmState.UNKNOWN
+    assert "gone" in record.reason
+    assert HostId("gone") not in seen_with().hosts

@@ -1,0 +1,252 @@
+"""Operators' wishes: granted or refused once, with a sentence, and never in the way of everything else."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+
+import pytest
+
+from fangnetz.core.actions import (
+    Action,
+    AskPower,
+    EndOperation,
+    ForgetVm,
+    OpenOperation,
+    PutHost,
+    PutHostDoc,
+    PutVm,
+    PutVmDoc,
+    SettleWish,
+)
+from fangnetz.core.model import (
+    ClusterView,
+    Heartbeat,
+    HostDoc,
+    HostRecord,
+    HostState,
+    HypervisorHealth,
+    Power,
+    ProofKind,
+    VmState,
+    VmWish,
+    WishKind,
+)
+from fangnetz.core.operations import Operation, OperationKind, failover_steps, start_steps
+from fangnetz.core.units import Epoch, HostId, Incarnation, Instant, OperationId
+from tests.core.world import (
+    T0,
+    beat,
+    binding,
+    decided,
+    host_record,
+    off_proof,
+    probe_round,
+    reading,
+    view,
+    vm_doc,
+    vm_record,
+    wish,
+)
+
+BOUND = [binding(h) for h in ("h1", "h2", "h3")]
+
+
+def dark(age: float = 60.0, record: HostRecord | None = None, **more: object) -> ClusterView:
+    """h1 is silent and nothing of it answers."""
+    probes = tuple(probe_round(T0 - n, {"h1": False, "h2": True, "h3": True}) for n in (1.1, 0.1))
+    base = {"bindings": BOUND, "probes": probes, **more}
+    records = [record or host_record("h1", HostState.NEEDS_PERSON), host_record("h2"), host_record("h3")]
+    beats = [beat("h1", T0 - age), beat("h2", T0 - 0.1), beat("h3", T0 - 0.1)]
+    return view(T0, beats=beats, records=records, **base)  # type: ignore[arg-type]
+
+
+def answer(seen: ClusterView, kind: WishKind, subject: str = "h1", **more: object) -> tuple[SettleWish, list[Action]]:
+    actions = decided(replace(seen, wishes=(wish(kind, subject, **more),))).actions  # type: ignore[arg-type]
+    (settled,) = [a for a in actions if isinstance(a, SettleWish)]
+    assert settled.sentence
+    about = actions[: actions.index(settled)]
+    return settled, [a for a in about if not isinstance(a, AskPower)]
+
+
+# --- confirm-off -------------------------------------------------------------------------------------------------
+
+
+def test_a_person_may_confirm_a_dark_host_off_for_the_boot_last_heard() -> None:
+    settled, actions = answer(dark(), WishKind.HOST_CONFIRM_OFF)
+    assert settled.granted
+    (operation,) = [a.operation for a in actions if isinstance(a, OpenOperation)]
+    assert operation.proof is not None
+    assert (operation.proof.kind, operation.proof.incarnation) == (ProofKind.OPERATOR, "i1")
+    assert "ada" in operation.proof.sentence
+    assert settled.operation == operation.id
+
+
+SIGNS = {
+    "it reports": dark(0.2),
+    "its window is not over": dark(2.0),
+    "it answered a probe": dark(probes=(probe_round(T0 - 1, {"h1": True}, by="c2"),)),
+    "its device reads ON": dark(readings=[reading("h1", Power.ON, T0 - 0.5)]),
+    "its device read ON before the next question was due": dark(readings=[reading("h1", Power.ON, T0 - 11)]),
+    "it was heard after the wish": dark(60.0),
+}
+
+
+@pytest.mark.parametrize("sign", list(SIGNS))
+def test_confirm_off_is_refused_on_any_sign_of_life(sign: str) -> None:
+    at = T0 - 70 if sign == "it was heard after the wish" else T0
+    settled, actions = answer(SIGNS[sign], WishKind.HOST_CONFIRM_OFF, at=at)
+    assert not settled.granted
+    assert actions == []
+
+
+def test_an_error_of_its_device_is_no_sign_of_life() -> None:
+    assert answer(dark(readings=[reading("h1", Power.UNKNOWN, T0 - 1)]), WishKind.HOST_CONFIRM_OFF)[0].granted
+
+
+def test_there_is_nothing_to_confirm_for_a_host_never_heard_or_proven_off_already() -> None:
+    never = view(T0, records=())
+    proven = dark(record=host_record("h1", HostState.FENCED, proof=off_proof("h1", T0 - 5)))
+    assert not answer(never, WishKind.HOST_CONFIRM_OFF)[0].granted
+    assert not answer(proven, WishKind.HOST_CONFIRM_OFF)[0].granted
+
+
+def test_a_failover_that_found_no_proof_gives_way_to_the_persons() -> None:
+    stuck = Operation(
+        id=OperationId("stuck"), kind=OperationKind.FAILOVER, subject="h1", epoch=Epoch(7), opened_at=Instant(T0),
+        reason="", steps=failover_steps(), incarnation=Incarnation("i1"),
+    )  # fmt: skip
+    settled, actions = answer(dark(operations=[stuck]), WishKind.HOST_CONFIRM_OFF)
+    assert settled.granted
+    assert [a.id for a in actions if isinstance(a, EndOperation)] == ["stuck"]
+
+
+# --- fence, activate, maintenance --------------------------------------------------------------------------------
+
+
+def test_a_host_is_fenced_by_wish_in_any_state_even_alive_and_the_person_is_named() -> None:
+    for state in HostState:
+        settled, actions = answer(dark(0.2, record=host_record("h1", state)), WishKind.HOST_FENCE)
+        assert settled.granted
+        (operation,) = [a.operation for a in actions if isinstance(a, OpenOperation)]
+        assert operation.forced_by == "ada"
+
+
+def back(said: Heartbeat, record: HostRecord, **more: object) -> ClusterView:
+    beats = [said, beat("h2", T0 - 0.1), beat("h3", T0 - 0.1)]
+    records = [record, host_record("h2"), host_record("h3")]
+    return view(T0, beats=beats, records=records, bindings=BOUND, **more)  # type: ignore[arg-type]
+
+
+def test_a_host_that_waits_is_activated_as_its_present_boot() -> None:
+    record = host_record("h1", HostState.RETURNING, proof=off_proof("h1", T0 - 60))
+    settled, actions = answer(back(beat("h1", T0 - 0.1, boot="i2"), record), WishKind.HOST_ACTIVATE)
+    assert settled.granted
+    (put,) = [a.record for a in actions if isinstance(a, PutHost)]
+    assert (put.state, put.incarnation, put.proof) == (HostState.ONLINE, "i2", None)
+
+
+@pytest.mark.parametrize(
+    "seen",
+    [
+        dark(),
+        back(beat("h1", T0 - 0.1), host_record("h1")),
+        back(beat("h1", T0 - 0.1, hypervisor=HypervisorHealth.HUNG), host_record("h1", HostState.RETURNING)),
+        back(beat("h1", T0 - 0.1, boot="i2", hypervisor=HypervisorHealth.DOWN), host_record("h1", HostState.RETURNING)),
+        back(beat("h1", T0 - 0.1), host_record("h1", HostState.RETURNING, cut_possible_until=T0 + 5)),
+    ],
+    ids=["silent", "online already", "libvirt hung", "new boot, libvirt down", "a cut may come"],
+)
+def test_a_host_is_not_activated_while_something_speaks_against_it(seen: ClusterView) -> None:
+    settled, actions = answer(seen, WishKind.HOST_ACTIVATE)
+    assert not settled.granted
+    assert actions == []
+
+
+def test_activating_ends_maintenance() -> None:
+    doc = HostDoc(id=HostId("h1"), maintenance=True)
+    seen = back(beat("h1", T0 - 0.1), host_record("h1", HostState.MAINTENANCE), docs=[doc])
+    settled, actions = answer(seen, WishKind.HOST_ACTIVATE)
+    assert settled.granted
+    assert [a.doc.maintenance for a in actions if isinstance(a, PutHostDoc)] == [False]
+
+
+def test_maintenance_is_remembered_with_its_person() -> None:
+    settled, actions = answer(back(beat("h1", T0 - 0.1), host_record("h1")), WishKind.HOST_MAINTENANCE)
+    assert settled.granted
+    (doc,) = [a.doc for a in actions if isinstance(a, PutHostDoc)]
+    assert doc.maintenance
+    assert "ada" in doc.reason
+
+
+# --- VMs ---------------------------------------------------------------------------------------------------------
+
+
+def with_vm(state: VmState = VmState.RUNNING, wanted: VmWish = VmWish.RUNNING, **more: object) -> ClusterView:
+    vms = [(vm_doc("web", wish=wanted), vm_record("web", "h2", 5, state=state))]
+    return back(beat("h1", T0 - 0.1), host_record("h1"), vms=vms, **more)
+
+
+@pytest.mark.parametrize("state", [VmState.FAILED, VmState.NEEDS_PERSON, VmState.STOPPED])
+def test_vm_start_tries_again_and_keeps_owner_and_number(state: VmState) -> None:
+    settled, actions = answer(with_vm(state), WishKind.VM_START, "web")
+    assert settled.granted
+    (put,) = [a for a in actions if isinstance(a, PutVm)]
+    assert (put.record.state, put.record.owner, put.record.generation) == (VmState.WAITING, "h2", 5)
+
+
+def test_stop_and_start_are_wishes_written_to_the_definition() -> None:
+    for kind, state, wanted, result in (
+        (WishKind.VM_STOP, VmState.RUNNING, VmWish.RUNNING, VmWish.STOPPED),
+        (WishKind.VM_START, VmState.STOPPED, VmWish.STOPPED, VmWish.RUNNING),
+    ):
+        _, actions = answer(with_vm(state, wanted), kind, "web")
+        assert [a.doc.wish for a in actions if isinstance(a, PutVmDoc)] == [result]
+
+
+def test_what_is_so_already_or_not_known_is_refused() -> None:
+    assert not answer(with_vm(), WishKind.VM_START, "web")[0].granted
+    assert not answer(with_vm(wanted=VmWish.STOPPED), WishKind.VM_STOP, "web")[0].granted
+    for kind in WishKind:
+        if kind is not WishKind.VM_ADD:
+            assert not answer(with_vm(), kind, "nobody")[0].granted
+
+
+def test_a_vm_no_host_could_ever_take_is_not_added() -> None:
+    assert not answer(with_vm(), WishKind.VM_ADD, "big", doc=vm_doc("big", memory=4097))[0].granted
+    assert answer(with_vm(), WishKind.VM_ADD, "big", doc=vm_doc("big", memory=4096))[0].granted
+    assert not answer(with_vm(), WishKind.VM_ADD, "web", doc=vm_doc("web"))[0].granted
+    assert not answer(with_vm(), WishKind.VM_ADD, "none")[0].granted
+
+
+def test_remove_forgets_but_not_while_something_works_on_it_nor_what_the_file_declares() -> None:
+    settled, actions = answer(with_vm(), WishKind.VM_REMOVE, "web")
+    assert settled.granted
+    assert any(isinstance(a, ForgetVm) for a in actions)
+    busy = Operation(
+        id=OperationId("op"), kind=OperationKind.START, subject="web", epoch=Epoch(7), opened_at=Instant(T0),
+        reason="", steps=start_steps(),
+    )  # fmt: skip
+    assert not answer(with_vm(operations=[busy]), WishKind.VM_REMOVE, "web")[0].granted
+    seen = with_vm()
+    declared = {vm: replace(doc, source="file") for vm, doc in seen.vms.items()}
+    assert not answer(replace(seen, vms=declared), WishKind.VM_REMOVE, "web")[0].granted
+
+
+# --- beside everything else --------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("subject", ["nobody", "h2"], ids=["refused", "granted"])
+def test_a_stream_of_wishes_keeps_no_lost_host_from_being_recovered(subject: str) -> None:
+    seen = dark(record=host_record("h1"))
+    seen = replace(seen, wishes=(wish(WishKind.HOST_MAINTENANCE, subject),) * 3)
+    actions = decided(seen).actions
+    assert [a.operation.subject for a in actions if isinstance(a, OpenOperation)] == ["h1"]
+    assert any(isinstance(a, AskPower) and a.host == "h1" for a in actions)
+    assert len([a for a in actions if isinstance(a, SettleWish)]) == 1
+
+
+def test_a_granted_wish_and_the_tick_do_not_write_the_same_record() -> None:
+    seen = replace(dark(record=host_record("h1")), wishes=(wish(WishKind.HOST_CONFIRM_OFF, "h1"),))
+    actions = decided(seen).actions
+    assert len([a for a in actions if isinstance(a, OpenOperation)]) == 1
+    assert len([a for a in actions if isinstance(a, PutHost) and a.record.id == "h1"]) == 1
