@@ -319,8 +319,10 @@ class Store(Journal, Protocol):
 
     def end_operation(self, identity: OperationId, state: OperationState, sentence: str, epoch: Epoch) -> None: ...
 
-    def give_up(self, operation: Operation, step: Step, skips: Sequence[str], sentence: str) -> bool:
-        """Settle as failed a step whose order's deadline passed and that nobody holds; False if somebody does."""
+    def give_up(
+        self, operation: Operation, step: Step, skips: Sequence[str], sentence: str, *, void: bool = False
+    ) -> bool:
+        """Settle as failed a step that nobody holds and whose deadline passed or whose order is void; else False."""
         ...
 
     def archive(self) -> None:

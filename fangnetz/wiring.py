@@ -5,6 +5,7 @@ Adapters are imported where they are made: the command line needs the store alon
 
 from __future__ import annotations
 
+import socket
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -80,6 +81,15 @@ def open_prober() -> NetworkProber:
 
 
 def probe_targets(settings: Settings) -> tuple[ProbeTarget, ...]:
+    """Return whom to probe; names are resolved here, once, so that a silent name server silences nobody later."""
     return tuple(
-        ProbeTarget(host=host, address=it.address, libvirt_port=it.libvirt_port) for host, it in settings.hosts.items()
+        ProbeTarget(host=host, address=_resolved(host, it.address), libvirt_port=it.libvirt_port)
+        for host, it in settings.hosts.items()
     )
+
+
+def _resolved(host: HostId, address: str) -> str:
+    try:
+        return str(socket.getaddrinfo(address, None, type=socket.SOCK_STREAM)[0][4][0])
+    except OSError as error:
+        raise SettingsError(f"hosts.{host}.address: {address}: cannot be resolved: {error}") from error

@@ -1,1 +1,34 @@
-"""Shared by all tests: nothing but what pytest needs to find them. Fixtures live beside the tests that use them."""
+"""Shared by all tests: a store to work with. Other fixtures live beside the tests that use them."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+import pytest
+
+from tests.redis_server import RedisServer
+
+
+@pytest.fixture(scope="session")
+def shared_redis() -> Iterator[RedisServer]:
+    """One server for the whole session; ask for `redis_server`, which empties it first."""
+    server = RedisServer()
+    yield server
+    server.kill()
+
+
+@pytest.fixture
+def redis_server(shared_redis: RedisServer) -> RedisServer:
+    """An empty redis-server. Do not stop it: ask for `own_redis` for that."""
+    client = shared_redis.client()
+    client.flushall()
+    client.close()
+    return shared_redis
+
+
+@pytest.fixture
+def own_redis() -> Iterator[RedisServer]:
+    """A redis-server of this test's own, to be frozen, killed or restarted."""
+    server = RedisServer()
+    yield server
+    server.kill()

@@ -86,7 +86,7 @@ def brakes(
         found.append(
             Brake(
                 kind=BrakeKind.MASS_FAILURE,
-                sentence=f"{len(lost)} of {len(voters)} hosts are silent or only just back ({', '.join(sorted(lost))}); "
+                sentence=f"{len(lost)} of {len(voters)} hosts are silent or just back ({', '.join(sorted(lost))}); "
                 f"more than {allowed} looks like a fault of ours, so nobody is cut",
             )
         )

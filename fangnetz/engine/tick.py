@@ -26,11 +26,12 @@ from fangnetz.core.actions import (
     SettleWish,
 )
 from fangnetz.core.decide import decide
-from fangnetz.core.detector import Watch, look
+from fangnetz.core.detector import Watch, heard, look
+from fangnetz.core.fencing import stands
 from fangnetz.core.model import ClusterView, HostSpec, VmDoc
-from fangnetz.core.operations import Fact, Operation, StepState, chain_from, ready_steps
+from fangnetz.core.operations import Fact, Operation, Step, StepKind, StepState, chain_from, ready_steps
 from fangnetz.core.policy import Policy
-from fangnetz.core.units import ControllerId, Epoch, HostId, Instant, Seconds, VmId
+from fangnetz.core.units import ControllerId, Epoch, HostId, Seconds, VmId
 from fangnetz.engine.execute import closed_event
 from fangnetz.engine.ledger import Ledger
 from fangnetz.ports import Dispatcher, Store, WishResult
@@ -92,33 +93,46 @@ class Controller:
         for operation in view.operations.values():
             if operation.epoch != view.lease.epoch:
                 self._store.adopt_operation(operation.id, view.lease.epoch)
-            sent += self._resume(operation, view.now)
+            sent += self._resume(operation, view)
         self._store.archive()
         return sent
 
-    def _resume(self, operation: Operation, now: Instant) -> int:
+    def _resume(self, operation: Operation, view: ClusterView) -> int:
+        now = view.now
         chains: list[tuple[str, ...]] = []
         for step in ready_steps(operation):
-            held = step.state is StepState.RUNNING and step.lease_until > now
-            waiting = step.not_before > now
+            if step.state is StepState.RUNNING and step.lease_until > now:
+                continue
+            if self._given_up(operation, step, view):
+                chains.extend((other.key,) for other in operation.steps if other.kind is StepKind.CLOSE)
+                continue
             young = step.state is StepState.READY and now - step.dispatched_at < self._policy.step_lease_s
-            if held or waiting or young:
-                continue
-            if step.order is not None and step.order.deadline < now:
-                followers = chain_from(operation, step.key)[1:]
-                sentence = (
-                    f"{step.order.host} was asked to start {step.order.vm} and has not answered within "
-                    f"{self._policy.start_bound_s:g} s; it may be running there, so it starts nowhere else. "
-                    f"It is taken up again when {step.order.host} answers; or fence it"
-                )
-                if self._store.give_up(operation, step, followers, sentence):
-                    self._store.log([_event("start_unanswered", step.order.vm, sentence, host=step.order.host)])
-                    chains.extend((close.key,) for close in operation.steps if close.key == "close")
-                continue
-            chains.append(chain_from(operation, step.key))
+            if step.not_before <= now and not young:
+                chains.append(chain_from(operation, step.key))
         if chains:
             self._send(operation, chains)
         return len(chains)
+
+    def _given_up(self, operation: Operation, step: Step, view: ClusterView) -> bool:
+        """Settle an order that can never be carried out any more, or that was not answered in time."""
+        order = step.order
+        if order is None:
+            return False
+        followers = chain_from(operation, step.key)[1:]
+        void = void_order(step, view)
+        if void:
+            return self._store.give_up(operation, step, followers, void, void=True)
+        if order.deadline >= view.now:
+            return False
+        sentence = (
+            f"{order.host} was asked to start {order.vm} and has not answered within {self._policy.start_bound_s:g} s; "
+            f"it may be running there, so it starts nowhere else. It is taken up again when {order.host} answers; "
+            "or fence it"
+        )
+        given = self._store.give_up(operation, step, followers, sentence)
+        if given:
+            self._store.log([_event("start_unanswered", order.vm, sentence, host=order.host)])
+        return given
 
     # -- carrying a decision out --
 
@@ -207,6 +221,25 @@ class Controller:
             for key, alarm in before.items()
             if key not in now
         ]
+
+
+def void_order(step: Step, view: ClusterView) -> str:
+    """Return why a step's order can never be carried out any more, or an empty string.
+
+    Its boot is gone (proven off, or booted anew), or its VM has another generation: every claim of it is refused.
+    """
+    order = step.order
+    if order is None or step.kind not in (StepKind.START, StepKind.STOP, StepKind.SEE_RUNNING):
+        return ""
+    beat, host = heard(view, order.host), view.host_records.get(order.host)
+    if host is not None and stands(host.proof, order.incarnation, beat):
+        return f"{order.host} was proven off before it could answer"
+    if beat is not None and beat.incarnation != order.incarnation:
+        return f"{order.host} has booted anew before it could answer"
+    record = view.vm_records.get(order.vm)
+    if step.kind is not StepKind.STOP and (record is None or record.generation != order.generation):
+        return f"{order.vm} has moved on to another owner meanwhile"
+    return ""
 
 
 def _event(kind: str, subject: str, sentence: str, **facts: Fact) -> Happened:

@@ -14,7 +14,6 @@ from fangnetz.lab.plan import IPMI_PORT, LIBVIRT_PORT, REDIS_PORT, Plan
 
 HOST_MEMORY_MIB = 1024
 HOST_CPUS = 8
-STARTUP_GRACE_S = 15  # the machine is up before its controllers: nothing else starts that a long grace would wait for
 
 
 def make_secrets(plan: Plan) -> dict[str, str]:
@@ -55,7 +54,7 @@ def _tree(plan: Plan) -> dict[str, Any]:
         },
         "hosts": {host: _host(plan, host) for host in plan.hosts},
         "vms": {vm: {"xml_file": f"vms/{vm}.xml", "priority": priority_of(plan, vm)} for vm in plan.vms},
-        "policy": {"profile": plan.policy, "startup_grace_s": STARTUP_GRACE_S},
+        "policy": {"profile": plan.policy},
     }
 
 

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-from dataclasses import replace
-
 from fangnetz.core.model import HostState, Power, VmState
 from fangnetz.core.operations import (
     Operation,
@@ -11,7 +9,6 @@ from fangnetz.core.operations import (
     OperationState,
     Order,
     Step,
-    StepKind,
     failover_steps,
     start_steps,
     vm_start_steps,
@@ -150,6 +147,3 @@ def lost(board: Board, *, silent_s: float = 6.0) -> None:
     board.vm("web1", host="host1")
     board.vm("web2", VmState.LOST, host="host2", reason="it starts elsewhere only once its host is proven off")
     board.watch({"host2": silent_s})
-
-
-__all__ = ["FAILOVER", "StepKind", "failover", "fenced", "finished_later", "lost", "order", "planned", "replace", "started"]

@@ -51,7 +51,7 @@ def test_a_finished_operation_shows_who_did_what_and_for_which_generation(board:
     assert start["started_at"] <= start["ended_at"]
     page = board.run("operation", "show", FAILOVER).out
     assert "1 of 2 VMs run" in page
-    assert page.index("running/web2/1") < page.index("close")
+    assert page.index("running/web2/1") < page.index("  close  ")
 
 
 def test_an_unknown_operation_is_a_sentence(board: Board) -> None:

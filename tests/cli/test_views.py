@@ -90,7 +90,7 @@ def test_a_lost_host_shows_its_signals_and_the_brake_that_holds_the_cut(board: B
     assert {signal["answer"] for signal in host["verdict"]["signals"]} == {"no"}
     kinds = {brake["kind"] for brake in host["brakes"]}
     assert "mass_failure" in kinds
-    assert host["fencing"].startswith("It is not fenced: 2 of 3 hosts are silent at once")
+    assert host["fencing"].startswith("It is not fenced: 2 of 3 hosts are silent")
     page = board.run("host", "show", "host2").out
     assert "probe by c1" in page
     assert "brake" in page

@@ -209,6 +209,11 @@ def test_a_host_whose_evidence_is_not_wholly_good_takes_none(said: Heartbeat) ->
     assert open_hosts(view(T0, beats=[said, beat("h2", T0)])) == ["h2"]
 
 
+def test_a_host_never_accepted_as_the_boot_that_reports_takes_none() -> None:
+    records = [host_record("h1", boot=""), host_record("h2")]
+    assert open_hosts(view(T0, beats=[beat("h1", T0), beat("h2", T0)], records=records)) == ["h2"]
+
+
 def test_maintenance_takes_none() -> None:
     docs = [HostDoc(id=HostId("h1"), maintenance=True)]
     assert open_hosts(view(T0, beats=[beat("h1", T0), beat("h2", T0)], docs=docs)) == ["h2"]

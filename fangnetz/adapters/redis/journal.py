@@ -178,16 +178,15 @@ class RedisJournal:
             raise StaleToken(f"{identity} is gone")
         return after
 
-    def give_up(self, operation: Operation, step: Step, skips: Sequence[str], sentence: str) -> bool:
-        """Settle as failed a step whose order's deadline passed and that nobody holds; False if somebody does."""
+    def give_up(
+        self, operation: Operation, step: Step, skips: Sequence[str], sentence: str, *, void: bool = False
+    ) -> bool:
+        """Settle as failed a step that nobody holds and whose deadline passed or whose order is void; else False."""
+        facts = json.dumps({**step.facts, **({"superseded": True} if void else {})})
         keys = self._keys
         names = [keys.step(operation.id, key) for key in (step.key, *skips)]
-        return bool(
-            self._scripts(
-                "give_up", [keys.lease, keys.operation(operation.id), *names], [str(operation.epoch), sentence]
-            )
-            == 1
-        )
+        args = [str(operation.epoch), sentence, facts, "1" if void else ""]
+        return bool(self._scripts("give_up", [keys.lease, keys.operation(operation.id), *names], args) == 1)
 
     def mark_dispatched(self, identity: OperationId, keys: Sequence[str]) -> None:
         with translated():

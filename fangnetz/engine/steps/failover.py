@@ -97,7 +97,7 @@ class FailoverSteps:
             facts={"host": host, "state": HostState.FENCED.value},
         )
         return Settlement(
-            Outcome(state=StepState.DONE, sentence=proof.sentence, facts={"fence_proven_at": proof.proven_at}),
+            Outcome(state=StepState.DONE, sentence=proof.sentence, facts={"fence_proven_at": self._store.now()}),
             events=[event, state],
         )
 

@@ -189,7 +189,7 @@ class FenceSteps:
 
     def _proven(self, proof: OffProof, facts: dict[str, Fact], events: list[Happened]) -> Settlement:
         facts["proof"] = PROOF.dump_json(proof).decode()
-        facts["fence_proven_at"] = proof.proven_at
+        facts["fence_proven_at"] = self._store.now()
         for reading in proof.evidence:
             facts[f"read/{reading.device}"] = f"{reading.power}: {reading.raw}"
         return Settlement(Outcome(state=StepState.DONE, sentence=proof.sentence, facts=facts), events=events)

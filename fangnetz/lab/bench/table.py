@@ -1,0 +1,107 @@
+"""The bench's figures as a person reads them, in 80 columns. Takes the JSON value and adds nothing to it."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from rich.console import Console
+from rich.table import Table
+from rich.text import Text
+
+_COLUMNS = ("detection_s", "fence_s", "plan_start_s", "boot_s")
+
+
+def show(console: Console, report: dict[str, Any]) -> None:
+    """Print all of it."""
+    console.print()
+    console.print(
+        Text("Recovery", style="bold"), Text("seconds from the cause to the last VM's first write", style="dim")
+    )
+    console.print(_recovery(report))
+    for row in report["series"]:
+        if row["error"]:
+            console.print(f"  {row['name']} ended early: {row['error']}", style="red", markup=False)
+    console.print()
+    console.print(Text("What it should take", style="bold"), Text("medians, seconds", style="dim"))
+    console.print(_expected(report))
+    console.print()
+    console.print(Text("At rest", style="bold"))
+    for boot in report["idle_boot"]:
+        took = boot["last_s"]
+        if took is not None:
+            console.print(
+                f"  guest boot, {boot['at_once']} at once: {took['min']:.1f} … {took['median']:.1f} … "
+                f"{took['max']:.1f} s ({_load(boot['load'])})",
+                markup=False,
+            )
+    for worker in report["idle_host_worker"]:
+        for cost in worker["hosts"]:
+            console.print(
+                f"  worker of {cost['host']}, {worker['policy']}: {cost['pss_bytes'] / 1e6:.1f} MB in "
+                f"{cost['processes']} processes, {cost['cpu_share'] * 100:.2f} % of a core over {cost['seconds']:g} s "
+                f"({_load(worker['load'])})",
+                markup=False,
+            )
+    console.print()
+    console.print(Text("Goals", style="bold"))
+    console.print(_goals(report))
+
+
+def _recovery(report: dict[str, Any]) -> Table:
+    table = _table("series", "n", "min", "median", "max", "detect", "fence", "plan", "boot", "overlaps", "load")
+    for row in report["series"]:
+        took, parts = row["last_vm_s"], row["phases_of_last_vm"]
+        if took is None:
+            table.add_row(row["name"], "0", *["–"] * 9)
+            continue
+        loads = [each["load"]["load_1min"] for each in row["rounds"]]
+        table.add_row(
+            row["name"],
+            str(took["count"]),
+            f"{took['min']:.1f}",
+            Text(f"{took['median']:.1f}", style="bold"),
+            f"{took['max']:.1f}",
+            *(f"{parts[name]['median']:.1f}" for name in _COLUMNS),
+            Text(str(row["overlaps"]), style="red" if row["overlaps"] else "green"),
+            f"{min(loads):.1f}–{max(loads):.1f}",
+        )
+    return table
+
+
+def _expected(report: dict[str, Any]) -> Table:
+    table = _table("series", "window", "fence", "boot", "sum", "took", "ratio", "own overhead")
+    for row in report["series"]:
+        if row["expected_s"] is None or row["last_vm_s"] is None:
+            continue
+        table.add_row(
+            row["name"],
+            f"{row['window_s']['median']:.1f}",
+            f"{row['fence_device_s']['median']:.2f}",
+            f"{row['idle_boot_s']:.1f}",
+            f"{row['expected_s']['median']:.1f}",
+            f"{row['last_vm_s']['median']:.1f}",
+            f"{row['ratio']['median']:.2f}",
+            Text(f"{row['own_overhead_s']['median']:.2f}", style="bold"),
+        )
+    return table
+
+
+def _goals(report: dict[str, Any]) -> Table:
+    table = _table("goal", "at most", "measured", "")
+    for goal in report["goals"]:
+        word = Text("met", style="green") if goal["met"] else Text("missed", style="red")
+        measured = "–" if goal["measured"] is None else f"{goal['measured']:g}"
+        table.add_row(goal["goal"], f"{goal['limit']:g}", measured, word)
+    return table
+
+
+def _table(*heads: str) -> Table:
+    table = Table(box=None, padding=(0, 1), header_style="dim", pad_edge=True)
+    for number, head in enumerate(heads):
+        table.add_column(head, justify="left" if number == 0 or not head else "right", no_wrap=True)
+    return table
+
+
+def _load(load: dict[str, Any]) -> str:
+    others = f", {load['other_labs']} other labs up" if load["other_labs"] else ""
+    return f"load {load['load_1min']:.1f} on {load['cores']} cores{others}"

@@ -1,0 +1,407 @@
+"""What Redis holds: every value comes back as it went in, and what this version does not understand is refused by name."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable, Iterator
+from dataclasses import replace
+from typing import Any
+
+import pytest
+import redis
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
+
+from fangnetz.adapters.redis import RedisStore
+from fangnetz.adapters.redis.keys import CLOSED_MAX, EVENTS_MAX, Keys
+from fangnetz.core.actions import Alarm, Happened
+from fangnetz.core.detector import HostWatch, Watch
+from fangnetz.core.errors import StoredContentError
+from fangnetz.core.model import (
+    Answer,
+    Binding,
+    Heartbeat,
+    HostDoc,
+    HostRecord,
+    HostSpec,
+    OffProof,
+    PowerReading,
+    ProbeAnswer,
+    ProbeRound,
+    Release,
+    VmDoc,
+    VmRecord,
+    VmSighting,
+    VmSpec,
+    Wish,
+    WishKind,
+)
+from fangnetz.core.operations import OperationState, Order, Outcome, Step, StepState, vm_start_steps
+from fangnetz.core.units import Instant, OperationId, Seconds
+from fangnetz.engine.ledger import Ledger
+from fangnetz.ports import Claim, LedgerEntry, WishResult
+from tests.contract.subjects import BOOT, C1, H1, OP, WEB, Cluster, RedisSubject
+from tests.core.world import beat, host_record, probe_round, reading, vm_doc, wish
+from tests.redis_server import RedisServer
+
+KEYS = Keys("test")
+HOSTS = {H1: HostSpec(id=H1, cpus=1, memory_mib=64)}  # type: ignore[arg-type]
+
+
+@pytest.fixture
+def subject(redis_server: RedisServer) -> Iterator[RedisSubject]:
+    made = RedisSubject(redis_server)
+    yield made
+    made.close()
+
+
+@pytest.fixture
+def cluster(subject: RedisSubject) -> Cluster:
+    return Cluster(subject)
+
+
+@pytest.fixture
+def raw(subject: RedisSubject) -> redis.Redis:
+    return subject.raw
+
+
+# --- round trips -------------------------------------------------------------------------------------------------
+
+TEXT = st.text(st.characters(exclude_categories=["Cs"]), max_size=20)
+NAME = st.text("abcdefghijklmnopqrstuvwxyz0123456789.-", min_size=1, max_size=12)
+AT = st.integers(0, 2**52).map(lambda us: us / 1_000_000)
+SPAN = st.floats(0, 1e6, allow_nan=False)
+NUMBER = st.integers(0, 2**53 - 1)
+FACT = st.none() | st.booleans() | st.integers(-(2**53), 2**53) | st.floats(allow_nan=False, allow_infinity=False) | TEXT
+FACTS = st.dictionaries(TEXT, FACT, max_size=4)
+
+
+def made(kind: type, /, **fields: st.SearchStrategy[Any]) -> st.SearchStrategy[Any]:
+    """Every field of the value is drawn: a field left out of storage somewhere would come back as its default."""
+    known = {"received_at"} if kind is Heartbeat else set()
+    missing = set(kind.__dataclass_fields__) - set(fields) - known  # type: ignore[attr-defined]
+    assert not missing, f"{kind.__name__}: {missing} are never drawn"
+    return st.builds(kind, **fields)
+
+
+def enum_of(kind: type, name: str) -> st.SearchStrategy[Any]:
+    from typing import get_type_hints
+
+    return st.sampled_from(list(get_type_hints(kind)[name]))
+
+
+READINGS = made(
+    PowerReading, host=st.just(H1), device=NAME, power=enum_of(PowerReading, "power"), asked_at=AT, answered_at=AT,
+    incarnation=TEXT, guid=TEXT, raw=TEXT,
+)  # fmt: skip
+PROOFS = made(
+    OffProof, host=st.just(H1), incarnation=TEXT, kind=enum_of(OffProof, "kind"), proven_at=AT, sentence=TEXT,
+    evidence=st.lists(READINGS, max_size=2).map(tuple), void=st.booleans(),
+)  # fmt: skip
+HOST_RECORDS = made(
+    HostRecord, id=st.just(H1), state=enum_of(HostRecord, "state"), since=AT, reason=TEXT, incarnation=TEXT,
+    proof=st.none() | PROOFS, cut_by_us=st.booleans(), suspected_at=st.none() | AT, cut_possible_until=AT,
+)  # fmt: skip
+VM_RECORDS = made(
+    VmRecord, id=st.just(WEB), state=enum_of(VmRecord, "state"), owner=st.none() | NAME, owner_incarnation=TEXT,
+    generation=NUMBER, since=AT, reason=TEXT, operation=st.none() | NAME, failures=st.integers(0, 99),
+)  # fmt: skip
+SIGHTINGS = made(VmSighting, vm=NAME, state=enum_of(VmSighting, "state"), generation=st.none() | NUMBER)
+HEARTBEATS = made(
+    Heartbeat, host=st.just(H1), incarnation=TEXT, sequence=st.integers(1, 2**53 - 1),
+    hypervisor=enum_of(Heartbeat, "hypervisor"), inventory=st.lists(SIGHTINGS, max_size=3).map(tuple),
+    inventory_age_s=SPAN, releases=st.lists(made(Release, vm=NAME, generation=NUMBER), max_size=3).map(tuple),
+    orders=st.lists(TEXT, max_size=2).map(tuple), load=SPAN, memory_free_mib=NUMBER,
+    bmc_guids=st.lists(TEXT, max_size=2).map(tuple), worker=TEXT, protocol=st.integers(0, 9),
+)  # fmt: skip
+ANSWERS = st.sampled_from(list(Answer))
+ROUNDS = made(
+    ProbeRound, prober=st.just(C1), started_at=AT, ended_at=AT, references=st.lists(TEXT, max_size=2).map(tuple),
+    answers=st.lists(made(ProbeAnswer, host=NAME, ping=ANSWERS, kernel=ANSWERS, libvirt=ANSWERS), max_size=2).map(
+        tuple
+    ),
+)  # fmt: skip
+SPECS = made(VmSpec, id=NAME, memory_mib=NUMBER, cpus=NUMBER, priority=st.integers(-9, 9), digest=TEXT)
+VM_DOCS = made(VmDoc, spec=SPECS, xml=TEXT, wish=enum_of(VmDoc, "wish"), source=TEXT)
+HOST_DOCS = made(HostDoc, id=NAME, maintenance=st.booleans(), reason=TEXT)
+BINDINGS = made(
+    Binding, host=NAME, device=NAME, incarnation=TEXT, seen_on_at=AT, guid=TEXT, guid_matches=st.none() | st.booleans()
+)
+WISHES = made(
+    Wish, id=NAME, kind=st.sampled_from(list(WishKind)), subject=TEXT, by=TEXT, at=AT, force=st.booleans(),
+    doc=st.none() | VM_DOCS,
+)  # fmt: skip
+ALARMS = made(Alarm, kind=TEXT, subject=TEXT, sentence=TEXT, highest=st.booleans())
+WATCHED = made(HostWatch, incarnation=TEXT, sequence=NUMBER, heard_at=AT, silent_for=SPAN, back_at=AT)
+WATCHES = made(
+    Watch, started_at=AT, since=AT, looked_at=AT, life=TEXT, gap=TEXT, hosts=st.dictionaries(NAME, WATCHED, max_size=2)
+)
+ORDERS = made(
+    Order, vm=NAME, host=NAME, incarnation=TEXT, generation=NUMBER, life=TEXT, deadline=AT, force=st.booleans()
+)
+
+many = settings(
+    max_examples=60, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture, HealthCheck.too_slow]
+)
+
+
+@many
+@given(record=HOST_RECORDS, vm=VM_RECORDS, report=HEARTBEATS, plug=READINGS, seen=ROUNDS)
+def test_whatever_is_recorded_or_reported_comes_back_whole(
+    cluster: Cluster,
+    raw: redis.Redis,
+    record: HostRecord,
+    vm: VmRecord,
+    report: Heartbeat,
+    plug: PowerReading,
+    seen: ProbeRound,
+) -> None:
+    raw.delete(KEYS.host(H1), KEYS.heartbeat(H1), KEYS.power(H1), KEYS.vm(WEB))
+    store = cluster.store
+    assert store.put_host(record, None, cluster.epoch)
+    assert store.put_vm(vm, None, cluster.epoch)
+    at = store.put_heartbeat(report)
+    store.put_reading(plug)
+    store.put_probe_round(seen)
+    store.view(HOSTS, C1)
+    found = store.view(HOSTS, None)
+    assert found.host_records == {H1: record}
+    assert found.vm_records[WEB] == replace(vm, since=pytest.approx(vm.since, abs=2e-6))
+    assert found.heartbeats == {H1: replace(report, received_at=at)}
+    assert found.readings == {H1: (plug,)}
+    assert seen in found.probes
+    assert store.put_host(replace(record, reason="read, then written"), found.host_records[H1], cluster.epoch)
+
+
+@many
+@given(
+    docs=st.lists(VM_DOCS | HOST_DOCS | BINDINGS, max_size=4), asked=WISHES, alarms=st.lists(ALARMS, max_size=3),
+    watch=WATCHES, event=made(Happened, kind=TEXT, subject=TEXT, sentence=TEXT, facts=FACTS),
+)  # fmt: skip
+def test_whatever_people_define_wish_or_are_told_comes_back_whole(
+    cluster: Cluster, raw: redis.Redis, docs: list[Any], asked: Wish, alarms: list[Alarm], watch: Watch, event: Happened
+) -> None:
+    raw.delete(KEYS.ledger, KEYS.ledger_versions, KEYS.wishes)
+    store = cluster.store
+    Ledger(store, _NoFiles()).write(docs)
+    store.add_wish(asked)
+    store.put_alarms(alarms, cluster.epoch)
+    store.put_watch(C1, watch)
+    store.log([event])
+    found = store.view(HOSTS, None)
+    assert found.vms == {d.spec.id: d for d in docs if isinstance(d, VmDoc)}
+    assert found.host_docs == {d.id: d for d in docs if isinstance(d, HostDoc)}
+    assert found.bindings == {(d.host, d.device): d for d in docs if isinstance(d, Binding)}
+    assert found.wishes == (asked,)
+    assert store.alarms() == tuple(alarms)
+    assert store.holder_watch() == watch
+    told = store.events("", 1, Seconds(0))[0]
+    assert (told.kind, told.subject, told.sentence, told.facts) == (
+        event.kind, event.subject, event.sentence, event.facts
+    )  # fmt: skip
+
+
+class _NoFiles:
+    def load(self) -> tuple[LedgerEntry, ...]:
+        return ()
+
+    def write(self, entries: object) -> None:
+        pass
+
+
+@many
+@given(order=ORDERS, facts=FACTS, proof=PROOFS, sentence=TEXT)
+def test_whatever_an_operation_holds_comes_back_whole(
+    cluster: Cluster, raw: redis.Redis, order: Order, facts: dict[str, Any], proof: OffProof, sentence: str
+) -> None:
+    raw.delete(KEYS.open)
+    given_step = vm_start_steps(order, attempt=1, after="plan/1")[0]
+    opened = replace(
+        cluster.operation(replace(given_step, facts=facts), Step(key="plan/1", kind=given_step.kind)), proof=proof
+    )
+    assert cluster.store.open_operation(replace(opened, reason=sentence))
+    found = cluster.store.operation(OP)
+    assert found is not None
+    assert (found.proof, found.reason) == (proof, sentence)
+    step = found.step(given_step.key)
+    assert step is not None
+    assert step.order is not None
+    assert replace(step.order, deadline=order.deadline) == order
+    assert step.order.deadline == pytest.approx(order.deadline, abs=2e-6)
+    assert (step.facts, step.after) == (facts, ("plan/1",))
+
+
+# --- garbage -----------------------------------------------------------------------------------------------------
+
+
+def filled(cluster: Cluster) -> None:
+    """One of everything."""
+    store = cluster.store
+    cluster.vm()
+    store.put_host(host_record("h1"), None, cluster.epoch)
+    store.put_heartbeat(beat("h1", 1.0))
+    store.put_reading(reading("h1", "on", 1.0))  # type: ignore[arg-type]
+    store.view(HOSTS, C1)
+    store.put_probe_round(probe_round(1.0, {"h1": True}, by=C1))
+    cluster.open()
+    store.add_wish(wish(WishKind.VM_START, "web"))
+    done = wish(WishKind.VM_STOP, "web")
+    store.add_wish(done)
+    store.settle_wish(done, WishResult(id=done.id, granted=True, sentence="", operation=None))
+    store.put_alarms([Alarm(kind="k", subject="s", sentence="x")], cluster.epoch)
+    store.put_watch(C1, Watch(started_at=Instant(0), since=Instant(0), looked_at=Instant(0), life="x", hosts={}))
+    Ledger(store, _NoFiles()).write([vm_doc("web"), HostDoc(id=H1)])
+
+
+def read_everything(store: RedisStore) -> None:
+    for read in (
+        lambda: store.view(HOSTS, C1),
+        store.alarms,
+        store.holder_watch,
+        store.control_lease,
+        lambda: store.wish_result("vm_stop-web"),
+        lambda: store.operation(OP),
+        lambda: store.operations(5),
+        lambda: store.ledger(-1),
+        lambda: store.definition(WEB),
+        lambda: store.events("", 5, Seconds(0)),
+        lambda: store.claim(OP, "plan/1", token="t", executor="e", incarnation=BOOT, lease=Seconds(1.0)),
+    ):
+        read()
+
+
+def put_string(key: str) -> Callable[[redis.Redis, str], object]:
+    return lambda raw, text: raw.set(key, text)
+
+
+def put_field(key: str, *fields: str) -> Callable[[redis.Redis, str], object]:
+    return lambda raw, text: raw.hset(key, mapping=dict.fromkeys(fields, text))
+
+
+def put_item(key: str) -> Callable[[redis.Redis, str], object]:
+    return lambda raw, text: (raw.delete(key), raw.lpush(key, text))
+
+
+STEP = KEYS.step(OP, "plan/1")
+PLACES: dict[str, tuple[str, Callable[[redis.Redis, str], object]]] = {
+    "heartbeat": (KEYS.heartbeat(H1), put_field(KEYS.heartbeat(H1), "doc")),
+    "heartbeat's time": (KEYS.heartbeat(H1), put_field(KEYS.heartbeat(H1), "at")),
+    "host": (KEYS.host(H1), put_string(KEYS.host(H1))),
+    "vm state": (KEYS.vm(WEB), put_field(KEYS.vm(WEB), "state")),
+    "vm generation": (KEYS.vm(WEB), put_field(KEYS.vm(WEB), "generation")),
+    "vm since": (KEYS.vm(WEB), put_field(KEYS.vm(WEB), "since")),
+    "operation": (KEYS.operation(OP), put_field(KEYS.operation(OP), "doc")),
+    "operation state": (KEYS.operation(OP), put_field(KEYS.operation(OP), "state")),
+    "operation epoch": (KEYS.operation(OP), put_field(KEYS.operation(OP), "epoch")),
+    "operation opened": (KEYS.operation(OP), put_field(KEYS.operation(OP), "opened")),
+    "operation steps": (KEYS.operation(OP), put_field(KEYS.operation(OP), "steps")),
+    "step": (STEP, put_field(STEP, "kind")),
+    "step state": (STEP, put_field(STEP, "state")),
+    "step facts": (STEP, put_field(STEP, "facts")),
+    "step after": (STEP, put_field(STEP, "after")),
+    "step attempt": (STEP, put_field(STEP, "attempt")),
+    "probes": (KEYS.probes(C1), put_item(KEYS.probes(C1))),
+    "power": (KEYS.power(H1), put_field(KEYS.power(H1), "ipmi")),
+    "wishes": (KEYS.wishes, put_field(KEYS.wishes, "w")),
+    "wish": (KEYS.wish("vm_stop-web"), put_string(KEYS.wish("vm_stop-web"))),
+    "alarms": (KEYS.alarms, put_string(KEYS.alarms)),
+    "watch": ("watch:c1", put_string(KEYS.watch(C1))),
+    "ledger": ("ledger", put_field(KEYS.ledger, "vm/web")),
+    "ledger version": (KEYS.ledger_version, put_string(KEYS.ledger_version)),
+    "lease until": (KEYS.lease, put_field(KEYS.lease, "until")),
+    "lease epoch": (KEYS.lease, put_field(KEYS.lease, "epoch")),
+    "life": (KEYS.life, put_field(KEYS.life, "since")),
+    "controllers": (KEYS.controllers, put_field(KEYS.controllers, "c1")),
+    "placements": (KEYS.placements, put_string(KEYS.placements)),
+    "events": (KEYS.events, lambda raw, text: raw.xadd(KEYS.events, {"kind": "k", "facts": text})),
+}
+
+
+@pytest.mark.parametrize("place", PLACES)
+@pytest.mark.parametrize("garbage", ["{", "[]", '{"a": 1}', "zzz", "\N{PILE OF POO}"])
+def test_garbage_is_refused_by_the_name_of_its_key(cluster: Cluster, raw: redis.Redis, place: str, garbage: str) -> None:
+    filled(cluster)
+    key, put = PLACES[place]
+    if (place, garbage) in {("step after", "[]"), ("step facts", '{"a": 1}'), ("events", '{"a": 1}'), ("alarms", "[]")}:
+        return  # that is what may stand there
+    put(raw, garbage)
+    with pytest.raises(StoredContentError) as refusal:
+        read_everything(cluster.store)  # type: ignore[arg-type]
+    assert key in str(refusal.value)
+
+
+@settings(max_examples=150, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@given(place=st.sampled_from(sorted(PLACES)), garbage=st.one_of(TEXT, st.builds(json.dumps, FACT | FACTS)))
+def test_no_content_whatever_surprises_a_reader(
+    cluster: Cluster, raw: redis.Redis, place: str, garbage: str
+) -> None:
+    raw.delete(*raw.keys("*"))
+    fresh = Cluster(RedisSubjectOn(cluster))
+    filled(fresh)
+    PLACES[place][1](raw, garbage)
+    try:
+        read_everything(fresh.store)  # type: ignore[arg-type]
+    except StoredContentError as refusal:
+        assert str(refusal)
+
+
+class RedisSubjectOn:
+    """The same server again, emptied."""
+
+    def __init__(self, cluster: Cluster) -> None:
+        self._subject = cluster.subject
+        self.store = cluster.subject.another()
+        self.age = cluster.subject.age
+
+
+def test_another_layout_is_refused_with_a_sentence(cluster: Cluster, subject: RedisSubject, raw: redis.Redis) -> None:
+    raw.set(KEYS.schema, "2")
+    for ask in (lambda store: store.meet(), lambda store: store.control_lease()):
+        with pytest.raises(StoredContentError, match="schema"):
+            ask(subject.another())
+
+
+# --- bounds and tidiness -----------------------------------------------------------------------------------------
+
+
+def test_closed_operations_are_kept_up_to_a_bound_and_the_oldest_go_whole(
+    cluster: Cluster, subject: RedisSubject, raw: redis.Redis, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    assert CLOSED_MAX >= 100
+    monkeypatch.setattr("fangnetz.adapters.redis.journal.CLOSED_MAX", 3)
+    for number in range(6):
+        cluster.open(identity=f"op-{number}")
+        cluster.store.settle(
+            cluster.claim("close", identity=f"op-{number}"),
+            Outcome(state=StepState.DONE, sentence="", closes=OperationState.DONE),
+        )
+    still_open = cluster.open(identity="op-6")
+    cluster.store.archive()
+    assert [op.id for op in cluster.store.operations(10)] == ["op-6", "op-5", "op-4", "op-3"]
+    assert cluster.store.operation(still_open.id) == still_open
+    left = {key.split(":op:")[1].split(":")[0] for key in raw.scan_iter("*:op:*")}
+    assert left == {"op-6", "op-5", "op-4", "op-3"}
+
+
+def test_the_event_log_is_bounded(cluster: Cluster, raw: redis.Redis, monkeypatch: pytest.MonkeyPatch) -> None:
+    assert EVENTS_MAX >= 1000
+    monkeypatch.setattr("fangnetz.adapters.redis.journal.EVENTS_MAX", 50)
+    for _ in range(10):
+        cluster.store.log([Happened(kind="k", subject="s", sentence="x", facts={})] * 100)
+    assert raw.xlen(KEYS.events) <= 50 + 100  # Redis trims whole blocks of 100
+
+
+def test_every_key_carries_the_clusters_hash_tag(cluster: Cluster, raw: redis.Redis) -> None:
+    filled(cluster)
+    claim = cluster.claim("plan/1")
+    assert isinstance(claim, Claim)
+    assert all(key.startswith("fn:{test}:") for key in raw.scan_iter("*"))
+
+
+def test_two_clusters_share_a_server_without_seeing_each_other(cluster: Cluster, redis_server: RedisServer) -> None:
+    filled(cluster)
+    other = RedisStore(redis_server.client(), "other")
+    other.meet()
+    view = other.view(HOSTS, C1)
+    assert (view.vm_records, view.operations, view.heartbeats, view.vms) == ({}, {}, {}, {})
+    assert other.operation(OperationId(OP)) is None

@@ -1,0 +1,152 @@
+"""What the end-to-end tests say to a lab and ask of it: wait for a state of the world, and bring all back to rest."""
+
+from __future__ import annotations
+
+import json
+import subprocess
+import sys
+import time
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+from fangnetz.lab import Lab, LabError
+from fangnetz.lab.verdict import writing_now
+
+REST_WITHIN_S = 90.0
+
+
+class Cluster:
+    """A lab that is up, seen through the product's own command line and the witness."""
+
+    def __init__(self, lab: Lab) -> None:
+        self.lab = lab
+
+    # -- asking --
+
+    def host(self, name: str) -> dict[str, Any]:
+        return next(item for item in self.lab.fangnetz("host", "list")["items"] if item["id"] == name)
+
+    def hosts(self) -> dict[str, dict[str, Any]]:
+        return {item["id"]: item for item in self.lab.fangnetz("host", "list")["items"]}
+
+    def vm(self, name: str) -> dict[str, Any]:
+        return next(item for item in self.lab.fangnetz("vm", "list")["items"] if item["name"] == name)
+
+    def vms(self) -> dict[str, dict[str, Any]]:
+        return {item["name"]: item for item in self.lab.fangnetz("vm", "list")["items"]}
+
+    def on(self, host: str) -> list[str]:
+        return [name for name, vm in self.vms().items() if vm["host"] == host and vm["state"] == "running"]
+
+    def busiest(self) -> str:
+        return max(self.lab.plan.hosts, key=lambda host: len(self.on(host)))
+
+    def incidents(self) -> list[dict[str, Any]]:
+        return list(self.lab.fangnetz("incident", "list")["items"])
+
+    def events(self) -> list[dict[str, Any]]:
+        done = self._run("events", "--limit", "2000", "--json")
+        return [json.loads(line) for line in done.stdout.splitlines() if line]
+
+    def refused(self, *words: str) -> str:
+        """Run a command that must be refused: exit 1 and a sentence, which is returned."""
+        done = self._run(*words)
+        assert done.returncode == 1, done.stdout + done.stderr
+        assert "Traceback" not in done.stderr
+        return done.stderr
+
+    def _run(self, *words: str) -> subprocess.CompletedProcess[str]:
+        program = str(Path(sys.executable).parent / "fangnetz")
+        return subprocess.run(
+            [program, "--config", str(self.lab.config_path), *words], capture_output=True, text=True, timeout=120
+        )
+
+    def cursor(self) -> float:
+        """The instant to look for events from."""
+        return time.time()
+
+    def since(self, at: float, *kinds: str) -> list[dict[str, Any]]:
+        return [event for event in self.events() if event["at"] >= at and (not kinds or event["kind"] in kinds)]
+
+    def boots(self, vm: str) -> list[dict[str, Any]]:
+        return list(self.lab.witness()["vms"][vm]["boots"])
+
+    def writing(self) -> set[str]:
+        return writing_now(self.lab.witness())
+
+    def first_write_after(self, vm: str, at: float) -> float | None:
+        """When a boot that began after `at` first wrote."""
+        return next((boot["first_at"] for boot in self.boots(vm) if boot["first_at"] > at), None)
+
+    # -- waiting --
+
+    def until(self, true: Callable[[], object], within_s: float, what: str) -> None:
+        """Wait for a condition; fail with what was waited for and the last events."""
+        end = time.monotonic() + within_s
+        while True:
+            try:
+                if true():
+                    return
+            except LabError:
+                if time.monotonic() > end:
+                    raise
+            if time.monotonic() > end:
+                tail = "\n".join(f"{e['at']:.2f} {e['kind']}: {e['sentence']}" for e in self.events()[-25:])
+                raise AssertionError(f"not within {within_s:g} s: {what}\n{tail}")
+            time.sleep(0.25)
+
+    def incident_of(self, host: str, at: float, within_s: float = 60.0) -> dict[str, Any]:
+        """Wait for the failover of `host` that was opened after `at` to end; return its incident."""
+        found: dict[str, Any] = {}
+
+        def ended() -> bool:
+            for item in self.incidents():
+                if item["host"] == host and item["opened_at"] > at and item["state"] != "open":
+                    found.update(item)
+                    return True
+            return False
+
+        self.until(ended, within_s, f"the failover of {host} ends")
+        return found
+
+    # -- resting --
+
+    def rest(self) -> None:
+        """Thaw, heal, mend and switch on everything, and wait until all is as wished and every host protected."""
+        lab = self.lab
+        for node in (*lab.plan.hosts, *lab.plan.controllers):
+            try:
+                lab.thaw(node)
+            except LabError:
+                continue
+        for node in lab.plan.hosts:
+            lab.bmc(node, "ok")
+            for link in ("cluster", "storage"):
+                lab.heal(node, link)
+        for node in lab.plan.controllers:
+            lab.heal(node)
+        for host in lab.status()["hosts"]:
+            if host["power"] != "on":
+                lab.power(host["id"], "on")
+
+        def calm() -> bool:
+            hosts, vms = self.hosts(), self.vms()
+            return (
+                all(host["state"] == "online" and host["protected"] for host in hosts.values())
+                and all(vm["state"] == vm["wish"] for vm in vms.values())
+                and set(lab.plan.vms) <= self.writing()
+                and not [o for o in lab.fangnetz("operation", "list")["items"] if o["state"] == "open"]
+            )
+
+        self.until(calm, REST_WITHIN_S, "every host is online and protected, every VM runs and writes")
+
+    def gather(self, host: str) -> None:
+        """Bring every VM onto one host, by powering the others off and on again."""
+        others = [other for other in self.lab.plan.hosts if other != host]
+        for other in others:
+            at = self.lab.power(other, "off")
+            self.incident_of(other, at)
+        for other in others:
+            self.lab.power(other, "on")
+        self.rest()

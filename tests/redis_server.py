@@ -1,0 +1,82 @@
+"""A redis-server of our own on a free loopback port: nothing kept on disk, gone with its test.
+
+Also the one way tests wait: for a condition, with a bound.
+"""
+
+from __future__ import annotations
+
+import shutil
+import signal
+import socket
+import subprocess
+import time
+from collections.abc import Callable
+
+import pytest
+import redis
+
+
+def wait_for(condition: Callable[[], object], bound: float = 15.0, every: float = 0.02) -> bool:
+    """Ask until it holds or the bound passed; say which."""
+    deadline = time.monotonic() + bound
+    while not condition():
+        if time.monotonic() > deadline:
+            return False
+        time.sleep(every)
+    return True
+
+
+def free_port() -> int:
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        return int(probe.getsockname()[1])
+
+
+class RedisServer:
+    """One redis-server process. `restart` gives it a new run id and an empty memory, as a crash without disk does."""
+
+    def __init__(self, password: str = "") -> None:
+        self.port = free_port()
+        self._password = password
+        self._process = self._start()
+
+    @property
+    def url(self) -> str:
+        return f"redis://127.0.0.1:{self.port}/0"
+
+    def client(self) -> redis.Redis:
+        return redis.Redis(port=self.port, password=self._password or None, decode_responses=True)
+
+    def _start(self) -> subprocess.Popen[bytes]:
+        if not shutil.which("redis-server"):
+            pytest.skip("redis-server is missing (Debian package redis-server)")
+        command = ["redis-server", "--port", str(self.port), "--bind", "127.0.0.1", "--save", "", "--appendonly", "no"]
+        if self._password:
+            command += ["--requirepass", self._password]
+        process = subprocess.Popen(command, stdin=subprocess.DEVNULL, stdout=subprocess.DEVNULL, cwd="/tmp")
+        client = self.client()
+
+        def answers() -> bool:
+            try:
+                return bool(client.ping())
+            except redis.RedisError:
+                return False
+
+        assert wait_for(answers), "redis-server does not answer"
+        client.close()
+        return process
+
+    def freeze(self) -> None:
+        self._process.send_signal(signal.SIGSTOP)
+
+    def thaw(self) -> None:
+        self._process.send_signal(signal.SIGCONT)
+
+    def kill(self) -> None:
+        self.thaw()
+        self._process.kill()
+        self._process.wait()
+
+    def restart(self) -> None:
+        self.kill()
+        self._process = self._start()
