@@ -49,8 +49,11 @@ class LedgerFolder:
                 return
             self._folder.mkdir(parents=True, exist_ok=True, mode=0o700)
             for entry in newer:
-                self._write_file(entry)
-                self._versions[entry.key] = entry.version
+                path = self._path(entry.key)
+                there = self._read_file(path).version if path.exists() else 0  # another process may have written
+                if entry.version > there:
+                    self._write_file(entry)
+                self._versions[entry.key] = max(entry.version, there)
             folder = os.open(self._folder, os.O_RDONLY | os.O_DIRECTORY)
             try:
                 os.fsync(folder)

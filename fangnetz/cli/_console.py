@@ -110,6 +110,7 @@ class Row:
 
     cells: tuple[str | Text, ...]
     note: str = ""
+    note_style: str = QUIET
 
 
 class Rows:
@@ -132,7 +133,7 @@ class Rows:
         for row, line in zip(self._rows, lines, strict=True):
             yield self._line(line, widths, options.max_width)
             if row.note:
-                for part in quiet(row.note).wrap(console, max(20, options.max_width - indent)):
+                for part in Text(row.note, style=row.note_style).wrap(console, max(20, options.max_width - indent)):
                     part.rstrip()
                     yield Text(" " * indent).append_text(part)
 

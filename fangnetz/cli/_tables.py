@@ -115,6 +115,7 @@ def alarms_table(alarms: Sequence[Alarm]) -> Rows:
                 alarm.subject,
             ),
             note=alarm.sentence,
+            note_style="",
         )
         for alarm in alarms
     ]

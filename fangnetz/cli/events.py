@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import time
+from datetime import UTC, datetime
 from typing import Annotated
 
 import typer
+from rich.style import Style
 from rich.text import Text
 
 from fangnetz.cli._console import QUIET, clock, err, out, say
@@ -71,7 +73,16 @@ def _show(event: LoggedEvent, as_json: bool) -> None:
     if as_json:
         print_json(event_item(event))
         return
-    line = Text(f"{clock(event.at, day=True)}  ", style=QUIET)
-    line.append(f"{event.kind:<17} ", style=STYLES.get(event.kind, ""))
-    line.append(event.sentence, style="")
-    out().print(line, soft_wrap=True)
+    console = out()
+    head = Text(f"{clock(event.at, day=not _today(event.at))}  ", style=QUIET)
+    head.append(f"{event.kind:<17} ", style=Style.parse(STYLES.get(event.kind, "none")))
+    if not console.is_terminal:
+        console.print(head.append(event.sentence, style="none"), soft_wrap=True)
+        return
+    # A sentence goes on below itself, not below the time.
+    for number, part in enumerate(Text(event.sentence).wrap(console, max(24, console.width - len(head)))):
+        console.print((head if number == 0 else Text(" " * len(head))).append_text(part), soft_wrap=True)
+
+
+def _today(at: float) -> bool:
+    return datetime.fromtimestamp(at, UTC).astimezone().date() == datetime.now(UTC).astimezone().date()

@@ -234,7 +234,7 @@ def _vm(failover: Operation, vm: VmId) -> IncidentVm:
     target = tries[-1].order.host if tries and tries[-1].order is not None else None
     sent = _instant(tries[-1].facts, "start_sent_at") if tries else None
     outcome, reason = VmOutcome.WAITING, ""
-    left = _left(failover, vm, len(tries))
+    left = _left(failover, vm)
     if left is not None:
         (outcome, reason), target, sent = left, None, None
     elif any(step.facts.get("superseded") for step in (*tries[-1:], *seen[-1:])):
@@ -251,14 +251,13 @@ def _vm(failover: Operation, vm: VmId) -> IncidentVm:
     )
 
 
-def _left(failover: Operation, vm: VmId, tries: int) -> tuple[VmOutcome, str] | None:
+def _left(failover: Operation, vm: VmId) -> tuple[VmOutcome, str] | None:
     """Return what the last plan says of a VM it gave to nobody, or None if it gave it to somebody."""
     said: tuple[VmOutcome, str] | None = None
-    given = 0
     for plan in failover.of_kind(StepKind.PLAN):
         if f"to/{vm}" in plan.facts:
-            given, said = given + 1, None
-        if f"left/{vm}" in plan.facts and given >= tries:
+            said = None
+        if f"left/{vm}" in plan.facts:
             said = _outcome_of(plan.facts.get(f"left_state/{vm}")), str(plan.facts[f"left/{vm}"])
     return said
 

@@ -36,8 +36,12 @@ def seen_running(view: ClusterView, vm: VmId) -> tuple[HostId, ...]:
     return tuple(host for host in view.hosts if (beat := heard(view, host)) is not None and beat.sees(vm) is not None)
 
 
-def owner_let_go(view: ClusterView, record: VmRecord) -> Granted | Withheld:
-    """Whether the recorded owner's copy is known not to run and never to start again at the recorded generation."""
+def owner_let_go(view: ClusterView, record: VmRecord, promised: int = 0) -> Granted | Withheld:
+    """Whether the recorded owner's copy is known not to run and never to start again at the recorded generation.
+
+    `promised`: the highest generation that owner's boot released by a typed refusal in the journal, which is written
+    only after the promise; its next report says the same.
+    """
     if record.owner is None:
         return Granted(because=f"{record.id} has no owner")
     owner, incarnation = record.owner, record.owner_incarnation
@@ -48,7 +52,7 @@ def owner_let_go(view: ClusterView, record: VmRecord) -> Granted | Withheld:
     if host is not None and host.proof is not None and beat and stands(host.proof, beat.incarnation, beat):
         return Granted(because=f"a later boot of {owner} spoke, and: {host.proof.sentence}")
     if beat is not None and beat.incarnation == incarnation:
-        released = max((r.generation for r in beat.releases if r.vm == record.id), default=0)
+        released = max([promised, *(r.generation for r in beat.releases if r.vm == record.id)])
         if released >= record.generation and beat.sees(record.id) is None:
             return Granted(because=f"{owner} released {record.id} at generation {released}")
         return Withheld(because=f"{owner} is alive as the boot that owns {record.id} and has not released it")
@@ -60,7 +64,12 @@ def owner_let_go(view: ClusterView, record: VmRecord) -> Granted | Withheld:
 
 
 def may_own(
-    view: ClusterView, record: VmRecord, host: HostId, incarnation: Incarnation, hold: tuple[HostId, ...]
+    view: ClusterView,
+    record: VmRecord,
+    host: HostId,
+    incarnation: Incarnation,
+    hold: tuple[HostId, ...],
+    promised: int = 0,
 ) -> Granted | Withheld:
     """Whether `host` in `incarnation` may own the VM next. `hold`: hosts unheard in this life of the store."""
     if hold:
@@ -72,7 +81,7 @@ def may_own(
         return Withheld(because=f"{record.id} is seen on {', '.join(elsewhere)}")
     if record.owner == host and record.owner_incarnation == incarnation:
         return Granted(because=f"{host} owns it already")
-    return owner_let_go(view, record)
+    return owner_let_go(view, record, promised)
 
 
 def _proven_off(view: ClusterView, host: HostId) -> bool:

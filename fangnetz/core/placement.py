@@ -59,22 +59,22 @@ def place(
     policy: Policy,
     *,
     preferred: Mapping[VmId, HostId] | None = None,
-    forbidden: Mapping[VmId, frozenset[HostId]] | None = None,
+    forbidden: Mapping[VmId, Mapping[HostId, str]] | None = None,
     no_host: str = "no host is online and open for VMs",
 ) -> tuple[Placed | NotPlaced, ...]:
     """Place VMs, highest priority first, then biggest, then by name; each takes its room before the next is asked.
 
-    `preferred`: the host that wins if the VM fits there; `forbidden`: hosts that refused it already.
+    `preferred`: the host that wins if the VM fits there; `forbidden`: hosts that may not take it, and why.
     """
     open_rooms = {room.spec.id: room for room in rooms}
     results: list[Placed | NotPlaced] = []
     for vm in sorted(vms, key=lambda v: (-v.priority, -v.memory_mib, v.id)):
-        banned = (forbidden or {}).get(vm.id, frozenset())
+        banned = (forbidden or {}).get(vm.id, {})
         reasons: list[str] = []
         fits: list[HostRoom] = []
         for room in open_rooms.values():
             if room.spec.id in banned:
-                reasons.append(f"{room.spec.id} refused it")
+                reasons.append(banned[room.spec.id])
                 continue
             misfit = _misfit(vm, room, policy)
             if misfit:

@@ -131,7 +131,7 @@ def plan_starts(
     open_rooms = rooms(view, verdicts)
     incarnations = {room.spec.id: view.host_records[room.spec.id].incarnation for room in open_rooms}
     because: dict[tuple[VmId, HostId], str] = {}
-    forbidden: dict[VmId, frozenset[HostId]] = {}
+    forbidden: dict[VmId, dict[HostId, str]] = {}
     preferred: dict[VmId, HostId] = {}
     placeable: list[VmId] = []
     unassigned: list[Unassigned] = []
@@ -142,14 +142,16 @@ def plan_starts(
         if len(starts) >= policy.start_attempts_max or (refused and refused >= set(incarnations)):
             unassigned.append(_given_up(vm, record, starts, refusals))
             continue
-        ways = {host: may_own(view, record, host, incarnation, hold) for host, incarnation in incarnations.items()}
+        promised = _promised(record, refusals)
+        ways = {host: may_own(view, record, host, boot, hold, promised) for host, boot in incarnations.items()}
         granted = {host: way for host, way in ways.items() if isinstance(way, Granted)}
         if ways and not granted:
             state = VmState.LOST if record.owner else VmState.WAITING
             unassigned.append(Unassigned(vm=vm, state=state, reason=next(iter(ways.values())).because))
             continue
         because.update({(vm, host): way.because for host, way in granted.items()})
-        forbidden[vm] = frozenset(set(incarnations) - set(granted)) | refused
+        forbidden[vm] = {host: way.because for host, way in ways.items() if host not in granted}
+        forbidden[vm] |= {host: f"{host} refused it" for host in refused}
         wanted = target or record.owner
         if wanted is not None:
             preferred[vm] = wanted
@@ -171,6 +173,13 @@ def plan_starts(
             case NotPlaced():
                 unassigned.append(Unassigned(vm=placed.vm, state=VmState.WAITING, reason=placed.reason))
     return RecoveryPlan(assignments=tuple(assignments), unassigned=tuple(unassigned))
+
+
+def _promised(record: VmRecord, refusals: list[Step]) -> int:
+    """Return the highest generation the owner's boot released by refusing it in this operation, 0 if none."""
+    orders = [step.order for step in refusals if step.order is not None]
+    own = [o.generation for o in orders if (o.host, o.incarnation) == (record.owner, record.owner_incarnation)]
+    return max(own, default=0)
 
 
 def _given_up(vm: VmId, record: VmRecord, starts: tuple[Step, ...], refusals: list[Step]) -> Unassigned:

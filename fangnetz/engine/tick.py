@@ -68,8 +68,8 @@ class Controller:
     def tick(self) -> Ticked:
         """One look, one decision. StoreUnreachable if the store is away; StaleToken if the lease went elsewhere."""
         self._store.meet()
+        self._ledger.sync()  # before the lease: who cannot read or write its own files must not stay in charge
         self._store.take_lease(self._me, self._policy.control_lease_s)
-        self._ledger.sync()
         view = self._store.view(self._hosts, self._me)
         self._watch = look(self._watch, view, self._policy)
         self._store.put_watch(self._me, self._watch)

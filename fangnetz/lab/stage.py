@@ -46,6 +46,7 @@ def staged(
         finally:
             if not kept:
                 with _signals(signal.SIG_IGN):
+                    say("taking the lab down")
                     lab.down()
 
 

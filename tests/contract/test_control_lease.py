@@ -42,9 +42,7 @@ def test_one_holds_the_lease_and_nobody_else_gets_it(settled: StoreSubject) -> N
 def test_of_many_that_ask_at_once_one_gets_it(settled: StoreSubject) -> None:
     stores = [settled.another() for _ in range(8)]
     with ThreadPoolExecutor(8) as pool:
-        answers = list(
-            pool.map(lambda n: stores[n].take_lease(ControllerId(f"c{n}"), TTL), range(8))
-        )
+        answers = list(pool.map(lambda n: stores[n].take_lease(ControllerId(f"c{n}"), TTL), range(8)))
     assert sum(answer is not None for answer in answers) == 1
 
 
@@ -83,9 +81,9 @@ def test_epochs_grow_and_never_come_back_even_when_the_store_forgets_them(settle
 
 def test_a_young_store_gives_its_lease_to_nobody_for_one_ttl(subject: StoreSubject) -> None:
     subject.store.meet()
-    assert subject.store.take_lease(C1, Seconds(0.3)) is None
-    subject.pass_time(Seconds(0.32))
-    assert subject.store.take_lease(C1, Seconds(0.3)) is not None
+    assert subject.store.take_lease(C1, Seconds(0.5)) is None
+    subject.pass_time(Seconds(0.52))
+    assert subject.store.take_lease(C1, Seconds(0.5)) is not None
 
 
 def test_a_store_nobody_has_met_gives_its_lease_to_nobody(subject: StoreSubject) -> None:

@@ -1,4 +1,4 @@
-"""Claims: one executor a step, under a lease that ends by itself, and only while all that the order says still holds."""
+"""Claims: one executor a step, under a lease that ends by itself, and only while all that its order says holds."""
 
 from __future__ import annotations
 
@@ -95,23 +95,23 @@ def test_asking_again_with_the_same_token_is_granted_again_and_is_no_new_attempt
 
 
 def test_a_held_step_tells_how_long_to_wait_and_is_free_when_its_lease_ran_out(ordered: Cluster) -> None:
-    ordered.claim(START, lease=0.1)
+    ordered.claim(START, lease=0.5)
     answer = ordered.try_claim(START, token="t2")
     assert isinstance(answer, NotClaimed)
-    assert (answer.code, 0 < answer.wait_s <= 0.1) == ("leased", True)
-    ordered.subject.pass_time(Seconds(0.12))
+    assert (answer.code, 0 < answer.wait_s <= 0.5) == ("leased", True)
+    ordered.subject.pass_time(Seconds(0.52))
     second = ordered.claim(START, token="t2")
     assert second.step.attempt == 2
     assert second.step.started_at < second.step.claimed_at
 
 
 def test_a_step_given_back_is_claimed_again_only_when_it_is_due(ordered: Cluster) -> None:
-    again = Outcome(state=StepState.READY, sentence="not yet", retry_after_s=Seconds(0.15))
+    again = Outcome(state=StepState.READY, sentence="not yet", retry_after_s=Seconds(0.5))
     ordered.store.settle(ordered.claim(START), again)
     answer = ordered.try_claim(START, token="t2")
     assert isinstance(answer, NotClaimed)
-    assert (answer.code, 0 < answer.wait_s <= 0.15) == ("later", True)
-    ordered.subject.pass_time(Seconds(0.17))
+    assert (answer.code, 0 < answer.wait_s <= 0.55) == ("later", True)
+    ordered.subject.pass_time(Seconds(0.52))
     assert ordered.claim(START, token="t2").step.attempt == 2
 
 
@@ -255,9 +255,9 @@ def test_a_claim_is_not_renewed_once_what_it_was_granted_for_no_longer_holds(ord
 
 def test_a_claim_is_not_renewed_beyond_its_orders_deadline(cluster: Cluster) -> None:
     cluster.vm()
-    cluster.open(cluster.start_step(cluster.order(for_s=0.1)))
+    cluster.open(cluster.start_step(cluster.order(for_s=0.5)))
     claim = cluster.claim(START)
     cluster.store.renew(claim, LEASE)
-    cluster.subject.pass_time(Seconds(0.12))
+    cluster.subject.pass_time(Seconds(0.52))
     with pytest.raises(StaleToken):
         cluster.store.renew(claim, LEASE)

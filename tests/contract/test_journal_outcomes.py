@@ -1,4 +1,4 @@
-"""Outcomes: written once, whole or not at all; what they add is never lost and what they give away never given twice."""
+"""Outcomes: written once, whole or not at all; what they add is never lost, what they give away never given twice."""
 
 from __future__ import annotations
 
@@ -212,9 +212,7 @@ def test_a_plan_is_written_whole_or_not_at_all(cluster: Cluster) -> None:
     cluster.open()
     claim = cluster.claim("plan/1")
     pair = vm_start_steps(cluster.order(WEB), attempt=1, after="plan/1")
-    outcome = Outcome(
-        state=StepState.DONE, sentence="", adds=pair, skips=("close",), closes=OperationState.DONE
-    )
+    outcome = Outcome(state=StepState.DONE, sentence="", adds=pair, skips=("close",), closes=OperationState.DONE)
     before = cluster.store.view({}, None)
     with pytest.raises(Conflict):
         cluster.store.settle(claim, outcome, [assign(WEB, steps=(pair[0].key,)), assign(DB, expected=8, to=H3)], 0)
@@ -306,10 +304,14 @@ def test_the_first_end_of_an_operation_stands(cluster: Cluster) -> None:
 
 # --- giving up ---------------------------------------------------------------------------------------------------
 
+SOON = 0.4
+"""Seconds; long enough that the lines before it are done, however busy the machine is."""
 
-def expired(cluster: Cluster) -> tuple[str, str]:
+
+def short(cluster: Cluster) -> tuple[str, str]:
+    """An operation with a start whose deadline passes soon, and what follows it."""
     cluster.vm()
-    start, running = vm_start_steps(cluster.order(for_s=0.05), attempt=1, after="plan/1")
+    start, running = vm_start_steps(cluster.order(for_s=SOON), attempt=1, after="plan/1")
     cluster.open(replace(start, after=()), running)
     return start.key, running.key
 
@@ -323,9 +325,9 @@ def give_up(cluster: Cluster, key: str, *skips: str) -> bool:
 
 
 def test_an_order_nobody_answered_is_given_up_with_what_follows_it(cluster: Cluster) -> None:
-    start, running = expired(cluster)
+    start, running = short(cluster)
     assert not give_up(cluster, start, running), "its deadline has not passed"
-    cluster.subject.pass_time(Seconds(0.07))
+    cluster.subject.pass_time(Seconds(SOON + 0.02))
     assert give_up(cluster, start, running)
     assert (cluster.step(start).state, cluster.step(start).sentence) == (StepState.FAILED, "no answer")
     assert cluster.step(running).state is StepState.SKIPPED
@@ -334,35 +336,35 @@ def test_an_order_nobody_answered_is_given_up_with_what_follows_it(cluster: Clus
 
 
 def test_a_step_somebody_holds_is_not_given_up(cluster: Cluster) -> None:
-    start, running = expired(cluster)
-    claim = cluster.claim(start, lease=0.3)
-    cluster.subject.pass_time(Seconds(0.07))
+    start, running = short(cluster)
+    claim = cluster.claim(start, lease=3 * SOON)
+    cluster.subject.pass_time(Seconds(SOON + 0.02))
     assert not give_up(cluster, start, running)
     assert cluster.step(start) == claim.step
-    cluster.subject.pass_time(Seconds(0.26))
+    cluster.subject.pass_time(Seconds(2 * SOON))
     assert give_up(cluster, start, running)
 
 
 def test_a_settled_step_is_not_given_up(cluster: Cluster) -> None:
-    start, running = expired(cluster)
+    start, running = short(cluster)
     cluster.store.settle(cluster.claim(start), DONE)
-    cluster.subject.pass_time(Seconds(0.07))
+    cluster.subject.pass_time(Seconds(SOON + 0.02))
     assert not give_up(cluster, start, running)
     assert cluster.step(start).state is StepState.DONE
 
 
 def test_a_lost_executor_cannot_settle_what_was_given_up(cluster: Cluster) -> None:
-    start, running = expired(cluster)
+    start, running = short(cluster)
     claim = cluster.claim(start, lease=0.02)
-    cluster.subject.pass_time(Seconds(0.07))
+    cluster.subject.pass_time(Seconds(SOON + 0.02))
     assert give_up(cluster, start, running)
     cluster.store.settle(claim, DONE)
     assert cluster.step(start).state is StepState.FAILED
 
 
 def test_whoever_is_no_longer_in_charge_gives_nothing_up(cluster: Cluster) -> None:
-    start, running = expired(cluster)
-    cluster.subject.pass_time(Seconds(0.07))
+    start, running = short(cluster)
+    cluster.subject.pass_time(Seconds(SOON + 0.02))
     cluster.lead(C2)
     assert not give_up(cluster, start, running)
     assert cluster.step(start).state is StepState.READY

@@ -41,9 +41,7 @@ def test_of_many_that_write_over_the_same_record_one_does(cluster: Cluster) -> N
     assert cluster.store.put_host(old, None, cluster.epoch)
     stores = [cluster.subject.another() for _ in range(6)]
     with ThreadPoolExecutor(6) as pool:
-        done = list(
-            pool.map(lambda n: stores[n].put_host(replace(old, reason=f"r{n}"), old, cluster.epoch), range(6))
-        )
+        done = list(pool.map(lambda n: stores[n].put_host(replace(old, reason=f"r{n}"), old, cluster.epoch), range(6)))
     assert done.count(True) == 1
     assert cluster.store.view(HOSTS, None).host_records[H1].reason == f"r{done.index(True)}"
 
@@ -138,9 +136,7 @@ def test_the_latest_reading_of_each_device_is_kept(cluster: Cluster) -> None:
 
 def test_executors_judge_with_the_watch_of_whoever_is_in_charge(cluster: Cluster) -> None:
     def watch(at: float) -> Watch:
-        seen = HostWatch(
-            incarnation=Incarnation("i1"), sequence=3, heard_at=Instant(at), silent_for=Seconds(0.25)
-        )
+        seen = HostWatch(incarnation=Incarnation("i1"), sequence=3, heard_at=Instant(at), silent_for=Seconds(0.25))
         return Watch(
             started_at=Instant(at), since=Instant(at), looked_at=Instant(at), life=cluster.incarnation, hosts={H1: seen}
         )

@@ -30,7 +30,7 @@ from fangnetz.core.model import (
     PowerReading,
     VmState,
 )
-from fangnetz.core.operations import Operation, OperationKind, StepState, failover_steps
+from fangnetz.core.operations import Operation, OperationKind, StepState, failover_steps, return_steps
 from fangnetz.core.policy import AfterFence, Policy, ReturnPolicy
 from fangnetz.core.units import Epoch, HostId, Incarnation, Instant, OperationId, Seconds
 from tests.core.world import (
@@ -323,6 +323,12 @@ def test_it_does_not_rejoin_while_a_lost_executor_could_still_cut_it() -> None:
 def test_it_does_not_rejoin_while_an_operation_works_on_its_power() -> None:
     done = {"confirm": StepState.DONE, "prove": StepState.DONE}
     assert state_of(returning(operations=[failover(**done, fence=StepState.RUNNING)])) is not HostState.ONLINE
+
+
+def test_it_does_not_rejoin_while_it_is_still_being_switched_on() -> None:
+    (step, *rest) = return_steps()
+    switching = replace(failover(), kind=OperationKind.RETURN, steps=(replace(step, state=StepState.RUNNING), *rest))
+    assert state_of(returning(operations=[switching])) is HostState.RETURNING
 
 
 def test_it_does_not_rejoin_with_a_copy_that_belongs_to_another() -> None:

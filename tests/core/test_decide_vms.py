@@ -139,11 +139,14 @@ def test_a_vm_of_a_host_proven_off_is_started_when_room_appears_heard_in_this_li
     assert kinds(decided(unheard)) == START
 
 
-def test_a_vm_refused_everywhere_waits_for_a_person_and_is_not_tried_by_itself() -> None:
-    person = vm_record("web", "h2", 9, state=VmState.NEEDS_PERSON)
+@pytest.mark.parametrize("state", [VmState.NEEDS_PERSON, VmState.FAILED])
+def test_a_vm_that_waits_for_a_person_is_not_tried_by_itself(state: VmState) -> None:
+    record = vm_record("web", "h2", 9, state=state)
     promised = beat("h2", T0 - 0.1, releases={"web": 9})
-    assert kinds(decided(seen_with(person, promised))) == []
-    assert kinds(decided(seen_with(person))) == START  # a start never answered: its own host is asked again
+    assert kinds(decided(seen_with(record))) == kinds(decided(seen_with(record, promised))) == []
+    seen_again = put(decided(seen_with(record, running("h2", 9))))
+    assert seen_again is not None
+    assert seen_again.state is VmState.RUNNING
 
 
 def test_a_vm_an_operation_works_on_is_left_to_it() -> None:

@@ -245,8 +245,21 @@ def test_a_stream_of_wishes_keeps_no_lost_host_from_being_recovered(subject: str
     assert len([a for a in actions if isinstance(a, SettleWish)]) == 1
 
 
+def test_a_refused_wish_about_a_lost_host_does_not_even_delay_its_recovery() -> None:
+    seen = replace(dark(record=host_record("h1")), wishes=(wish(WishKind.HOST_ACTIVATE, "h1"),))
+    assert [a.operation.subject for a in decided(seen).actions if isinstance(a, OpenOperation)] == ["h1"]
+
+
 def test_a_granted_wish_and_the_tick_do_not_write_the_same_record() -> None:
     seen = replace(dark(record=host_record("h1")), wishes=(wish(WishKind.HOST_CONFIRM_OFF, "h1"),))
     actions = decided(seen).actions
     assert len([a for a in actions if isinstance(a, OpenOperation)]) == 1
     assert len([a for a in actions if isinstance(a, PutHost) and a.record.id == "h1"]) == 1
+
+
+@pytest.mark.parametrize("kind", [WishKind.HOST_FENCE, WishKind.HOST_CONFIRM_OFF])
+def test_a_wish_about_power_that_nobody_answered_for_a_minute_is_not_carried_out_later(kind: WishKind) -> None:
+    old = replace(wish(kind, "h1"), at=Instant(T0 - 61))
+    settled = [a for a in decided(dark(wishes=(old,))).actions if isinstance(a, SettleWish)]
+    assert [s.granted for s in settled] == [False]
+    assert "old" in settled[0].sentence

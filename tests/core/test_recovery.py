@@ -132,12 +132,25 @@ def test_an_unanswered_start_stays_with_its_host() -> None:
         assert subjects(operation(OperationKind.FAILOVER, "h1", step, running), seen_with(mine)) == ()
 
 
-def test_a_refusal_alone_is_not_enough_another_host_needs_the_promise() -> None:
+MINE = [(vm_doc("web"), vm_record("web", "h2", 9, state=VmState.STARTING))]
+
+
+def test_a_typed_refusal_of_the_owners_boot_frees_the_vm_for_it_follows_the_promise() -> None:
     op = operation(OperationKind.FAILOVER, "h1", refused("web", "h2", 9))
-    mine = [(vm_doc("web"), vm_record("web", "h2", 9, state=VmState.STARTING))]
-    assert where(plan(op, seen_with(mine))) == {}
-    promised = (beat("h2", T0, releases={"web": 9}), beat("h3", T0))
-    assert where(plan(op, seen_with(mine, promised))) == {"web": "h3"}
+    assert where(plan(op, seen_with(MINE))) == {"web": "h3"}
+
+
+def test_a_refusal_beside_a_copy_that_is_seen_frees_nothing() -> None:
+    op = operation(OperationKind.FAILOVER, "h1", refused("web", "h2", 9))
+    assert where(plan(op, seen_with(MINE, (beat("h2", T0, runs={"web": 8}), beat("h3", T0))))) == {}
+
+
+def test_a_refusal_by_another_boot_than_the_owner_is_no_promise() -> None:
+    op = operation(OperationKind.FAILOVER, "h1", refused("web", "h2", 9))
+    other = [(vm_doc("web"), vm_record("web", "h2", 9, boot="i2", state=VmState.STARTING))]
+    hung = (beat("h2", T0, boot="i3", hypervisor=HypervisorHealth.HUNG), beat("h3", T0))
+    assert where(plan(op, seen_with(other, hung))) == {}
+    assert where(plan(op, seen_with(other, (beat("h2", T0, boot="i2"), beat("h3", T0))))) == {}
 
 
 def test_a_refusal_of_an_older_number_changes_nothing() -> None:

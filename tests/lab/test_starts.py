@@ -99,9 +99,6 @@ def test_a_vm_that_fits_nowhere_waits_with_a_reason_and_starts_when_room_appears
         assert incident["recovered_at"] is not None
     finally:
         for name in big:
-            cluster.lab.fangnetz("vm", "stop", name)
-        cluster.until(
-            lambda: all(cluster.vm(name)["state"] == "stopped" for name in big), 150, "the big ones are stopped"
-        )
-        for name in big:
             cluster.lab.fangnetz("vm", "remove", name)
+            for host in cluster.lab.plan.hosts:  # forgotten, not stopped: they run on until a person ends them
+                cluster.lab.in_host(host, "virsh", "-q", "-c", "qemu:///system", "destroy", name, tolerate=True)

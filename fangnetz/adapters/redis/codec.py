@@ -3,14 +3,15 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from typing import Any, TypeVar, cast
 
 from pydantic import TypeAdapter, ValidationError
 
 from fangnetz.core.errors import StoredContentError
 from fangnetz.core.model import VmRecord, VmState
-from fangnetz.core.operations import Operation, OperationState, Order, Step, StepKind, StepState
+from fangnetz.core.operations import Facts, Operation, OperationState, Order, Step, StepKind, StepState
 from fangnetz.core.units import (
     Epoch,
     Generation,
@@ -50,6 +51,15 @@ def decode(kind: type[T], text: str, key: str) -> T:
         raise StoredContentError(f"{key}: {where}: {first['msg']}") from error
 
 
+@contextmanager
+def naming(key: str, what: str) -> Iterator[None]:
+    """Turn what goes wrong while `key` is read into a StoredContentError that names it and what it is not."""
+    try:
+        yield
+    except (KeyError, ValueError, TypeError, AttributeError, OverflowError) as error:
+        raise StoredContentError(f"{key}: is no {what}: {error!r}") from error
+
+
 def instant(us: str | None) -> Instant:
     """Microseconds as text -> seconds."""
     return Instant(int(us or 0) / 1_000_000)
@@ -85,7 +95,7 @@ def vm_record(vm: VmId, fields: Mapping[str, str], key: str) -> VmRecord:
             operation=OperationId(fields["operation"]) if fields.get("operation") else None,
             failures=int(fields.get("failures", "0")),
         )
-    except (KeyError, ValueError) as error:
+    except (KeyError, ValueError, OverflowError) as error:
         raise StoredContentError(f"{key}: is no VM record: {error!r}") from error
 
 
@@ -126,7 +136,7 @@ def step(key: str, fields: Mapping[str, str], where: str) -> Step:
         return Step(
             key=key,
             kind=StepKind(fields["kind"]),
-            after=tuple(json.loads(fields["after"])),
+            after=_keys(json.loads(fields["after"])),
             state=StepState(fields["state"]),
             order=order,
             attempt=int(fields.get("attempt", "0")),
@@ -139,10 +149,24 @@ def step(key: str, fields: Mapping[str, str], where: str) -> Step:
             started_at=instant(fields.get("started")),
             ended_at=instant(fields.get("ended")),
             sentence=fields.get("sentence", ""),
-            facts=json.loads(fields.get("facts") or "{}"),
+            facts=facts_of(fields),
         )
-    except (KeyError, ValueError, TypeError) as error:
+    except (KeyError, ValueError, TypeError, OverflowError) as error:
         raise StoredContentError(f"{where}: is no step of an operation: {error!r}") from error
+
+
+def facts_of(fields: Mapping[str, str]) -> Facts:
+    """Return the facts beside a step or an event; ValueError if they are none."""
+    facts = json.loads(fields.get("facts") or "{}")
+    if not isinstance(facts, dict):
+        raise ValueError(f"facts are {facts!r}")
+    return facts
+
+
+def _keys(value: object) -> tuple[str, ...]:
+    if not isinstance(value, list) or not all(isinstance(key, str) for key in value):
+        raise ValueError(f"it waits for {value!r}")
+    return tuple(value)
 
 
 def operation_header(operation: Operation) -> str:
@@ -178,5 +202,5 @@ def operation(fields: Mapping[str, str], steps: tuple[Step, ...], key: str) -> O
             last_heard_at=header.last_heard_at,
             target=header.target,
         )
-    except (KeyError, ValueError, TypeError) as error:
+    except (KeyError, ValueError, TypeError, OverflowError) as error:
         raise StoredContentError(f"{key}: is no operation: {error!r}") from error

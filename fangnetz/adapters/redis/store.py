@@ -9,7 +9,17 @@ from typing import Any, cast
 import redis
 
 from fangnetz.adapters.redis.client import Scripts, translated
-from fangnetz.adapters.redis.codec import adapter, decode, encode, instant, micros, vm_fields, vm_record
+from fangnetz.adapters.redis.codec import (
+    adapter,
+    decode,
+    encode,
+    facts_of,
+    instant,
+    micros,
+    naming,
+    vm_fields,
+    vm_record,
+)
 from fangnetz.adapters.redis.journal import RedisJournal
 from fangnetz.adapters.redis.keys import PROBE_ROUNDS_MAX, SCHEMA, WATCH_TTL_S, WISH_RESULT_TTL_S
 from fangnetz.core.actions import Alarm
@@ -146,17 +156,19 @@ class RedisStore(RedisJournal):
             if fields
         }
         docs, host_docs, bindings = self._documents(ledger)
-        held = lease if lease.get("holder") == controller and controller is not None else None
-        if held is not None and instant(held.get("until")) <= now:
-            held = None
+        held = self._lease(lease) if controller is not None and lease.get("holder") == controller else None
+        with naming(keys.life, "life of a store"):
+            store_life = StoreLife(
+                incarnation=StoreIncarnation(life.get("incarnation", "")), since=instant(life.get("since"))
+            )
+        with naming(keys.controllers, "list of controllers"):
+            looked = {ControllerId(c): instant(at) for c, at in controllers.items()}
+        with naming(keys.placements, "counter"):
+            placed = int(placements or 0)
         return ClusterView(
             now=now,
-            life=StoreLife(incarnation=StoreIncarnation(life.get("incarnation", "")), since=instant(life.get("since"))),
-            lease=None
-            if held is None
-            else ControlLease(
-                holder=ControllerId(held["holder"]), epoch=Epoch(int(held["epoch"])), until=instant(held["until"])
-            ),
+            life=store_life,
+            lease=held if held is not None and held.until > now else None,
             hosts=hosts,
             host_records=records,
             host_docs=host_docs,
@@ -170,15 +182,13 @@ class RedisStore(RedisJournal):
             wishes=tuple(
                 sorted((decode(Wish, text, keys.wishes) for text in wishes.values()), key=lambda w: (w.at, w.id))
             ),
-            placements=int(placements or 0),
-            controllers={ControllerId(c): instant(at) for c, at in controllers.items()},
+            placements=placed,
+            controllers=looked,
         )
 
     def _heartbeat(self, host: HostId, fields: Raw) -> Heartbeat:
-        try:
+        with naming(self._keys.heartbeat(host), "heartbeat"):
             data = {**json.loads(fields["doc"]), "received_at": int(fields["at"]) / 1_000_000}
-        except (KeyError, ValueError, TypeError) as error:
-            raise StoredContentError(f"{self._keys.heartbeat(host)}: is no heartbeat: {error!r}") from error
         return decode(Heartbeat, json.dumps(data), self._keys.heartbeat(host))
 
     def _documents(
@@ -273,11 +283,15 @@ class RedisStore(RedisJournal):
 
     def ledger(self, known: int) -> tuple[int, tuple[LedgerEntry, ...]] | None:
         with translated():
-            version = int(cast("str", self._redis.get(self._keys.ledger_version)) or 0)
+            text = cast("str | None", self._redis.get(self._keys.ledger_version))
+            with naming(self._keys.ledger_version, "version"):
+                version = int(text or 0)
             if version == known:
                 return None
             raw = cast("Raw", self._redis.hgetall(self._keys.ledger))
-        return version, tuple(decode(LedgerEntry, text, f"ledger {key}") for key, text in sorted(raw.items()))
+        return version, tuple(
+            decode(LedgerEntry, text, f"{self._keys.ledger} {key}") for key, text in sorted(raw.items())
+        )
 
     def put_ledger(self, entries: Sequence[LedgerEntry]) -> None:
         if entries:
@@ -302,14 +316,13 @@ class RedisStore(RedisJournal):
             found, lease = cast("tuple[str | None, Raw]", tuple(pipe.execute()))
         if found is not None and found != str(SCHEMA):
             raise StoredContentError(f"{keys.schema} is {found}: this version understands layout {SCHEMA} only")
-        if "holder" not in lease:
-            return None
-        try:
+        return self._lease(lease) if "holder" in lease else None
+
+    def _lease(self, fields: Raw) -> ControlLease:
+        with naming(self._keys.lease, "control lease"):
             return ControlLease(
-                holder=ControllerId(lease["holder"]), epoch=Epoch(int(lease["epoch"])), until=instant(lease["until"])
+                holder=ControllerId(fields["holder"]), epoch=Epoch(int(fields["epoch"])), until=instant(fields["until"])
             )
-        except (KeyError, ValueError) as error:
-            raise StoredContentError(f"{keys.lease}: is no control lease: {error!r}") from error
 
     def add_wish(self, wish: Wish) -> None:
         with translated():
@@ -348,17 +361,8 @@ class RedisStore(RedisJournal):
                 rows = _stream_rows(answer, key)
             else:
                 rows = cast("list[Any]", self._redis.xrange(key, min=f"({after}", count=limit))
-        return tuple(
-            LoggedEvent(
-                id=identity,
-                at=Instant(int(identity.split("-")[0]) / 1000),
-                kind=fields.get("kind", ""),
-                subject=fields.get("subject", ""),
-                sentence=fields.get("sentence", ""),
-                facts=json.loads(fields.get("facts") or "{}"),
-            )
-            for identity, fields in rows
-        )
+        with naming(key, "event"):
+            return tuple(_event(identity, fields) for identity, fields in rows)
 
     # -- operations as the tick sees them --
 
@@ -371,6 +375,17 @@ class RedisStore(RedisJournal):
         keys = [self._keys.lease, self._keys.operation(identity), self._keys.open, self._keys.closed]
         if self._scripts("end_operation", keys, [str(epoch), identity, state.value, sentence]) != 1:
             raise StaleToken(f"epoch {epoch} is no longer in charge")
+
+
+def _event(identity: str, fields: Raw) -> LoggedEvent:
+    return LoggedEvent(
+        id=identity,
+        at=Instant(int(identity.partition("-")[0]) / 1000),
+        kind=fields.get("kind", ""),
+        subject=fields.get("subject", ""),
+        sentence=fields.get("sentence", ""),
+        facts=facts_of(fields),
+    )
 
 
 def _stream_rows(answer: Any, key: str) -> list[Any]:

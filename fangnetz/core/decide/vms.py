@@ -202,8 +202,8 @@ class VmDecisions:
             if self._known_absent(record):
                 self._set(record, VmState.STOPPED, "stopped, as wished")
             return
-        if record.state in (VmState.FAILED,):
-            return
+        if record.state in (VmState.FAILED, VmState.NEEDS_PERSON):
+            return  # until a person says start, or it is seen running somewhere
         if owner is None:
             self.wanted.append(record.id)
             return
@@ -222,8 +222,6 @@ class VmDecisions:
                 self.wanted.append(record.id)
             elif beat.received_at - beat.inventory_age_s > record.since and not self._in_hand(record, owner):
                 self._ended_by_itself(record, owner)
-        elif record.state is VmState.NEEDS_PERSON:
-            return
         elif verdict.finding in (Finding.LOST, Finding.ISOLATED, Finding.UNKNOWN):
             state = VmState.UNKNOWN if verdict.finding is Finding.UNKNOWN else VmState.LOST
             self._set(record, state, f"{verdict.sentence}; {self._what_next(host.state, owner)}")
@@ -240,8 +238,6 @@ class VmDecisions:
         return beat is not None and any(f"/{record.id}/" in f"{order}/" for order in beat.orders)
 
     def _ended_by_itself(self, record: VmRecord, owner: HostId) -> None:
-        if record.state is VmState.NEEDS_PERSON and isinstance(owner_let_go(self.view, record), Granted):
-            return  # refused and released everywhere: only a person's `vm start` tries again
         if record.state in (VmState.RUNNING, VmState.STOPPING):
             failures = record.failures + 1
             if failures >= self.policy.start_attempts_max:

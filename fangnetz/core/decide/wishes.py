@@ -45,10 +45,21 @@ def decide_wish(
 ) -> list[Action]:
     """Return the actions that carry out or refuse one wish; the last one settles it."""
     try:
+        _refuse_if_stale(wish, view)
         actions, sentence, operation = _grant(wish, view, verdicts, policy, epoch)
     except WishRefused as refusal:
         return [SettleWish(wish=wish, granted=False, sentence=str(refusal))]
     return [*actions, SettleWish(wish=wish, granted=True, sentence=sentence, operation=operation)]
+
+
+WISH_AGE_MAX_S = 60.0
+"""A wish that touches power or rests on what a person saw is not carried out later than this."""
+
+
+def _refuse_if_stale(wish: Wish, view: ClusterView) -> None:
+    age = view.now - wish.at
+    if wish.kind in (WishKind.HOST_FENCE, WishKind.HOST_CONFIRM_OFF) and age > WISH_AGE_MAX_S:
+        raise WishRefused(f"the wish is {age:.0f} s old; what {wish.by} saw then need not be so now: say it again")
 
 
 Granting = tuple[list[Action], str, OperationId | None]

@@ -79,6 +79,11 @@ def own_overhead(*, total_s: float, window_s: float, fence_s: float, boot_s: flo
     return total_s - window_s - fence_s - boot_s
 
 
+def own_before_start(parts: Phases, *, window_s: float, fence_s: float) -> float:
+    """Return the part of the overhead that lies before the guest's boot: it does not shake with the boot's length."""
+    return parts.detection_s + parts.fence_s + parts.plan_start_s - window_s - fence_s
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Spread:
     """Minimum, median and maximum of some seconds."""

@@ -9,7 +9,7 @@ from collections.abc import Callable, Iterable, Sequence
 from dataclasses import asdict, dataclass
 from typing import Any
 
-from fangnetz.lab.bench.arithmetic import Spread, own_overhead, spread
+from fangnetz.lab.bench.arithmetic import Spread, own_before_start, own_overhead, spread
 from fangnetz.lab.bench.idle import WorkerCost
 from fangnetz.lab.bench.machine_load import MachineLoad
 from fangnetz.lab.bench.rounds import Cause, Round, VmFigures
@@ -113,6 +113,7 @@ def series_report(series: Series, boot: Spread | None) -> dict[str, Any]:
         "expected_s": _spread(each["expected_s"] for each in rounds if each["expected_s"] is not None),
         "ratio": _spread(each["ratio"] for each in rounds if each["ratio"] is not None),
         "own_overhead_s": _spread(each["own_overhead_s"] for each in rounds if each["own_overhead_s"] is not None),
+        "own_before_start_s": _spread(each["own_before_start_s"] for each in rounds),
         "overlaps": max((each.overlaps for each in series.rounds), default=0),
         "rounds": rounds,
     }
@@ -137,6 +138,9 @@ def _round(one: Round, boot_s: float | None) -> dict[str, Any]:
         "expected_s": _rounded(expected),
         "ratio": _rounded(total / expected if expected else None),
         "own_overhead_s": _rounded(overhead),
+        "own_before_start_s": round(
+            own_before_start(one.last.phases, window_s=one.window_s, fence_s=one.fence_device_s), 3
+        ),
         "overlaps": one.overlaps,
         "vms": [
             {

@@ -35,11 +35,11 @@ def show(console: Console, report: dict[str, Any]) -> None:
                 markup=False,
             )
     for worker in report["idle_host_worker"]:
+        console.print(f"  idle host workers, {worker['policy']} ({_load(worker['load'])})", markup=False)
         for cost in worker["hosts"]:
             console.print(
-                f"  worker of {cost['host']}, {worker['policy']}: {cost['pss_bytes'] / 1e6:.1f} MB in "
-                f"{cost['processes']} processes, {cost['cpu_share'] * 100:.2f} % of a core over {cost['seconds']:g} s "
-                f"({_load(worker['load'])})",
+                f"    {cost['host']}: {cost['pss_bytes'] / 1e6:.1f} MB, processes: {cost['processes']}, "
+                f"{cost['cpu_share'] * 100:.2f} % of a core over {cost['seconds']:.0f} s",
                 markup=False,
             )
     console.print()
@@ -48,28 +48,28 @@ def show(console: Console, report: dict[str, Any]) -> None:
 
 
 def _recovery(report: dict[str, Any]) -> Table:
-    table = _table("series", "n", "min", "median", "max", "detect", "fence", "plan", "boot", "overlaps", "load")
+    table = _table("series", "min", "median", "max", "detect", "fence", "plan", "boot", "overlaps", "rounds", "load")
     for row in report["series"]:
         took, parts = row["last_vm_s"], row["phases_of_last_vm"]
         if took is None:
-            table.add_row(row["name"], "0", *["–"] * 9)
+            table.add_row(row["name"], *["–"] * 10)
             continue
         loads = [each["load"]["load_1min"] for each in row["rounds"]]
         table.add_row(
             row["name"],
-            str(took["count"]),
             f"{took['min']:.1f}",
             Text(f"{took['median']:.1f}", style="bold"),
             f"{took['max']:.1f}",
             *(f"{parts[name]['median']:.1f}" for name in _COLUMNS),
             Text(str(row["overlaps"]), style="red" if row["overlaps"] else "green"),
-            f"{min(loads):.1f}–{max(loads):.1f}",
+            str(took["count"]),
+            f"≤ {max(loads):.0f}",
         )
     return table
 
 
 def _expected(report: dict[str, Any]) -> Table:
-    table = _table("series", "window", "fence", "boot", "sum", "took", "ratio", "own overhead")
+    table = _table("series", "window", "fence", "boot", "sum", "took", "ratio", "own overhead", "before the start")
     for row in report["series"]:
         if row["expected_s"] is None or row["last_vm_s"] is None:
             continue
@@ -82,6 +82,7 @@ def _expected(report: dict[str, Any]) -> Table:
             f"{row['last_vm_s']['median']:.1f}",
             f"{row['ratio']['median']:.2f}",
             Text(f"{row['own_overhead_s']['median']:.2f}", style="bold"),
+            f"{row['own_before_start_s']['median']:.2f}",
         )
     return table
 
@@ -96,12 +97,12 @@ def _goals(report: dict[str, Any]) -> Table:
 
 
 def _table(*heads: str) -> Table:
-    table = Table(box=None, padding=(0, 1), header_style="dim", pad_edge=True)
+    table = Table(box=None, padding=(0, 1), collapse_padding=True, header_style="dim")
     for number, head in enumerate(heads):
         table.add_column(head, justify="left" if number == 0 or not head else "right", no_wrap=True)
     return table
 
 
 def _load(load: dict[str, Any]) -> str:
-    others = f", {load['other_labs']} other labs up" if load["other_labs"] else ""
-    return f"load {load['load_1min']:.1f} on {load['cores']} cores{others}"
+    others = f", other labs: {load['other_labs']}" if load["other_labs"] else ""
+    return f"load {load['load_1min']:.1f}, {load['cores']} cores{others}"

@@ -57,12 +57,11 @@ def tell(screen: Screen, name: str, *, keep: bool) -> tuple[str, ...]:
         _fangnetz(screen, lab, "status")
         found = faults(judged, report)
         _sum_up(screen, host, judged, found)
+        screen.console.print()
         if keep:
             _try_next(screen, lab, host)
-        else:
-            screen.say("Taking the lab down.", "dim")
     if not keep:
-        screen.say("Gone.", "dim")
+        screen.progress("gone")
     return found
 
 

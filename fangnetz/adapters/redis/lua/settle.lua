@@ -29,7 +29,7 @@ local assign_at = at
 local probe = at
 for i = 1, assigns do
   local vm = KEYS[6 + skips + adds + i]
-  if (redis.call('HGET', vm, 'generation') or '0') ~= ARGV[probe] then return {0, 'generation'} end
+  if redis.call('HGET', vm, 'generation') ~= ARGV[probe] then return {0, 'generation'} end
   probe = probe + 7 + number(ARGV[probe + 6])
 end
 for i = 1, adds do

@@ -1,0 +1,77 @@
+"""Files of one boot: a promise never shrinks and is there for every process of the host; one holder of a VM's lock."""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Callable
+
+import pytest
+
+from fangnetz.core.model import Release
+from fangnetz.core.units import Generation, Seconds, VmId
+from fangnetz.ports import BootFiles
+
+Open = Callable[[], BootFiles]
+WEB, DB = VmId("web"), VmId("db")
+
+
+def test_every_process_of_a_boot_knows_the_same_incarnation(open_boot_files: Open) -> None:
+    first = open_boot_files()
+    assert first.incarnation
+    assert open_boot_files().incarnation == first.incarnation == first.incarnation
+
+
+def test_nothing_is_released_at_first(open_boot_files: Open) -> None:
+    files = open_boot_files()
+    assert files.released(WEB) == 0
+    assert files.releases() == ()
+
+
+def test_a_promise_is_there_for_the_next_process_and_about_one_vm(open_boot_files: Open) -> None:
+    open_boot_files().release(WEB, Generation(7))
+    files = open_boot_files()
+    assert (files.released(WEB), files.released(DB)) == (7, 0)
+    assert files.releases() == (Release(vm=WEB, generation=Generation(7)),)
+
+
+@pytest.mark.parametrize(("order", "left"), [((7, 5), 7), ((5, 7), 7), ((7, 7), 7)])
+def test_a_promise_never_shrinks(open_boot_files: Open, order: tuple[int, int], left: int) -> None:
+    for generation in order:
+        open_boot_files().release(WEB, Generation(generation))
+    assert open_boot_files().released(WEB) == left
+
+
+def test_a_vms_lock_has_one_holder_and_the_next_one_waits_only_as_long_as_it_said(open_boot_files: Open) -> None:
+    one, two = open_boot_files(), open_boot_files()
+    with one.lock(WEB, Seconds(1.0)):
+        for files in (one, two):
+            with pytest.raises(TimeoutError), files.lock(WEB, Seconds(0.05)):
+                pytest.fail("two hold it")
+        with two.lock(DB, Seconds(0.5)):
+            pass
+    with two.lock(WEB, Seconds(0.5)):
+        pass
+
+
+def test_a_lock_is_free_again_after_an_error(open_boot_files: Open) -> None:
+    files = open_boot_files()
+    with pytest.raises(ZeroDivisionError), files.lock(WEB, Seconds(1.0)):
+        raise ZeroDivisionError
+    with open_boot_files().lock(WEB, Seconds(0.5)):
+        pass
+
+
+def test_whoever_waits_gets_the_lock_when_it_is_free(open_boot_files: Open) -> None:
+    entered = threading.Event()
+    files = open_boot_files()
+
+    def wait() -> None:
+        with open_boot_files().lock(WEB, Seconds(10.0)):
+            entered.set()
+
+    waiter = threading.Thread(target=wait)
+    with files.lock(WEB, Seconds(1.0)):
+        waiter.start()
+        assert not entered.wait(0.1)
+    assert entered.wait(10)
+    waiter.join()

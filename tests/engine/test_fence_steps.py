@@ -1,0 +1,373 @@
+"""Fencing: proof is what is read back from a plug known to be this host's; no cut on anything less than open gates."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import replace
+
+import pytest
+
+from fangnetz.core.model import HostState, OffProof, Power, ProofKind
+from fangnetz.core.operations import OperationState, StepState
+from fangnetz.core.units import DeviceName, HostId, Instant, Seconds
+from fangnetz.engine.execute import Done, Next
+from fangnetz.engine.steps.failover import PROOF
+from fangnetz.ports import PowerAnswer
+from tests.contract.fence_devices import ScriptedDevice
+from tests.contract.subjects import C2, OP
+from tests.core.world import spec
+from tests.engine.bench import Bench
+from tests.redis_server import wait_for
+
+
+def lost_host(bench: Bench, *levels: tuple[str, ...], bound: bool = True, forced_by: str = "") -> list[ScriptedDevice]:
+    """h1 is lost and about to be fenced. Return its devices."""
+    wanted = levels or (("ipmi",),)
+    bench.hosts[HostId("h1")] = spec("h1", levels=wanted)
+    bench.members()
+    made = [ScriptedDevice(name=DeviceName(d), guid=f"guid-of-{d}") for level in wanted for d in dict.fromkeys(level)]
+    for device in made:
+        bench.devices[device.name] = device
+        if bound:
+            bench.bind("h1", device.name, guid=device.guid)
+    bench.lose("h1")
+    bench.failover("h1", forced_by=forced_by)
+    bench.skip_to("fence")
+    bench.lose("h1")
+    return made
+
+
+def fence(bench: Bench) -> Done:
+    return bench.do(bench.fencing(), "fence")
+
+
+def proof(bench: Bench) -> OffProof | None:
+    text = bench.step("fence").facts.get("proof")
+    return PROOF.validate_json(text) if isinstance(text, str) else None
+
+
+def before_the_cut(bench: Bench, device: ScriptedDevice, change: Callable[[], object]) -> None:
+    """Let something happen after the last question and before the order."""
+    asked = device.status
+
+    def status(bound: Seconds) -> PowerAnswer:
+        answer = asked(bound)
+        device.status = asked  # type: ignore[method-assign]
+        change()
+        return answer
+
+    device.status = status  # type: ignore[method-assign]
+
+
+# --- the way it should go ----------------------------------------------------------------------------------------
+
+
+def test_a_lost_host_is_switched_off_and_read_back(bench: Bench) -> None:
+    (ipmi,) = lost_host(bench)
+    assert fence(bench).next is Next.GO_ON
+    assert (ipmi.orders, ipmi.power) == ([Power.OFF], Power.OFF)
+    found = proof(bench)
+    assert found is not None
+    assert (found.host, found.incarnation, found.kind) == ("h1", "i1", ProofKind.READ_BACK_OFF)
+    (read,) = found.evidence
+    assert (read.device, read.power, read.guid, read.raw) == ("ipmi", Power.OFF, ipmi.guid, "plug is off")
+    facts = bench.step("fence").facts
+    assert facts["fence_sent_at"] <= read.asked_at <= read.answered_at <= facts["fence_proven_at"]
+    assert facts["answer/ipmi"] == "accepted"
+    assert facts["read/ipmi"] == "off: plug is off"
+    assert "fence_sent" in bench.events()
+
+
+def test_a_bound_plug_that_is_off_already_is_proof_without_an_order(bench: Bench) -> None:
+    (ipmi,) = lost_host(bench)
+    ipmi.power = Power.OFF
+    assert fence(bench).next is Next.GO_ON
+    found = proof(bench)
+    assert found is not None
+    assert (ipmi.orders, found.kind) == ([], ProofKind.ALREADY_OFF)
+    assert "fence_sent_at" not in bench.step("fence").facts
+
+
+def test_a_slow_plug_is_waited_for(bench: Bench) -> None:
+    (ipmi,) = lost_host(bench)
+    ipmi.slow_for = 0.7
+    assert fence(bench).next is Next.GO_ON
+    assert (ipmi.orders, ipmi.power) == ([Power.OFF], Power.OFF)
+
+
+def test_all_devices_of_a_level_must_be_off(bench: Bench) -> None:
+    devices = lost_host(bench, ("a", "b"))
+    assert fence(bench).next is Next.GO_ON
+    assert [d.power for d in devices] == [Power.OFF, Power.OFF]
+    found = proof(bench)
+    assert found is not None
+    assert {r.device for r in found.evidence} == {"a", "b"}
+
+
+def test_only_what_is_on_is_switched(bench: Bench) -> None:
+    a, b = lost_host(bench, ("a", "b"))
+    a.power = Power.OFF
+    assert fence(bench).next is Next.GO_ON
+    assert (a.orders, b.orders) == ([], [Power.OFF])
+
+
+def test_a_proof_that_was_there_already_is_used(bench: Bench) -> None:
+    bench.members()
+    bench.failover(proof=bench.proof("h1"))
+    bench.skip_to("fence")
+    assert fence(bench).next is Next.GO_ON
+    assert proof(bench) == bench.found().proof
+
+
+def test_a_person_may_have_a_living_host_fenced(bench: Bench) -> None:
+    (ipmi,) = lost_host(bench, forced_by="ada")
+    bench.report()
+    bench.watch()
+    assert fence(bench).next is Next.GO_ON
+    assert ipmi.orders == [Power.OFF]
+
+
+# --- no proof ----------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("trouble", "orders"),
+    [("dark", 0), ("refuses", 0), ("refuses_off", 1), ("lies", 1), ("stays on", 1), ("other GUID", 0), ("unbound", 0)],
+)
+def test_nothing_but_a_reading_off_of_the_hosts_own_plug_is_proof(bench: Bench, trouble: str, orders: int) -> None:
+    (ipmi,) = lost_host(bench, bound=trouble != "unbound")
+    match trouble:
+        case "dark" | "refuses":
+            ipmi.mode = trouble
+        case "refuses_off":
+            ipmi.refuses_off = True
+        case "lies":
+            ipmi.mode = "lies"
+            bench.raw.hset("fn:{test}:hb:h1", "at", str(2**52))  # the host goes on speaking
+        case "stays on":
+            ipmi.slow_for = 3600
+        case "other GUID":
+            ipmi.guid = "somebody-elses"
+    done = fence(bench)
+    step = bench.step("fence")
+    assert (done.next, step.state) == (Next.AGAIN, StepState.READY)
+    assert proof(bench) is None
+    assert ipmi.orders == [Power.OFF] * orders
+    assert step.not_before > bench.store.now()
+    assert bench.host("h1").state is HostState.ONLINE  # type: ignore[union-attr]
+
+
+@pytest.mark.parametrize("power", [Power.ON, Power.OFF])
+@pytest.mark.parametrize("binding", ["none", "not tested", "mismatch", "another boot"])
+def test_a_plug_not_known_to_be_this_hosts_is_neither_cut_nor_believed(
+    bench: Bench, binding: str, power: Power
+) -> None:
+    (ipmi,) = lost_host(bench, bound=False)
+    ipmi.power = power
+    if binding != "none":
+        if binding == "another boot":
+            bench.boots[HostId("h1")] = "i0"
+        matches = {"not tested": None, "mismatch": False}.get(binding, True)
+        bench.bind("h1", guid=ipmi.guid, matches=matches)
+        bench.boots[HostId("h1")] = "i1"
+    assert fence(bench).next is Next.AGAIN
+    assert (ipmi.orders, proof(bench)) == ([], None)
+
+
+def test_an_error_on_one_device_of_a_level_is_no_proof_of_the_level_and_cuts_none_of_it(bench: Bench) -> None:
+    a, b = lost_host(bench, ("a", "b"))
+    b.mode = "dark"
+    assert fence(bench).next is Next.AGAIN
+    assert (a.orders, b.orders, proof(bench)) == ([], [], None)
+
+
+def test_a_device_that_goes_dark_after_the_first_cut_of_its_level_is_no_proof(bench: Bench) -> None:
+    a, b = lost_host(bench, ("a", "b"))
+    before_the_cut(bench, b, lambda: setattr(b, "mode", "dark"))
+    assert fence(bench).next is Next.AGAIN
+    assert (a.orders, a.power, proof(bench)) == ([Power.OFF], Power.OFF, None)
+    assert b.name in bench.step("fence").sentence
+    b.mode = "ok"
+    assert wait_for(lambda: (bench.lose("h1"), fence(bench).next is Next.GO_ON)[1])
+    assert (b.power, bench.step("fence").attempt) == (Power.OFF, 2)
+
+
+@pytest.mark.parametrize("trouble", ["dark", "refuses", "unbound", "stays on", "refuses_off"])
+def test_when_a_level_fails_the_next_one_decides(bench: Bench, trouble: str) -> None:
+    first, second = lost_host(bench, ("first",), ("second",), bound=False)
+    bench.bind("h1", "second", guid=second.guid)
+    if trouble != "unbound":
+        bench.bind("h1", "first", guid=first.guid)
+    bench.lose("h1")
+    match trouble:
+        case "dark" | "refuses":
+            first.mode = trouble
+        case "stays on":
+            first.slow_for = 3600
+        case "refuses_off":
+            first.refuses_off = True
+    second.slow_for = 0.3
+    assert fence(bench).next is Next.GO_ON
+    found = proof(bench)
+    assert found is not None
+    assert [r.device for r in found.evidence] == ["second"]
+
+
+def test_after_so_many_rounds_a_person_is_asked(bench: Bench) -> None:
+    (ipmi,) = lost_host(bench)
+    ipmi.mode = "dark"
+    assert fence(bench).next is Next.AGAIN
+    assert wait_for(lambda: fence(bench).next is Next.STOP)
+    record, found = bench.host("h1"), bench.found()
+    assert record is not None
+    assert record.state is HostState.NEEDS_PERSON
+    assert found.state is OperationState.NEEDS_PERSON
+    for said in (record.reason, found.sentence):
+        assert "confirm-off h1" in said
+        assert "ipmi" in said
+    assert (ipmi.orders, record.proof) == ([], None)
+
+
+def test_a_host_without_a_fence_device_needs_a_person(bench: Bench) -> None:
+    bench.hosts[HostId("h1")] = replace(spec("h1"), fencing=())
+    bench.members()
+    bench.lose("h1")
+    bench.failover()
+    bench.skip_to("fence")
+    assert fence(bench).next is Next.AGAIN
+    assert wait_for(lambda: fence(bench).next is Next.STOP)
+    assert bench.found().state is OperationState.NEEDS_PERSON
+
+
+# --- the gates, read again right before the cut ------------------------------------------------------------------
+
+
+def test_no_cut_when_the_host_speaks_again_between_question_and_order(bench: Bench) -> None:
+    (ipmi,) = lost_host(bench)
+    before_the_cut(bench, ipmi, lambda: (bench.report("h1"), bench.watch()))
+    assert fence(bench).next is Next.STOP
+    assert (ipmi.orders, bench.found().state) == ([], OperationState.CANCELLED)
+
+
+def test_no_cut_when_the_host_boots_anew_even_if_a_person_asked(bench: Bench) -> None:
+    (ipmi,) = lost_host(bench, forced_by="ada")
+    before_the_cut(bench, ipmi, lambda: (bench.reboot("h1"), bench.watch()))
+    assert fence(bench).next is Next.STOP
+    assert (ipmi.orders, bench.found().state) == ([], OperationState.CANCELLED)
+
+
+def test_no_cut_when_the_other_hosts_fall_silent_too(bench: Bench) -> None:
+    (ipmi,) = lost_host(bench)
+    before_the_cut(bench, ipmi, lambda: bench.watch(h1=60.0, h2=60.0, h3=60.0))
+    assert fence(bench).next is Next.STOP
+    assert ipmi.orders == []
+
+
+def test_no_cut_when_nobody_watches_any_more(bench: Bench) -> None:
+    (ipmi,) = lost_host(bench)
+    before_the_cut(bench, ipmi, lambda: bench.raw.delete("fn:{test}:watch:c1"))
+    assert fence(bench).next is Next.STOP
+    assert ipmi.orders == []
+
+
+def test_no_cut_once_another_controller_is_in_charge(bench: Bench) -> None:
+    (ipmi,) = lost_host(bench)
+
+    def overthrow() -> None:
+        bench.raw.rename("fn:{test}:watch:c1", "fn:{test}:watch:c2")  # it has watched as long, and calls h1 lost too
+        bench.lead(C2)
+
+    before_the_cut(bench, ipmi, overthrow)
+    assert fence(bench).next is Next.STOP
+    assert ipmi.orders == []
+
+
+def test_no_cut_once_somebody_else_has_claimed_the_step(bench: Bench) -> None:
+    (ipmi,) = lost_host(bench)
+    before_the_cut(bench, ipmi, lambda: bench.raw.hset(bench.step_key("fence"), "token", "another's"))
+    assert fence(bench).next is Next.STOP
+    assert ipmi.orders == []
+
+
+def test_no_cut_once_the_operation_is_closed(bench: Bench) -> None:
+    (ipmi,) = lost_host(bench)
+    before_the_cut(bench, ipmi, lambda: bench.store.end_operation(OP, OperationState.CANCELLED, "enough", bench.epoch))
+    assert fence(bench).next is Next.STOP
+    assert ipmi.orders == []
+
+
+def test_a_host_in_maintenance_is_not_cut(bench: Bench) -> None:
+    from fangnetz.core.model import HostDoc
+
+    (ipmi,) = lost_host(bench)
+    before_the_cut(bench, ipmi, lambda: bench.ledger.write([HostDoc(id=HostId("h1"), maintenance=True)]))
+    assert fence(bench).next is Next.STOP
+    assert ipmi.orders == []
+
+
+def test_a_sign_of_life_after_the_reading_makes_it_no_proof(bench: Bench) -> None:
+    (ipmi,) = lost_host(bench, forced_by="ada")
+    ipmi.power = Power.OFF
+    asked = ipmi.status
+
+    def status(bound: Seconds) -> PowerAnswer:
+        answer = asked(bound)
+        bench.report("h1")
+        return answer
+
+    ipmi.status = status  # type: ignore[method-assign]
+    assert fence(bench).next is Next.AGAIN
+    assert proof(bench) is None
+
+
+# --- on again ----------------------------------------------------------------------------------------------------
+
+
+def return_of(bench: Bench, **changed: object) -> ScriptedDevice:
+    from fangnetz.core.operations import OperationKind, return_steps
+
+    bench.members()
+    bench.fenced("h1")
+    old = bench.host("h1")
+    assert old is not None
+    assert bench.store.put_host(replace(old, **changed), old, bench.epoch)
+    ipmi = ScriptedDevice(name=DeviceName("ipmi"), power=Power.OFF)
+    bench.devices[ipmi.name] = ipmi
+    made = bench.operation(*return_steps(), kind=OperationKind.RETURN, subject="h1")
+    assert bench.store.open_operation(made)
+    return ipmi
+
+
+def test_a_host_we_cut_is_switched_on_again_and_read_on(bench: Bench) -> None:
+    ipmi = return_of(bench)
+    ipmi.slow_for = 0.3
+    assert bench.do(bench.fencing(), "power_on").next is Next.GO_ON
+    assert (ipmi.orders, ipmi.power) == ([Power.ON], Power.ON)
+    record = bench.host("h1")
+    assert record is not None
+    assert (record.state, record.cut_by_us) == (HostState.FENCED, False)
+    assert record.proof is not None, "its old boot stays proven off"
+
+
+@pytest.mark.parametrize("changed", [{"cut_by_us": False}, {"state": HostState.ONLINE}])
+def test_a_host_that_is_not_off_by_our_cut_is_left_alone(bench: Bench, changed: dict[str, object]) -> None:
+    ipmi = return_of(bench, **changed)
+    assert bench.do(bench.fencing(), "power_on").next is Next.GO_ON
+    assert (ipmi.orders, ipmi.questions) == ([], 0)
+
+
+def test_no_power_on_while_a_lost_executor_could_still_cut(bench: Bench) -> None:
+    ipmi = return_of(bench, cut_possible_until=Instant(bench.store.now() + 30))
+    done = bench.do(bench.fencing(), "power_on")
+    assert done.next is Next.AGAIN
+    assert done.wait_s > 10
+    assert ipmi.orders == []
+
+
+def test_a_host_that_does_not_come_on_ends_in_a_named_state(bench: Bench) -> None:
+    ipmi = return_of(bench)
+    ipmi.refuses_off = True
+    assert bench.do(bench.fencing(), "power_on").next is Next.AGAIN
+    assert wait_for(lambda: bench.do(bench.fencing(), "power_on").next is Next.STOP)
+    assert bench.found().state is OperationState.FAILED
+    assert "missing right" in bench.found().sentence
