@@ -30,6 +30,8 @@ from workers.environment import Identity
 from workers.notify import tell
 
 log = structlog.get_logger(__name__)
+CONTRADICTION_S = Seconds(0.3)
+"""A host whose plug reads OFF has this long to answer and contradict it; silence here proves nothing."""
 
 
 def install_controller(app: Celery, settings: Settings, me: Identity) -> None:
@@ -73,9 +75,14 @@ def install_controller(app: Celery, settings: Settings, me: Identity) -> None:
                 StepKind.CLOSE: steps.close,
             }
             runtime.executor = _executor(me, store, dispatcher, settings, effects)
-            runtime.power = PowerAsker(store, hosts, policy, devices, dispatcher)
             prober = wiring.open_prober()
             targets = wiring.probe_targets(settings)
+
+            def contradict(host: HostId) -> None:
+                own = [target for target in targets if target.host == host]
+                probe_hosts(store, prober, controller, own, (), policy, CONTRADICTION_S)
+
+            runtime.power = PowerAsker(store, hosts, policy, devices, dispatcher, contradict)
             runtime.probe = lambda: _probe(store, prober, controller, targets, settings)
             _say_ready(app)
         case "fence":

@@ -41,6 +41,7 @@ class HostParts:
         policy = settings.policy
         self._settings, self._host = settings, host
         self._guids: tuple[str, ...] = ()
+        self._trouble = ""
         store = wiring.open_store(settings, name=f"host-{host}")
         beats = wiring.open_store(settings, name=f"heartbeat-{host}", timeout_s=1.0)
         boot = wiring.open_boot_files(me.run_dir)
@@ -74,7 +75,7 @@ class HostParts:
             orders=lambda: tuple(self.executor.in_hand),
             interval=policy.heartbeat_s,
             guids=lambda: self._guids,
-            sent=lambda _well: tell("WATCHDOG=1"),
+            sent=self._heartbeat_sent,
         )
         self._end = threading.Event()
 
@@ -89,6 +90,12 @@ class HostParts:
         self._end.set()
         self.inventory.stop()
         self.reporter.stop()
+
+    def _heartbeat_sent(self, trouble: str) -> None:
+        tell("WATCHDOG=1")  # the process lives, whatever the store says
+        if trouble != self._trouble:
+            self._trouble = trouble
+            log.warning("heartbeat", trouble=trouble or "over")
 
     def _report(self) -> None:
         self.reporter.kick()

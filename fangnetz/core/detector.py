@@ -47,12 +47,15 @@ def heard(view: ClusterView, host: HostId) -> Heartbeat | None:
 
 
 def known_incarnation(view: ClusterView, host: HostId) -> Incarnation:
-    """Return the last incarnation remembered of a host (record, else fence memory), or an empty one."""
+    """Return the last incarnation remembered of a host (record, else the ledger's memory), or an empty one."""
     record = view.host_records.get(host)
     if record is not None and record.incarnation:
         return record.incarnation
     bound = [b for (owner, _), b in view.bindings.items() if owner == host]
-    return max(bound, key=lambda b: b.seen_on_at).incarnation if bound else Incarnation("")
+    if bound:
+        return max(bound, key=lambda b: b.seen_on_at).incarnation
+    doc = view.host_docs.get(host)
+    return doc.incarnation if doc is not None else Incarnation("")
 
 
 def look(previous: Watch | None, view: ClusterView, policy: Policy) -> Watch:

@@ -144,11 +144,13 @@ class VmDoc:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class HostDoc:
-    """What an operator wished of a host, remembered in files."""
+    """What an operator wished of a host, and its last known boot, remembered in files."""
 
     id: HostId
     maintenance: bool = False
     reason: str = ""
+    incarnation: Incarnation = Incarnation("")
+    """The last boot that was a member: after a wipe of the store a host unheard may still own VMs."""
 
 
 # --- heard from hosts --------------------------------------------------------------------------------------------

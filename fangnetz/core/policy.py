@@ -140,7 +140,11 @@ def policy_faults(policy: Policy) -> tuple[Fault, ...]:
 
     must(0.2 <= policy.heartbeat_s <= 60, "heartbeat_s", "must lie between 0.2 and 60 seconds")
     must(2 <= policy.misses <= 20, "misses", "must lie between 2 and 20: one late report is no evidence")
-    must(1 <= policy.silent_rounds <= 10, "silent_rounds", "must lie between 1 and 10")
+    must(
+        1 <= policy.silent_rounds <= 2,
+        "silent_rounds",
+        "must be 1 or 2: one prober makes no more rounds in the time a round counts",
+    )
     must(0.05 <= policy.probe_timeout_s <= 10, "probe_timeout_s", "must lie between 0.05 and 10 seconds")
     must(
         policy.probe_timeout_s < policy.heartbeat_s,

@@ -80,13 +80,14 @@ def brakes(
         )
     voters = [h for h in members if verdicts[h].finding is not Finding.UNHEARD]
     # Who is only just back was lost when this window began: the first host heard again must not doom the others.
-    lost = [h for h in voters if verdicts[h].silent or _only_just_back(watch, h, policy)]
-    allowed = lost_allowed(len(voters), policy.max_lost_share)
+    standing = [h for h in voters if not _long_missed(view, h, policy)]
+    lost = [h for h in standing if verdicts[h].silent or _only_just_back(watch, h, policy)]
+    allowed = lost_allowed(len(standing), policy.max_lost_share)
     if len(lost) > allowed:
         found.append(
             Brake(
                 kind=BrakeKind.MASS_FAILURE,
-                sentence=f"{len(lost)} of {len(voters)} hosts are silent or just back ({', '.join(sorted(lost))}); "
+                sentence=f"{len(lost)} of {len(standing)} hosts are silent or just back ({', '.join(sorted(lost))}); "
                 f"more than {allowed} looks like a fault of ours, so nobody is cut",
             )
         )
@@ -99,6 +100,17 @@ def brakes(
             )
         )
     return tuple(found)
+
+
+def _long_missed(view: ClusterView, host: HostId, policy: Policy) -> bool:
+    """Whether a host was lost well before this window and waits for a person: no news, so it brakes no other cut.
+
+    It still counts against a majority.
+    """
+    record = view.host_records.get(host)
+    if record is None or record.state is not HostState.NEEDS_PERSON:
+        return False
+    return view.now - record.since > policy.startup_grace_s
 
 
 def _only_just_back(watch: Watch, host: HostId, policy: Policy) -> bool:

@@ -11,7 +11,7 @@ import time
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 
-from fangnetz.core.errors import FangnetzError, StoredContentError, StoreUnreachable
+from fangnetz.core.errors import FangnetzError
 from fangnetz.core.model import Heartbeat, HypervisorHealth, VmSighting
 from fangnetz.core.units import HostId, MiB, Seconds
 from fangnetz.ports import BootFiles, Hypervisor, Store
@@ -80,7 +80,7 @@ class Reporter:
         orders: Callable[[], Iterable[str]],
         interval: Seconds,
         guids: Callable[[], tuple[str, ...]],
-        sent: Callable[[bool], None] = lambda _well: None,
+        sent: Callable[[str], None] = lambda _trouble: None,
     ) -> None:
         self._host, self._store, self._boot = host, store, boot
         self._inventory, self._orders, self._interval = inventory, orders, interval
@@ -132,9 +132,9 @@ class Reporter:
             started = time.monotonic()
             try:
                 self._store.put_heartbeat(self.beat())
-                self._sent(True)
-            except (StoreUnreachable, StoredContentError):
-                self._sent(False)
+                self._sent("")
+            except FangnetzError as error:
+                self._sent(str(error))
             self._kick.wait(max(0.05, self._interval - (time.monotonic() - started)))
 
 

@@ -7,10 +7,10 @@ from collections.abc import Callable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 
 from fangnetz.core.detector import heard
-from fangnetz.core.model import HostSpec, ProbeAnswer, ProbeRound
+from fangnetz.core.model import HostSpec, Power, ProbeAnswer, ProbeRound
 from fangnetz.core.policy import Policy
-from fangnetz.core.units import ControllerId, DeviceName, HostId, Incarnation
-from fangnetz.engine.steps.fence import read_power
+from fangnetz.core.units import ControllerId, DeviceName, HostId, Incarnation, Seconds
+from fangnetz.engine.steps.fence import ask_device
 from fangnetz.ports import Dispatcher, FenceDevice, Prober, ProbeTarget, Store
 
 
@@ -21,10 +21,11 @@ def probe_hosts(
     targets: Sequence[ProbeTarget],
     references: Sequence[str],
     policy: Policy,
+    timeout: Seconds | None = None,
 ) -> ProbeRound:
-    """Probe every host once and write the round down."""
+    """Probe the hosts once and write the round down. `timeout`: another one than the policy's."""
     started = store.now()
-    replies = prober.probe(targets, policy.probe_timeout_s)
+    replies = prober.probe(targets, timeout or policy.probe_timeout_s)
     reached = prober.reach(references, policy.probe_timeout_s) if references else ()
     probe = ProbeRound(
         prober=me,
@@ -50,9 +51,10 @@ class PowerAsker:
         policy: Policy,
         devices: Callable[[HostId], Mapping[DeviceName, FenceDevice]],
         dispatcher: Dispatcher,
+        contradict: Callable[[HostId], None] = lambda _host: None,
     ) -> None:
         self._store, self._hosts, self._policy = store, hosts, policy
-        self._devices, self._dispatcher = devices, dispatcher
+        self._devices, self._dispatcher, self._contradict = devices, dispatcher, contradict
         self._asking: set[tuple[HostId, DeviceName]] = set()
         self._lock = threading.Lock()
 
@@ -67,14 +69,20 @@ class PowerAsker:
         try:
             incarnation = self._fresh_incarnation(host)
             with ThreadPoolExecutor(max_workers=len(free), thread_name_prefix="power") as pool:
-                list(
+                readings = list(
                     pool.map(
-                        lambda name: read_power(
+                        lambda name: ask_device(
                             self._store, host, devices[name], self._policy.power_ask_s, incarnation
                         ),
                         free,
                     )
                 )
+            if any(reading.power is Power.OFF for reading in readings):
+                # A host that answers after its plug read OFF contradicts it: asked, and written down, before the
+                # reading can be used by anybody.
+                self._contradict(host)
+            for reading in readings:
+                self._store.put_reading(reading)
         finally:
             with self._lock:
                 self._asking.difference_update((host, name) for name in free)

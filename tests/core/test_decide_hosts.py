@@ -476,3 +476,33 @@ def test_a_silent_hosts_question_pauses_no_longer_than_its_bound() -> None:
     late = silent(9999, answers=True, readings=[reading("h1", Power.ON, T0 - 10.0)])
     assert asked(decided(late)) == [H1]
     assert Seconds(10.0) >= POLICY.tick_s
+
+
+def test_a_guid_that_two_hosts_carry_binds_neither() -> None:
+    same = replace(binding("h2"), guid=binding("h1").guid)
+    on = reading("h1", Power.ON, T0 - 0.5, boot="i1", guid=binding("h1").guid)
+    seen = view(
+        T0,
+        beats=[beat("h1", T0 - 0.1), beat("h2", T0 - 0.1), beat("h3", T0 - 0.1)],
+        bindings=[binding("h1"), same, binding("h3")],
+        readings=[on],
+        records=[host_record(h) for h in ("h1", "h2", "h3")],
+    )
+    made = [a.binding for a in decided(seen).actions if isinstance(a, Remember)]
+    assert [(b.host, b.guid_matches) for b in made] == [("h1", None)]
+
+
+def test_hosts_that_wait_for_a_person_since_long_brake_no_other_cut() -> None:
+    hosts = [f"h{n}" for n in range(1, 11)]
+    probes = tuple(probe_round(T0 - n, {h: int(h[1:]) > 4 for h in hosts}) for n in (1.1, 0.1))
+    beats = [beat(h, T0 - (900 if int(h[1:]) <= 3 else 5 if h == "h4" else 0.1)) for h in hosts]
+
+    def opened(since: float) -> list[str]:
+        records = [
+            host_record(h, HostState.NEEDS_PERSON, since=since) if int(h[1:]) <= 3 else host_record(h) for h in hosts
+        ]
+        seen = view(T0, hosts=hosts, beats=beats, probes=probes, bindings=[binding(h) for h in hosts], records=records)
+        return [a.operation.subject for a in decided(seen).actions if isinstance(a, OpenOperation)]
+
+    assert opened(T0 - 600) == ["h4"]
+    assert opened(T0 - 10) == []

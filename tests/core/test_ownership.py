@@ -160,10 +160,10 @@ def situations(draw: st.DrawFn) -> tuple[ClusterView, VmRecord]:
     return view(T0, beats=beats, records=records, vms=[(vm_doc("web"), record)], life_since=life_since), record
 
 
-def evidence_about_the_owner(seen: ClusterView, record: VmRecord) -> bool:
+def evidence_about_the_owner(seen: ClusterView, record: VmRecord, promised: int) -> bool:
     """Rule 2 in its own words: (a)/(d) off and silent since, (b) released at g and not there, (e) booted without it.
 
-    Anything else about the owner, above all silence, gives False.
+    `promised`: by a typed refusal. Anything else about the owner, above all silence, gives False.
     """
     assert record.owner is not None
     last = seen.heartbeats.get(record.owner)
@@ -181,27 +181,28 @@ def evidence_about_the_owner(seen: ClusterView, record: VmRecord) -> bool:
         return False
     there = any(s.vm == record.id for s in last.inventory)
     if last.incarnation == record.owner_incarnation:
-        return not there and any(r.vm == record.id and r.generation >= record.generation for r in last.releases)
+        told = [promised, *(r.generation for r in last.releases if r.vm == record.id)]
+        return not there and max(told) >= record.generation
     return not there and last.hypervisor is HypervisorHealth.OK
 
 
 @settings(max_examples=600)
-@given(situations(), st.booleans())
+@given(situations(), st.booleans(), st.integers(0, 8))
 def test_ownership_never_moves_without_evidence_about_the_boot_that_had_it(
-    situation: tuple[ClusterView, VmRecord], held: bool
+    situation: tuple[ClusterView, VmRecord], held: bool, promised: int
 ) -> None:
     seen, record = situation
     hold = (HostId("h3"),) if held else ()
     for target in ("h1", "h2", "h3"):
         for boot in ("i1", "i2"):
-            answer = may_own(seen, record, HostId(target), Incarnation(boot), hold)
+            answer = may_own(seen, record, HostId(target), Incarnation(boot), hold, promised)
             assert answer.because
             if not isinstance(answer, Granted):
                 continue
             assert not held
             if record.owner is None or (record.owner, record.owner_incarnation) == (target, boot):
                 continue
-            assert evidence_about_the_owner(seen, record)
+            assert evidence_about_the_owner(seen, record, promised)
 
 
 @settings(max_examples=300)

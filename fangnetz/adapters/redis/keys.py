@@ -6,6 +6,7 @@
 | `lease`                | hash        | holder, epoch, until (us): who may decide; epoch is the fencing token         |
 | `schema`               | string      | version of this layout; another one is refused                                |
 | `hb:<host>`            | hash        | incarnation, sequence, at (us), doc: the last heartbeat                       |
+| `past:<host>`          | list        | boots that a later one followed: they report no more                          |
 | `host:<host>`          | JSON        | lifecycle state, since, reason, last proof                                    |
 | `placements`           | counter     | grows with every assignment; a plan is settled only if it has not meanwhile   |
 | `vms`, `vm:<vm>`       | set, hashes | owner, its incarnation, generation, state, since (us), reason, operation      |
@@ -30,7 +31,8 @@ from fangnetz.core.units import ControllerId, HostId, OperationId, VmId
 SCHEMA = 1
 EVENTS_MAX = 10_000
 CLOSED_MAX = 1_000
-PROBE_ROUNDS_MAX = 4
+PROBE_ROUNDS_MAX = 8
+PAST_BOOTS_MAX = 32
 WATCH_TTL_S = 15
 WISH_RESULT_TTL_S = 3600
 
@@ -60,6 +62,9 @@ class Keys:
 
     def heartbeat(self, host: HostId) -> str:
         return self(f"hb:{host}")
+
+    def past(self, host: HostId) -> str:
+        return self(f"past:{host}")
 
     def host(self, host: HostId) -> str:
         return self(f"host:{host}")

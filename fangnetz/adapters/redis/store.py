@@ -21,7 +21,7 @@ from fangnetz.adapters.redis.codec import (
     vm_record,
 )
 from fangnetz.adapters.redis.journal import RedisJournal
-from fangnetz.adapters.redis.keys import PROBE_ROUNDS_MAX, SCHEMA, WATCH_TTL_S, WISH_RESULT_TTL_S
+from fangnetz.adapters.redis.keys import PAST_BOOTS_MAX, PROBE_ROUNDS_MAX, SCHEMA, WATCH_TTL_S, WISH_RESULT_TTL_S
 from fangnetz.core.actions import Alarm
 from fangnetz.core.detector import Watch
 from fangnetz.core.errors import StaleToken, StoredContentError, StoreUnreachable
@@ -225,9 +225,13 @@ class RedisStore(RedisJournal):
         return decode(Watch, text, f"watch:{holder}") if text else None
 
     def put_heartbeat(self, beat: Heartbeat) -> Instant:
-        at = self._scripts(
-            "heartbeat", [self._keys.heartbeat(beat.host)], [beat.incarnation, str(beat.sequence), encode(beat)]
-        )
+        keys = [self._keys.heartbeat(beat.host), self._keys.past(beat.host)]
+        args = [beat.incarnation, str(beat.sequence), encode(beat), str(PAST_BOOTS_MAX)]
+        at = self._scripts("heartbeat", keys, args)
+        if at == -1:
+            raise StaleToken(
+                f"{beat.host} was reported by a later boot already: does another machine carry its FANGNETZ_HOST?"
+            )
         return instant(at)
 
     def put_probe_round(self, probe: ProbeRound) -> None:

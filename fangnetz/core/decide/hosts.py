@@ -13,6 +13,7 @@ from fangnetz.core.actions import (
     Happened,
     OpenOperation,
     PutHost,
+    PutHostDoc,
     Remember,
 )
 from fangnetz.core.detector import Finding, Verdict, Watch, heard
@@ -29,6 +30,7 @@ from fangnetz.core.lifecycle import HostEvent, next_state
 from fangnetz.core.model import (
     ClusterView,
     Heartbeat,
+    HostDoc,
     HostRecord,
     HostSpec,
     HostState,
@@ -139,10 +141,16 @@ class HostDecisions:
                     self._to(HostEvent.FENCING, failover.reason)
             elif failover is not None and self.verdict.fresh:
                 self._follow_verdict()
+        self._remember_boot()
         self._alarm_protection()
         return self.actions, self.alarms
 
     # -- memory and questions --
+
+    def _remember_boot(self) -> None:
+        doc = self.view.host_docs.get(self.spec.id, HostDoc(id=self.spec.id))
+        if self.verdict.fresh and self.record.incarnation and doc.incarnation != self.record.incarnation:
+            self.actions.append(PutHostDoc(doc=replace(doc, incarnation=self.record.incarnation)))
 
     def _remember_bindings(self) -> None:
         if self.beat is None or not self.verdict.fresh:
@@ -151,6 +159,9 @@ class HostDecisions:
             made = bind(reading, self.beat)
             if made is None:
                 continue
+            shared = any(b.guid == made.guid and b.host != made.host for b in self.view.bindings.values())
+            if made.guid_matches and shared:
+                made = replace(made, guid_matches=None)  # a GUID that two hosts carry names neither
             old = self.view.bindings.get((self.spec.id, reading.device))
             same = old is not None and replace(old, seen_on_at=made.seen_on_at) == made
             if not same or (old and made.seen_on_at - old.seen_on_at >= self.policy.binding_check_s / 2):
@@ -206,10 +217,23 @@ class HostDecisions:
                     proof=replace(proof, void=True),
                 )
             )
-            for op in self.operations:
+            for op in (*self.operations, *self._starts_resting_on_it()):
                 self.actions.append(EndOperation(id=op.id, state=OperationState.NEEDS_PERSON, sentence=sentence))
         self.alarms.append(Alarm(kind="proof_void", subject=self.spec.id, sentence=sentence, highest=True))
         return True
+
+    def _starts_resting_on_it(self) -> list[Operation]:
+        """Return open starts of VMs that were planned away from this host because of the proof."""
+        return [
+            op
+            for op in self.view.operations.values()
+            if op.kind is OperationKind.START
+            and any(
+                name.startswith("from/") and value == self.spec.id
+                for plan in op.of_kind(StepKind.PLAN)
+                for name, value in plan.facts.items()
+            )
+        ]
 
     # -- failover --
 

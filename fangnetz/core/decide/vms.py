@@ -139,7 +139,7 @@ class VmDecisions:
         if beat is None:
             return
         mine = record.owner == host and record.owner_incarnation == beat.incarnation
-        if not (mine and seen.generation in (record.generation, None)):
+        if not (mine and (seen.generation is None or seen.generation <= record.generation)):
             if not mine and not self._may_adopt(record, host):
                 sentence = (
                     f"{record.id} is seen on {host}, but {record.owner} owns it and is neither heard without it "
@@ -154,7 +154,7 @@ class VmDecisions:
                     state=VmState.RUNNING,
                     owner=host,
                     owner_incarnation=beat.incarnation,
-                    generation=seen.generation if seen.generation is not None else record.generation,
+                    generation=max(record.generation, seen.generation or Generation(0)),  # never lowered
                     since=self.view.now,
                     reason=f"adopted where it runs: {host}",
                     operation=None,
@@ -164,7 +164,9 @@ class VmDecisions:
             return
         self._alarm_foreign(record, host, seen)
         if doc.wish is VmWish.STOPPED:
-            self._open_stop(record, host, record.generation, "an operator wants it stopped", force=False)
+            self._open_stop(
+                record, host, seen.generation or record.generation, "an operator wants it stopped", force=False
+            )
             return
         if seen.state is Sighting.PAUSED:
             self.alarms.append(

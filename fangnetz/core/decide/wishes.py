@@ -75,7 +75,8 @@ def _grant(wish: Wish, view: ClusterView, verdicts: Mapping[HostId, Verdict], po
             return _activate(_host(wish, view), view, verdicts)
         case WishKind.HOST_MAINTENANCE:
             host = _host(wish, view)
-            doc = HostDoc(id=host, maintenance=True, reason=f"{wish.by} asked for maintenance")
+            known = view.host_docs.get(host, HostDoc(id=host))
+            doc = replace(known, maintenance=True, reason=f"{wish.by} asked for maintenance")
             return (
                 [PutHostDoc(doc=doc)],
                 f"{host} is in maintenance: it takes no new VMs and is not fenced",
@@ -211,7 +212,7 @@ def _activate(host: HostId, view: ClusterView, verdicts: Mapping[HostId, Verdict
         record=replace(record, state=HostState.ONLINE, since=view.now, reason="an operator activated it",
                        incarnation=beat.incarnation, proof=None, cut_by_us=False, suspected_at=None)
     )  # fmt: skip
-    docs: list[Action] = [PutHostDoc(doc=HostDoc(id=host))] if doc and doc.maintenance else []
+    docs: list[Action] = [PutHostDoc(doc=replace(doc, maintenance=False, reason=""))] if doc and doc.maintenance else []
     return [*docs, put], f"{host} is online", None
 
 

@@ -37,6 +37,8 @@ class _Attempt:
     host: HostId
     devices: Mapping[DeviceName, FenceDevice]
     deadline: float
+    level_deadline: float = 0.0
+    """A level whose plug stays on may use its share of the bound only: the next one must have its turn."""
     facts: dict[str, Fact] = field(default_factory=dict)
     events: list[Happened] = field(default_factory=list)
     said: list[str] = field(default_factory=list)
@@ -73,9 +75,9 @@ class FenceSteps:
             devices=self._devices(host),
             deadline=context.clock.monotonic() + self._policy.fence_bound_s,
         )
-        for number, level in enumerate(self._hosts[host].fencing, start=1):
-            if not level:
-                continue
+        levels = [(number, level) for number, level in enumerate(self._hosts[host].fencing, start=1) if level]
+        for at, (number, level) in enumerate(levels):
+            attempt.level_deadline = context.clock.monotonic() + attempt.left / (len(levels) - at)
             try:
                 proof = self._try_level(attempt, number, level)
             except _NoLongerWanted as gone:
@@ -105,7 +107,7 @@ class FenceSteps:
         for name in level:
             if readings[name].power is Power.ON:
                 self._cut(attempt, number, attempt.devices[name])
-        while attempt.left > 0:
+        while attempt.context.clock.monotonic() < attempt.level_deadline:
             readings = self._read_all(attempt, level)
             proof = self._proof(attempt, readings, ProofKind.READ_BACK_OFF)
             if proof is not None:
@@ -295,14 +297,23 @@ class _NoLongerWanted(StaleToken):
 def read_power(
     store: Store, host: HostId, device: FenceDevice, bound: Seconds, incarnation: Incarnation
 ) -> PowerReading:
-    """Ask one device for its status and write the typed answer down. No answer is `unknown`, never `off`."""
+    """Ask one device for its status and write the typed answer down."""
+    reading = ask_device(store, host, device, bound, incarnation)
+    store.put_reading(reading)
+    return reading
+
+
+def ask_device(
+    store: Store, host: HostId, device: FenceDevice, bound: Seconds, incarnation: Incarnation
+) -> PowerReading:
+    """Ask one device for its status. No answer is `unknown`, never `off`. `incarnation`: the boot heard just before."""
     asked_at = store.now()
     try:
         answer = device.status(bound)
         power, guid, raw = answer.power, answer.guid, answer.raw
     except (FenceRefused, FenceUnreachable) as error:
         power, guid, raw = Power.UNKNOWN, "", str(error)
-    reading = PowerReading(
+    return PowerReading(
         host=host,
         device=device.name,
         power=power,
@@ -312,5 +323,3 @@ def read_power(
         guid=guid,
         raw=raw,
     )
-    store.put_reading(reading)
-    return reading

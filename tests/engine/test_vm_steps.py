@@ -1,0 +1,416 @@
+"""A host's own steps on libvirt's test driver and real boot files: one domain, a promise before every refusal."""
+
+from __future__ import annotations
+
+import itertools
+import subprocess
+import sys
+import threading
+from collections.abc import Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+
+from fangnetz.adapters.boot_files import BootFilesOnDisk
+from fangnetz.adapters.libvirt import LibvirtHypervisor
+from fangnetz.core.errors import HypervisorRefused, HypervisorUnreachable, StorageLeaseHeld, StoredContentError
+from fangnetz.core.operations import OperationState, Order, Step, StepKind, StepState, vm_start_steps
+from fangnetz.core.units import Generation, HostId, Instant, VmId
+from fangnetz.engine.execute import Done, Executor, Next
+from fangnetz.engine.steps import vm as vm_steps
+from fangnetz.engine.steps.vm import VmSteps
+from fangnetz.ports import Domain
+from tests.contract.subjects import C2, OP
+from tests.engine.bench import Bench
+
+numbers = itertools.count(1)
+
+
+def xml(vm: str) -> str:
+    return f"<domain type='test'><name>{vm}</name><memory>4096</memory><os><type>hvm</type></os></domain>"
+
+
+class Host:
+    """h1's worker: real libvirt (its test driver), real files, the real store."""
+
+    def __init__(self, bench: Bench, run_dir: Path) -> None:
+        self.bench, self.run_dir = bench, run_dir
+        self.vm = VmId(f"web{next(numbers)}")
+        self.hypervisor = LibvirtHypervisor("test:///default")
+        self.boot = BootFilesOnDisk(run_dir)
+        self.reports = 0
+        self.key = f"start/{self.vm}/1"
+
+    def executor(self, *, definition: Callable[[VmId], str] = xml) -> Executor:
+        def report() -> None:
+            self.reports += 1
+
+        steps = VmSteps(
+            journal=self.bench.store,
+            hypervisor=self.hypervisor,
+            boot=BootFilesOnDisk(self.run_dir),
+            definition=definition,
+            policy=self.bench.policy,
+            report=report,
+        )
+        return self.bench.executor({StepKind.START: steps.start, StepKind.STOP: steps.stop}, boot=self.boot.incarnation)
+
+    def order(self, generation: int = 7, *, force: bool = False) -> Order:
+        return Order(
+            vm=self.vm,
+            host=HostId("h1"),
+            incarnation=self.boot.incarnation,
+            generation=Generation(generation),
+            life=self.bench.incarnation,
+            deadline=Instant(self.bench.store.now() + 60),
+            force=force,
+        )
+
+    def ordered(self, generation: int = 7, *, identity: str = OP) -> None:
+        """The store has given the VM to this boot, and an operation starts it."""
+        if self.vm in self.bench.store.view({}, None).vm_records:
+            old = self.bench.record(self.vm)
+            new = replace(old, generation=Generation(generation))
+            assert self.bench.store.put_vm(new, old.generation, self.bench.epoch)
+        else:
+            self.bench.vm(self.vm, HostId("h1"), generation, boot=self.boot.incarnation)
+        start, running = vm_start_steps(self.order(generation), attempt=1, after="x")
+        close = Step(key="close", kind=StepKind.CLOSE, after=("*",))
+        self.bench.open(replace(start, after=()), running, close, identity=identity, subject=identity)
+
+    def start(self, identity: str = OP, **how: Callable[[VmId], str]) -> Done:
+        return self.bench.do(self.executor(**how), self.key, identity)
+
+    def step(self, identity: str = OP) -> Step:
+        return self.bench.step(self.key, identity)
+
+    @property
+    def copies(self) -> list[Generation | None]:
+        return [d.generation for d in self.hypervisor.domains() if d.vm == self.vm]
+
+
+@pytest.fixture
+def host(bench: Bench, tmp_path: Path) -> Iterator[Host]:
+    made = Host(bench, tmp_path / "run")
+    yield made
+    made.hypervisor.destroy(made.vm)
+    made.hypervisor.close()
+
+
+# --- start -------------------------------------------------------------------------------------------------------
+
+
+def test_an_ordered_vm_is_started_with_its_generation(host: Host) -> None:
+    host.ordered()
+    assert host.start().next is Next.GO_ON
+    assert host.copies == [7]
+    assert host.reports == 1
+    assert isinstance(host.step().facts["start_sent_at"], float)
+
+
+def test_the_same_order_again_and_at_once_makes_one_copy(host: Host) -> None:
+    host.ordered()
+    executors = [host.executor() for _ in range(5)]
+    with ThreadPoolExecutor(5) as pool:
+        list(pool.map(lambda e: host.bench.do(e, host.key), executors))
+    assert host.copies == [7]
+    assert host.start().next is Next.GO_ON
+    assert host.copies == [7]
+    assert host.step().state is StepState.DONE
+
+
+def test_a_copy_of_this_generation_that_is_there_already_is_the_answer(host: Host) -> None:
+    host.ordered()
+    host.hypervisor.create(host.vm, xml(host.vm), Generation(7))
+    assert host.start().next is Next.GO_ON
+    assert host.copies == [7]
+    assert host.boot.released(host.vm) == 0
+
+
+@pytest.mark.parametrize("there", [6, 8, None])
+def test_a_copy_of_another_generation_is_left_alone_and_the_start_refused_for_good(
+    host: Host, there: int | None
+) -> None:
+    host.ordered()
+    if there is None:
+        import libvirt
+
+        other = libvirt.open("test:///default")
+        other.createXML(xml(host.vm), 0)
+    else:
+        host.hypervisor.create(host.vm, xml(host.vm), Generation(there))
+    assert host.start().next is Next.STOP
+    assert (host.step().state, host.copies) == (StepState.REFUSED, [there])
+    assert host.boot.released(host.vm) == 7
+
+
+def test_a_promise_is_written_before_the_refusal_is_reported(host: Host, monkeypatch: pytest.MonkeyPatch) -> None:
+    host.ordered()
+    said: list[str] = []
+    real_release, real_settle = BootFilesOnDisk.release, type(host.bench.store).settle
+
+    def release(self: BootFilesOnDisk, vm: VmId, generation: Generation) -> None:
+        real_release(self, vm, generation)
+        said.append("promised")
+
+    def settle(*what: object, **more: object) -> object:
+        said.append("reported")
+        return real_settle(*what, **more)  # type: ignore[arg-type]
+
+    monkeypatch.setattr(BootFilesOnDisk, "release", release)
+    monkeypatch.setattr(type(host.bench.store), "settle", settle)
+    host.start(definition=lambda _vm: "<domain type='no-such'><name>x</name></domain>")
+    assert said == ["promised", "reported"]
+    assert host.step().state is StepState.REFUSED
+
+
+def test_a_refusal_that_cannot_be_promised_is_not_reported(host: Host, monkeypatch: pytest.MonkeyPatch) -> None:
+    host.ordered()
+
+    def full(*_what: object) -> None:
+        raise OSError(28, "No space left on device")
+
+    monkeypatch.setattr(BootFilesOnDisk, "release", full)
+    with pytest.raises(OSError, match="No space"):
+        host.start(definition=lambda _vm: "<domain type='no-such'><name>x</name></domain>")
+    assert host.step().state is StepState.RUNNING
+
+
+def test_what_was_released_is_never_started_again_whatever_the_store_says(host: Host) -> None:
+    host.ordered(7)
+    host.boot.release(host.vm, Generation(7))
+    assert host.start().next is Next.STOP
+    assert (host.step().state, host.copies) == (StepState.REFUSED, [])
+    host.bench.store.end_operation(OP, OperationState.FAILED, "", host.bench.epoch)
+    host.ordered(8, identity="op-2")
+    assert host.start("op-2").next is Next.GO_ON
+    assert host.copies == [8]
+
+
+def test_a_refused_start_asks_for_a_new_plan_and_is_not_waited_for(host: Host) -> None:
+    host.ordered()
+    host.start(definition=lambda _vm: "<domain type='no-such'><name>x</name></domain>")
+    found = host.bench.found()
+    replan = found.step(f"replan/{host.vm}/1")
+    assert replan is not None
+    assert replan.kind is StepKind.PLAN
+    assert host.bench.step(f"running/{host.vm}/1").state is StepState.SKIPPED
+    assert (OP, (replan.key,)) in host.bench.dispatcher.sent
+    assert host.step().facts["released"] == 7
+    assert "start_refused" in host.bench.events()
+
+
+@pytest.mark.parametrize("where", ["list", "create", "list after a refusal"])
+def test_a_libvirt_that_does_not_answer_is_no_refusal(host: Host, monkeypatch: pytest.MonkeyPatch, where: str) -> None:
+    host.ordered()
+    asked = itertools.count()
+
+    def domains() -> tuple[Domain, ...]:
+        if where == "list" or (where == "list after a refusal" and next(asked) > 0):
+            raise HypervisorUnreachable("libvirt hangs")
+        return ()
+
+    def create(*_what: object) -> None:
+        raise HypervisorRefused("no") if where == "list after a refusal" else HypervisorUnreachable("libvirt hangs")
+
+    with monkeypatch.context() as broken:
+        broken.setattr(host.hypervisor, "domains", domains)
+        broken.setattr(host.hypervisor, "create", create)
+        assert host.start().next is Next.AGAIN
+    assert (host.step().state, host.boot.released(host.vm)) == (StepState.READY, 0)
+
+
+def test_libvirts_no_is_not_believed_while_such_a_domain_is_there(host: Host, monkeypatch: pytest.MonkeyPatch) -> None:
+    host.ordered()
+    create = host.hypervisor.create
+
+    def create_and_deny(vm: VmId, text: str, generation: Generation) -> None:
+        create(vm, text, generation)
+        raise HypervisorRefused("something after the start went wrong")
+
+    with monkeypatch.context() as broken:
+        broken.setattr(host.hypervisor, "create", create_and_deny)
+        assert host.start().next is Next.AGAIN
+    assert (host.step().state, host.boot.released(host.vm), host.copies) == (StepState.READY, 0, [7])
+
+
+def test_a_held_storage_lease_is_a_refusal_of_its_own_kind(host: Host, monkeypatch: pytest.MonkeyPatch) -> None:
+    host.ordered()
+
+    def held(*_what: object) -> None:
+        raise StorageLeaseHeld("resource busy")
+
+    monkeypatch.setattr(host.hypervisor, "create", held)
+    host.start()
+    assert host.step().state is StepState.REFUSED
+    assert host.step().facts["refusal"] == "storage_lease_held"
+
+
+@pytest.mark.parametrize("change", ["epoch", "generation", "closed", "taken over"])
+def test_no_start_once_the_order_no_longer_holds(host: Host, monkeypatch: pytest.MonkeyPatch, change: str) -> None:
+    """It changes between the claim and libvirt's call: the last look is right before the effect."""
+    host.ordered()
+    bench = host.bench
+
+    def domains() -> tuple[Domain, ...]:
+        match change:
+            case "epoch":
+                bench.lead(C2)
+            case "generation":
+                bench.store.put_vm(replace(bench.record(host.vm), generation=Generation(8)), Generation(7), bench.epoch)
+            case "closed":
+                bench.store.end_operation(OP, OperationState.CANCELLED, "", bench.epoch)
+            case "taken over":
+                bench.raw.hset(bench.step_key(host.key), "token", "another's")
+        return ()
+
+    with monkeypatch.context() as later:
+        later.setattr(host.hypervisor, "domains", domains)
+        assert host.start().next is Next.STOP
+    assert (host.copies, host.boot.released(host.vm)) == ([], 0)
+
+
+def test_an_order_for_another_boot_is_not_carried_out(host: Host, tmp_path: Path) -> None:
+    host.ordered()
+    host.boot = BootFilesOnDisk(tmp_path / "next boot")
+    assert host.start().next is Next.STOP
+    assert host.copies == []
+    assert host.step().state is StepState.READY
+
+
+def test_a_definition_that_cannot_be_read_is_no_refusal(host: Host) -> None:
+    def unreadable(vm: VmId) -> str:
+        raise StoredContentError(f"the ledger has no definition of {vm}")
+
+    host.ordered()
+    assert host.start(definition=unreadable).next is Next.AGAIN
+    assert host.boot.released(host.vm) == 0
+
+
+def test_a_damaged_promise_is_neither_a_start_nor_a_refusal(host: Host) -> None:
+    host.ordered()
+    host.boot.release(host.vm, Generation(3))
+    (promise,) = host.run_dir.rglob(f"{host.vm}.json")
+    promise.write_text("{")
+    assert host.start().next is Next.AGAIN
+    assert host.copies == []
+
+
+HOLD = """
+import sys, time
+from pathlib import Path
+from fangnetz.adapters.boot_files import BootFilesOnDisk
+with BootFilesOnDisk(Path(sys.argv[1])).lock(sys.argv[2], 5.0):
+    print("held", flush=True)
+    time.sleep(60)
+"""
+
+
+@pytest.mark.parametrize("kind", [StepKind.START, StepKind.STOP])
+def test_while_another_process_holds_the_vm_nothing_is_done_and_nothing_refused(
+    host: Host, monkeypatch: pytest.MonkeyPatch, kind: StepKind
+) -> None:
+    monkeypatch.setattr(vm_steps, "LOCK_BOUND_S", 0.3)
+    host.ordered()
+    other = subprocess.Popen([sys.executable, "-c", HOLD, host.run_dir, host.vm], stdout=subprocess.PIPE, text=True)
+    assert other.stdout is not None
+    try:
+        assert other.stdout.readline() == "held\n"
+        if kind is StepKind.START:
+            assert host.start().next is Next.AGAIN
+            assert host.copies == []
+        else:
+            host.hypervisor.create(host.vm, xml(host.vm), Generation(7))
+            assert stop(host).next is Next.AGAIN
+            assert host.copies == [7]
+    finally:
+        other.kill()
+        other.wait()
+        other.stdout.close()
+    assert host.boot.released(host.vm) == 0
+
+
+# --- stop --------------------------------------------------------------------------------------------------------
+
+
+def stop(host: Host, generation: int = 7, *, force: bool = False) -> Done:
+    key = f"stop/{host.vm}"
+    host.bench.open(
+        Step(key=key, kind=StepKind.STOP, order=host.order(generation, force=force)),
+        Step(key="later", kind=StepKind.CLOSE),
+        identity="op-stop",
+        subject=f"{host.vm} stop",
+    )
+    return host.bench.do(host.executor(), key, "op-stop")
+
+
+@pytest.mark.parametrize("force", [False, True])
+@pytest.mark.parametrize("there", [7, None, "nothing"])
+def test_a_stopped_copy_is_gone_and_released_at_its_generation(
+    host: Host, there: int | str | None, force: bool
+) -> None:
+    if there == 7:
+        host.hypervisor.create(host.vm, xml(host.vm), Generation(7))
+    elif there is None:
+        import libvirt
+
+        libvirt.open("test:///default").createXML(xml(host.vm), 0)
+    assert stop(host, force=force).next is Next.GO_ON
+    assert (host.copies, host.boot.released(host.vm)) == ([], 7)
+    assert host.bench.step(f"stop/{host.vm}", "op-stop").facts["released"] == 7
+
+
+@pytest.mark.parametrize("there", [6, 8])
+def test_a_copy_of_another_generation_is_not_stopped_and_nothing_is_promised(host: Host, there: int) -> None:
+    host.hypervisor.create(host.vm, xml(host.vm), Generation(there))
+    assert stop(host, force=True).next is Next.STOP
+    assert (host.copies, host.boot.released(host.vm)) == ([there], 0)
+
+
+def test_nothing_is_released_before_the_copy_is_known_to_be_gone(host: Host, monkeypatch: pytest.MonkeyPatch) -> None:
+    host.hypervisor.create(host.vm, xml(host.vm), Generation(7))
+    with monkeypatch.context() as deaf:
+        deaf.setattr(host.hypervisor, "destroy", lambda _vm: None)
+        assert stop(host, force=True).next is Next.AGAIN
+    assert (host.copies, host.boot.released(host.vm)) == ([7], 0)
+
+
+def test_a_libvirt_that_hangs_while_stopping_promises_nothing(host: Host, monkeypatch: pytest.MonkeyPatch) -> None:
+    host.hypervisor.create(host.vm, xml(host.vm), Generation(7))
+
+    def hang(_vm: VmId) -> None:
+        raise HypervisorUnreachable("libvirt hangs")
+
+    with monkeypatch.context() as hung:
+        hung.setattr(host.hypervisor, "destroy", hang)
+        assert stop(host, force=True).next is Next.AGAIN
+    assert host.boot.released(host.vm) == 0
+
+
+def test_a_guest_that_does_not_obey_is_switched_off_after_its_time(host: Host, monkeypatch: pytest.MonkeyPatch) -> None:
+    host.hypervisor.create(host.vm, xml(host.vm), Generation(7))
+    host.bench.policy = replace(host.bench.policy, stop_bound_s=1.0)
+    monkeypatch.setattr(host.hypervisor, "shutdown", lambda _vm: None)
+    assert stop(host).next is Next.GO_ON
+    assert (host.copies, host.boot.released(host.vm)) == ([], 7)
+
+
+def test_a_stop_racing_a_late_start_of_the_same_generation_leaves_nothing_running(host: Host) -> None:
+    host.ordered()
+    both = threading.Barrier(2)
+    starter = host.executor()
+
+    def start() -> None:
+        both.wait()
+        host.bench.do(starter, host.key)
+
+    thread = threading.Thread(target=start)
+    thread.start()
+    both.wait()
+    stop(host, force=True)
+    thread.join()
+    if host.copies:
+        pytest.fail("it was released and then started")
+    assert host.boot.released(host.vm) == 7
