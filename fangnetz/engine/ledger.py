@@ -39,6 +39,7 @@ class Ledger:
 
     def write(self, documents: Iterable[Document]) -> None:
         """Give each document a version newer than all seen; on return it is in files and store."""
+        self.sync()  # numbers seen by nobody here may be ahead of the clock: an older one would be dropped unsaid
         now = self._store.now()
         entries = [
             LedgerEntry(
@@ -52,6 +53,7 @@ class Ledger:
 
     def forget(self, vm: VmId) -> None:
         """Write a tombstone for a VM's definition."""
+        self.sync()
         key = f"vm/{vm}"
         version = next_number(self._versions.get(key, 0), now=self._store.now())
         self._put([LedgerEntry(key=key, version=version, body="")])

@@ -18,7 +18,7 @@ from fangnetz.core.model import ClusterView, HostState, VmState
 from fangnetz.core.operations import Operation, OperationKind
 from fangnetz.core.policy import Policy
 from fangnetz.core.quorum import brakes
-from fangnetz.core.units import HostId, Seconds
+from fangnetz.core.units import Seconds
 from fangnetz.lab.errors import LabError
 from fangnetz.lab.lab import Lab
 from fangnetz.ports import LoggedEvent
@@ -62,8 +62,12 @@ class Onlooker:
 
     def latest_event(self) -> str:
         """Return the id of the latest event, fit for `events_after`."""
-        found = self._store.events("", 1, Seconds(0.0))
+        found = self.latest_events(1)
         return found[-1].id if found else "0-0"
+
+    def latest_events(self, limit: int) -> tuple[LoggedEvent, ...]:
+        """Return so many of the latest events, the latest last."""
+        return self._store.events("", limit, Seconds(0.0))
 
     def events_after(self, after: str, *, wait_s: float = 0.0, limit: int = 500) -> tuple[LoggedEvent, ...]:
         """Return what happened after an event, waiting up to `wait_s` seconds for the first."""
@@ -120,11 +124,6 @@ class Onlooker:
         """Return the hosts whose state is online."""
         records = self._view().host_records
         return {str(host) for host, record in records.items() if record.state is HostState.ONLINE}
-
-    def is_fenced(self, host: str) -> bool:
-        """Whether the cluster calls a host proven off."""
-        record = self._view().host_records.get(HostId(host))
-        return record is not None and record.state is HostState.FENCED
 
     def _view(self) -> ClusterView:
         return self._store.view(self._hosts, None)

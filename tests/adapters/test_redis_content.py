@@ -127,7 +127,7 @@ ROUNDS = made(
 )  # fmt: skip
 SPECS = made(VmSpec, id=NAME, memory_mib=NUMBER, cpus=NUMBER, priority=st.integers(-9, 9), digest=TEXT)
 VM_DOCS = made(VmDoc, spec=SPECS, xml=TEXT, wish=enum_of(VmDoc, "wish"), source=TEXT)
-HOST_DOCS = made(HostDoc, id=NAME, maintenance=st.booleans(), reason=TEXT)
+HOST_DOCS = made(HostDoc, id=NAME, maintenance=st.booleans(), reason=TEXT, incarnation=NAME)
 BINDINGS = made(
     Binding, host=NAME, device=NAME, incarnation=TEXT, seen_on_at=AT, guid=TEXT, guid_matches=st.none() | st.booleans()
 )

@@ -120,6 +120,8 @@ def test_celery_with_a_workdir_does_not_meet_a_stray_tasks_file(venv: Path, stra
         stray,
         FANGNETZ_CONFIG=str(ROOT / "config" / "cluster.example.yaml"),
         FANGNETZ_CONTROLLER="c1",
+        FANGNETZ_REDIS_PASSWORD="not-used: report opens no connection",
     )
     assert done.returncode == 0, done.stdout + done.stderr
+    assert "not-used" not in done.stdout
     assert "software -> celery:5.6.3" in done.stdout

@@ -32,6 +32,10 @@ from fangnetz.lab.stage import own_name, staged
 HOSTS = 3
 MANY = 4
 
+POLICIES: dict[str, tuple[Policy, ...]] = {"default": ("default",), "fast": ("fast",), "both": ("default", "fast")}
+CAUSES: dict[Policy, tuple[Cause, ...]] = {"default": ("plug", "cut"), "fast": ("plug",)}
+LAST_WORDS = 15
+"""So many events are kept of a series that ended early."""
 IDLE_S = 30.0
 IDLE_QUICK_S = 10.0
 ROUNDS_QUICK = 1
@@ -97,7 +101,7 @@ class Bench:
     ) -> None:
         name = f"{cause}-{policy}-{len(lab.plan.vms)}"
         rounds: list[Round] = []
-        error = ""
+        error, last_words = "", list[str]()
         try:
             for number in range(self._rounds):
                 before(lab)
@@ -110,9 +114,18 @@ class Bench:
                 after(lab, one)
         except FangnetzError as problem:
             error = str(problem)
-            self._say(f"  {name}: {error}")
+            last_words = _last_words(onlooker)
+            self._say("\n".join([f"  {name}: {error}", *(f"    {words}" for words in last_words)]))
         self.series.append(
-            Series(name=name, policy=policy, cause=cause, vms=len(lab.plan.vms), rounds=tuple(rounds), error=error)
+            Series(
+                name=name,
+                policy=policy,
+                cause=cause,
+                vms=len(lab.plan.vms),
+                rounds=tuple(rounds),
+                error=error,
+                events=tuple(last_words),
+            )
         )
 
     @contextmanager
@@ -122,12 +135,20 @@ class Bench:
             yield lab
 
 
+def _last_words(onlooker: Onlooker) -> list[str]:
+    try:
+        return [f"{event.at:.3f} {event.kind}: {event.sentence}" for event in onlooker.latest_events(LAST_WORDS)]
+    except FangnetzError as error:
+        return [str(error)]
+
+
 def main() -> int:
     """Measure; return the exit code."""
     parser = argparse.ArgumentParser(prog="python -m fangnetz.lab.bench", description=(__doc__ or "").splitlines()[0])
     parser.add_argument("--json", type=Path, metavar="FILE", help="write the figures there")
     parser.add_argument("--rounds", type=int, default=5, help="pulled plugs of each kind (default 5)")
     parser.add_argument("--quick", action="store_true", help="one round of each kind: to see that it works")
+    parser.add_argument("--policy", choices=sorted(POLICIES), default="both")
     parser.add_argument("--name", default=own_name("bench"), help="the name of its labs")
     chosen = parser.parse_args()
     if chosen.rounds < 1:
@@ -144,10 +165,9 @@ def main() -> int:
     try:
         check_root()
         bench.idle_boots()
-        bench.one_vm("default", ("plug", "cut"))
-        bench.many_vms("default")
-        bench.one_vm("fast", ("plug",))
-        bench.many_vms("fast")
+        for policy in POLICIES[chosen.policy]:
+            bench.one_vm(policy, CAUSES[policy])
+            bench.many_vms(policy)
     except (LabError, FangnetzError) as error:
         problem = str(error)
     except KeyboardInterrupt:

@@ -22,7 +22,7 @@ CPU_MAX_SHARE = 0.02
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Series:
-    """Rounds of one kind. `error` says why it ended early, empty if it did not."""
+    """Rounds of one kind. `error` says why it ended early, empty if it did not; `events` what was told before that."""
 
     name: str
     policy: str
@@ -30,6 +30,7 @@ class Series:
     vms: int
     rounds: tuple[Round, ...]
     error: str = ""
+    events: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -102,6 +103,7 @@ def series_report(series: Series, boot: Spread | None) -> dict[str, Any]:
         "cause": series.cause,
         "vms": series.vms,
         "error": series.error or None,
+        "events": list(series.events),
         "first_vm_s": _spread(min(vm.total_s for vm in each.vms) for each in series.rounds),
         "last_vm_s": _spread(each.last.total_s for each in series.rounds),
         "phases_of_last_vm": {

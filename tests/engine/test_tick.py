@@ -1,0 +1,294 @@
+"""The tick and the sweep: only who is in charge acts, and whatever was lost on its way is sent again."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+
+from fangnetz.adapters.ledger_files import LedgerFolder
+from fangnetz.core.errors import StaleToken, StoredContentError
+from fangnetz.core.model import HostState, VmState, WishKind
+from fangnetz.core.operations import OperationKind, OperationState, Outcome, Step, StepKind, StepState, vm_start_steps
+from fangnetz.core.units import ControllerId, Instant, OperationId, Seconds, VmId
+from fangnetz.engine.ledger import Ledger
+from fangnetz.engine.tick import Controller
+from tests.contract.subjects import C1, C2, H1, OP, WEB
+from tests.core.world import vm_doc, wish
+from tests.engine.bench import Bench, Recorder
+from tests.redis_server import wait_for
+
+
+class Machine:
+    """One controller."""
+
+    def __init__(self, bench: Bench, name: ControllerId, folder: Path, declared: tuple[str, ...] = ()) -> None:
+        self.dispatcher = Recorder()
+        self.store = bench.subject.another()
+        self.folder = folder / name
+        self.controller = Controller(
+            me=name,
+            store=self.store,
+            dispatcher=self.dispatcher,
+            ledger=Ledger(self.store, LedgerFolder(self.folder)),
+            hosts=bench.hosts,
+            declared={VmId(vm): replace(vm_doc(vm), source="file") for vm in declared},
+            policy=bench.policy,
+        )
+
+    def tick(self) -> bool:
+        return self.controller.tick().in_charge
+
+
+@pytest.fixture
+def c1(bench: Bench, tmp_path: Path) -> Machine:
+    bench.store.drop_lease(C1)
+    return Machine(bench, C1, tmp_path)
+
+
+def lead(bench: Bench, machine: Machine) -> None:
+    """Let the machine be in charge and the bench write under its epoch."""
+    assert machine.tick()
+    lease = bench.store.control_lease()
+    assert lease is not None
+    bench.epoch = lease.epoch
+
+
+# --- the tick ----------------------------------------------------------------------------------------------------
+
+
+def test_one_of_two_controllers_acts_and_the_other_watches(bench: Bench, tmp_path: Path, c1: Machine) -> None:
+    c2 = Machine(bench, C2, tmp_path, declared=("web",))
+    assert c1.tick()
+    bench.report()
+    assert not c2.tick()
+    assert bench.store.view(bench.hosts, None).vms == {}, "c2 has brought nothing in"
+    assert bench.host("h1") is None
+    assert c2.controller.sweep() == 0
+    c1.controller.leave()
+    assert c2.tick()
+    assert set(bench.store.view(bench.hosts, None).vms) == {"web"}
+
+
+def test_a_host_that_reports_is_taken_up_and_told_of(bench: Bench, c1: Machine) -> None:
+    lead(bench, c1)
+    bench.report()
+
+    def online() -> bool:
+        bench.report()
+        c1.tick()
+        record = bench.host("h1")
+        return record is not None and record.state is HostState.ONLINE
+
+    assert wait_for(online)
+    assert "host_state" in bench.events()
+
+
+def test_a_wished_vm_gets_a_start_and_one_only(bench: Bench, tmp_path: Path) -> None:
+    bench.store.drop_lease(C1)
+    machine = Machine(bench, C1, tmp_path, declared=("web",))
+    lead(bench, machine)
+    bench.members()
+
+    def opened() -> bool:
+        bench.report()
+        machine.tick()
+        return bool(bench.store.view({}, None).operations)
+
+    assert wait_for(opened)
+    (operation,) = bench.store.view({}, None).operations.values()
+    assert (operation.kind, operation.subject, operation.epoch) == (OperationKind.START, "web", bench.epoch)
+    assert machine.dispatcher.sent == [(operation.id, ("plan/1",))]
+    bench.report()
+    machine.tick()
+    assert list(bench.store.view({}, None).operations) == [operation.id]
+    assert len(machine.dispatcher.sent) == 1
+
+
+def test_a_wish_is_answered_once_with_a_sentence(bench: Bench, c1: Machine) -> None:
+    lead(bench, c1)
+    asked = wish(WishKind.VM_START, "no-such")
+    bench.store.add_wish(asked)
+    c1.tick()
+    answer = bench.store.wish_result(asked.id)
+    assert answer is not None
+    assert not answer.granted
+    assert "no-such" in answer.sentence
+    assert bench.store.view({}, None).wishes == ()
+
+
+def test_a_controller_that_lost_the_lease_during_its_tick_writes_nothing(
+    bench: Bench, c1: Machine, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    lead(bench, c1)
+    bench.report()
+    wrote = c1.store.put_host
+
+    def too_late(*what: object) -> bool:
+        bench.lead(C2)
+        return wrote(*what)  # type: ignore[arg-type]
+
+    monkeypatch.setattr(c1.store, "put_host", too_late)
+    with pytest.raises(StaleToken):
+        c1.tick()
+    assert bench.host("h1") is None
+
+
+@pytest.mark.parametrize("trouble", ["a damaged file", "a full disk"])
+def test_a_controller_with_a_broken_disk_does_not_stay_in_charge(
+    bench: Bench, tmp_path: Path, c1: Machine, monkeypatch: pytest.MonkeyPatch, trouble: str
+) -> None:
+    short = replace(bench.policy, control_lease_s=Seconds(3.0))
+    monkeypatch.setattr(c1.controller, "_policy", short)
+    assert c1.tick()
+    if trouble == "a full disk":
+
+        def full(_entries: object) -> None:
+            raise OSError(28, "No space left on device")
+
+        monkeypatch.setattr(c1.controller._ledger._files, "write", full)
+    else:
+        c1.folder.mkdir(exist_ok=True)
+        (c1.folder / "vm%2Fweb.json").write_text("{")
+    bench.ledger.write([vm_doc("db")])
+    c2 = Machine(bench, C2, tmp_path)
+
+    def both_tick() -> bool:
+        with pytest.raises((StoredContentError, OSError)):
+            c1.tick()
+        return c2.tick()
+
+    assert wait_for(both_tick, every=0.1), "c2 never got the lease"
+
+
+def test_a_new_life_of_the_store_costs_the_lease(bench: Bench, c1: Machine) -> None:
+    assert c1.tick()
+    bench.subject.begin_new_life()
+    assert not c1.tick()
+
+
+# --- the sweep ---------------------------------------------------------------------------------------------------
+
+
+def old_enough(bench: Bench) -> None:
+    """Past the span in which a message that was just sent is still expected to arrive."""
+    for step in bench.steps():
+        sent = bench.raw.hget(bench.step_key(step.key), "dispatched")
+        if sent:
+            aged = int(sent) - int((bench.policy.step_lease_s + 1) * 1_000_000)
+            bench.raw.hset(bench.step_key(step.key), "dispatched", str(aged))
+
+
+def test_what_was_lost_on_its_way_is_sent_again(bench: Bench, c1: Machine) -> None:
+    lead(bench, c1)
+    bench.open()
+    assert c1.controller.sweep() == 1
+    assert c1.dispatcher.sent == [(OP, ("plan/1",))]
+    assert c1.controller.sweep() == 0, "it has only just been sent"
+    old_enough(bench)
+    assert c1.controller.sweep() == 1
+
+
+def test_a_step_that_is_carried_out_is_not_sent_again_until_its_lease_ran_out(bench: Bench, c1: Machine) -> None:
+    lead(bench, c1)
+    bench.open()
+    bench.claim("plan/1", lease=0.5)
+    assert c1.controller.sweep() == 0
+    assert wait_for(lambda: c1.controller.sweep() == 1)
+    assert bench.store.now() >= bench.step("plan/1").lease_until
+
+
+def test_a_step_given_back_is_sent_when_it_is_due(bench: Bench, c1: Machine) -> None:
+    lead(bench, c1)
+    bench.open()
+    again = Outcome(state=StepState.READY, sentence="later", retry_after_s=Seconds(0.5))
+    bench.store.settle(bench.claim("plan/1"), again)
+    assert c1.controller.sweep() == 0
+    assert wait_for(lambda: c1.controller.sweep() == 1)
+    assert bench.store.now() >= bench.step("plan/1").not_before
+
+
+def test_the_rest_of_a_chain_is_sent_from_where_it_was_lost(bench: Bench, c1: Machine) -> None:
+    lead(bench, c1)
+    bench.failover()
+    bench.skip_to("prove")
+    c1.controller.sweep()
+    assert c1.dispatcher.sent == [(OP, ("prove", "plan/1"))]
+
+
+def test_operations_of_a_former_holder_are_adopted_and_go_on(bench: Bench, tmp_path: Path, c1: Machine) -> None:
+    lead(bench, c1)
+    bench.open()
+    c1.controller.leave()
+    c2 = Machine(bench, C2, tmp_path)
+    lead(bench, c2)
+    assert c2.controller.sweep() == 1
+    assert bench.found().epoch == bench.epoch
+    bench.claim("plan/1")
+
+
+def ordered(bench: Bench, for_s: float) -> Step:
+    bench.members()
+    bench.define("web", "h1", state=VmState.STARTING)
+    start, running = vm_start_steps(bench.order(for_s=for_s), attempt=1, after="x")
+    start = replace(start, after=())
+    close = Step(key="close", kind=StepKind.CLOSE, after=("*",))
+    bench.open(start, running, close)
+    return start
+
+
+def test_an_order_that_was_not_answered_in_time_is_given_up_and_its_vm_starts_nowhere_else(
+    bench: Bench, c1: Machine
+) -> None:
+    lead(bench, c1)
+    start = ordered(bench, 0.5)
+    assert c1.controller.sweep() == 1
+    assert wait_for(lambda: (c1.controller.sweep(), bench.step(start.key).settled)[1])
+    assert bench.step(start.key).state is StepState.FAILED
+    assert bench.step(f"running/{WEB}/1").state is StepState.SKIPPED
+    assert "start_unanswered" in bench.events()
+    assert (bench.record().owner, bench.generation()) == (H1, 7)
+    assert c1.dispatcher.sent[-1] == (OP, ("close",))
+
+
+def test_an_order_somebody_carries_out_is_not_given_up(bench: Bench, c1: Machine) -> None:
+    lead(bench, c1)
+    start = ordered(bench, 0.3)
+    bench.claim(start.key, lease=1.5)
+    assert wait_for(lambda: bench.store.now() > bench.step(start.key).order.deadline)  # type: ignore[union-attr]
+    c1.controller.sweep()
+    assert bench.step(start.key).state is StepState.RUNNING
+
+
+@pytest.mark.parametrize("why", ["moved on", "another boot"])
+def test_an_order_that_can_never_be_carried_out_is_settled_at_once(bench: Bench, c1: Machine, why: str) -> None:
+    lead(bench, c1)
+    start = ordered(bench, 3600.0)
+    if why == "moved on":
+        record = bench.record()
+        newer = type(record.generation)(8)
+        assert bench.store.put_vm(replace(record, generation=newer), record.generation, bench.epoch)
+    else:
+        bench.reboot("h1")
+    c1.controller.sweep()
+    step = bench.step(start.key)
+    assert step.state is StepState.FAILED
+    assert step.facts["superseded"] is True
+
+
+def test_the_sweep_of_whoever_is_not_in_charge_does_nothing(bench: Bench, tmp_path: Path, c1: Machine) -> None:
+    lead(bench, c1)
+    ordered(bench, 0.01)
+    before = bench.found()
+    c2 = Machine(bench, C2, tmp_path)
+    assert c2.controller.sweep() == 0
+    assert (bench.found(), c2.dispatcher.sent) == (before, [])
+
+
+def test_closed_operations_are_not_sent(bench: Bench, c1: Machine) -> None:
+    lead(bench, c1)
+    bench.open()
+    bench.store.end_operation(OperationId(OP), OperationState.CANCELLED, "", bench.epoch)
+    assert c1.controller.sweep() == 0
+    assert bench.step("plan/1").dispatched_at == Instant(0.0)
