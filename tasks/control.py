@@ -5,7 +5,7 @@ from __future__ import annotations
 import structlog
 from celery import shared_task
 
-from fangnetz.core.errors import StaleToken, StoreUnreachable
+from fangnetz.core.errors import StaleToken, StoredContentError, StoreUnreachable
 from tasks.names import SWEEP, TICK
 from tasks.runtime import WrongQueue, runtime
 
@@ -20,7 +20,7 @@ def tick() -> None:
         raise WrongQueue(f"a {parts.role} process does not tick")
     try:
         parts.due(parts.controller.tick().due_in)
-    except (StaleToken, StoreUnreachable) as error:
+    except (StaleToken, StoreUnreachable, StoredContentError) as error:
         log.warning("tick", error=str(error))
 
 
@@ -34,5 +34,5 @@ def sweep() -> None:
         sent = parts.controller.sweep()
         if sent:
             log.info("sweep", chains=sent)
-    except (StaleToken, StoreUnreachable) as error:
+    except (StaleToken, StoreUnreachable, StoredContentError) as error:
         log.warning("sweep", error=str(error))

@@ -6,9 +6,7 @@ from collections.abc import Iterable, Sequence
 
 import structlog
 from celery import Celery, chain, signature
-from kombu.exceptions import OperationalError
 
-from fangnetz.core.errors import StoreUnreachable
 from fangnetz.core.operations import Operation, queue_of
 from fangnetz.core.policy import Policy
 from fangnetz.core.units import ControllerId, DeviceName, HostId
@@ -63,5 +61,5 @@ class CeleryDispatcher:
     def _send(send: object) -> None:
         try:
             send()  # type: ignore[operator]
-        except (OperationalError, StoreUnreachable, OSError) as error:
+        except Exception as error:  # noqa: BLE001 - one message that cannot be sent must not keep back all others
             log.warning("message not sent", error=type(error).__name__)

@@ -30,16 +30,21 @@ from workers.environment import Identity
 from workers.notify import tell
 
 log = structlog.get_logger(__name__)
-CONTRADICTION_S = Seconds(0.3)
+CONTRADICTION_S = Seconds(0.15)
 """A host whose plug reads OFF has this long to answer and contradict it; silence here proves nothing."""
+
+
+def known_controller(settings: Settings, me: Identity) -> ControllerId:
+    """Return this process's controller; SettingsError if the cluster file has no such one."""
+    if me.name not in settings.controllers:
+        known = ", ".join(settings.controllers)
+        raise SettingsError(f"{me.config}: controllers: {me.name} (FANGNETZ_CONTROLLER) is not among {known}")
+    return ControllerId(me.name)
 
 
 def install_controller(app: Celery, settings: Settings, me: Identity) -> None:
     """Make this process one of a controller's: control, work or fence."""
-    controller = ControllerId(me.name)
-    if controller not in settings.controllers:
-        known = ", ".join(settings.controllers)
-        raise SettingsError(f"{me.config}: controllers: {me.name} (FANGNETZ_CONTROLLER) is not among {known}")
+    controller = known_controller(settings, me)
     policy = settings.policy
     hosts: dict[HostId, HostSpec] = {host: it.spec for host, it in settings.hosts.items()}
     store = wiring.open_store(settings, name=f"{me.role}-{me.name}")

@@ -78,7 +78,7 @@ def _serve(role: str) -> None:
 
     from fangnetz.settings import load_settings
     from workers.app import TASK_MODULES, create_app
-    from workers.controller import install_controller
+    from workers.controller import install_controller, known_controller
     from workers.environment import identity
     from workers.flower import serve_flower
     from workers.host import install_host
@@ -90,6 +90,7 @@ def _serve(role: str) -> None:
     for module in TASK_MODULES:
         importlib.import_module(module)
     if role == "beat":
+        known_controller(settings, me)
         app.start(argv=["beat", "--loglevel=INFO", "--pidfile="])
     elif role == "flower":
         serve_flower(app, settings)

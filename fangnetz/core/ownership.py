@@ -36,6 +36,17 @@ def seen_running(view: ClusterView, vm: VmId) -> tuple[HostId, ...]:
     return tuple(host for host in view.hosts if (beat := heard(view, host)) is not None and beat.sees(vm) is not None)
 
 
+def starting_on(view: ClusterView, vm: VmId) -> tuple[HostId, ...]:
+    """Return every host not proven off whose last report of this life says that it is starting `vm`."""
+    return tuple(
+        host
+        for host in view.hosts
+        if (beat := heard(view, host)) is not None
+        and any(f"/start/{vm}/" in order for order in beat.orders)
+        and not _proven_off(view, host)
+    )
+
+
 def owner_let_go(view: ClusterView, record: VmRecord, promised: int = 0) -> Granted | Withheld:
     """Whether the recorded owner's copy is known not to run and never to start again at the recorded generation.
 
@@ -43,6 +54,9 @@ def owner_let_go(view: ClusterView, record: VmRecord, promised: int = 0) -> Gran
     only after the promise; its next report says the same.
     """
     if record.owner is None:
+        starting = starting_on(view, record.id)
+        if starting:  # ordered in a life of the store that nobody remembers, and carried out at this moment
+            return Withheld(because=f"{', '.join(starting)} is carrying out a start of {record.id}")
         return Granted(because=f"{record.id} has no owner")
     owner, incarnation = record.owner, record.owner_incarnation
     host = view.host_records.get(owner)

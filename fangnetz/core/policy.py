@@ -88,6 +88,8 @@ class Policy:
     """So many typed refusals (or failed starts in a row) and the VM is `failed`."""
     stop_bound_s: Seconds = Seconds(90.0)
     """An orderly guest shutdown may take this long before the VM is switched off."""
+    power_on_after_s: Seconds = Seconds(10.0)
+    """A host that we cut is switched on again no sooner: the VMs it lost boot first."""
     startup_grace_s: Seconds = Seconds(60.0)
     max_lost_share: float = 0.34
     isolated: IsolatedPolicy = IsolatedPolicy.FENCE
@@ -204,6 +206,7 @@ def policy_faults(policy: Policy) -> tuple[Fault, ...]:
         f"must be at least the window heartbeat_s {policy.heartbeat_s:g} x misses {policy.misses} = "
         f"{policy.window_s:g} s, or a cluster that starts fences hosts that are still starting",
     )
+    must(0 <= policy.power_on_after_s <= 3600, "power_on_after_s", "must lie between 0 and 3600 seconds")
     must(policy.startup_grace_s <= 3600, "startup_grace_s", "must be at most 3600 seconds")
     must(
         0.0 < policy.max_lost_share <= 0.5,

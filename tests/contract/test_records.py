@@ -137,6 +137,13 @@ def test_the_latest_probe_rounds_of_each_prober_are_kept_in_order(cluster: Clust
         assert mine[-1] == probe_round(1039.0, {"h1": True}, by=who)
 
 
+def test_a_probe_round_written_twice_is_one_round_of_evidence(cluster: Cluster) -> None:
+    cluster.store.view({}, C1)
+    for _ in range(2):
+        cluster.store.put_probe_round(probe_round(1000.0, {"h1": False}, by=C1))
+    assert cluster.store.view(HOSTS, None).probes == (probe_round(1000.0, {"h1": False}, by=C1),)
+
+
 def test_the_latest_reading_of_each_device_is_kept(cluster: Cluster) -> None:
     for device, power in (("a", Power.ON), ("b", Power.ON), ("a", Power.OFF)):
         cluster.store.put_reading(reading("h1", power, 1000.0, device=device))

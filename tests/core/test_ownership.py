@@ -221,3 +221,11 @@ def test_a_vm_that_a_living_host_reports_is_never_given_to_another(situation: tu
 
 def test_a_vm_nobody_owned_needs_no_evidence() -> None:
     assert isinstance(owner_let_go(seen_with(), vm_record("web", None)), Granted)
+
+
+def test_a_vm_nobody_owns_waits_for_whoever_is_starting_it_by_an_order_of_a_forgotten_life() -> None:
+    begun = beat("h1", T0 - 1, orders=("failover-h3-1a/start/web/1",))
+    nobody = vm_record("web", None)
+    assert not free(seen_with(begun), nobody)
+    assert free(seen_with(beat("h1", T0 - 1, orders=("failover-h3-1a/start/web2/1",))), nobody)
+    assert free(seen_with(begun, proof=off_proof("h1", T0 - 0.5)), nobody)

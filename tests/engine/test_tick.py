@@ -8,6 +8,8 @@ from pathlib import Path
 import pytest
 
 from fangnetz.adapters.ledger_files import LedgerFolder
+from fangnetz.adapters.redis.keys import Keys
+from fangnetz.core.detector import heard
 from fangnetz.core.errors import StaleToken, StoredContentError
 from fangnetz.core.model import HostState, VmState, WishKind
 from fangnetz.core.operations import OperationKind, OperationState, Outcome, Step, StepKind, StepState, vm_start_steps
@@ -166,6 +168,39 @@ def test_a_new_life_of_the_store_costs_the_lease(bench: Bench, c1: Machine) -> N
     assert c1.tick()
     bench.subject.begin_new_life()
     assert not c1.tick()
+
+
+def test_a_clock_set_back_to_before_the_stores_life_began_costs_one_lease_and_not_the_whole_gap(
+    bench: Bench, c1: Machine
+) -> None:
+    assert c1.tick()
+    ahead = int((bench.store.now() + 3600) * 1_000_000)
+    bench.raw.hset(Keys("test").life, "since", str(ahead))
+    bench.raw.hset(Keys("test").lease, mapping={"holder": C2, "until": str(ahead)})
+    assert not c1.tick()
+    bench.report()
+    assert wait_for(c1.tick, bound=2 * bench.policy.control_lease_s, every=0.1), "nobody could lead"
+    view = bench.store.view(bench.hosts, None)
+    assert all(heard(view, host) for host in bench.hosts)
+
+
+def test_a_start_that_is_just_being_planned_on_a_proof_ends_when_that_proof_is_void(bench: Bench, c1: Machine) -> None:
+    lead(bench, c1)
+    bench.members()
+    bench.define("web", "h1")
+    bench.report()
+    bench.fenced("h1")
+    bench.watch(h1=60.0)
+    assert c1.tick()
+    (start,) = [op for op in bench.store.operations(10) if op.kind is OperationKind.START]
+    assert start.state is OperationState.OPEN
+    assert not start.of_kind(StepKind.PLAN)[0].settled
+    bench.report("h1", runs={"web": 7})
+    assert c1.tick()
+    assert bench.found(start.id).state is OperationState.NEEDS_PERSON
+    bench.do(bench.deciding(), "plan/1", start.id)
+    record = bench.store.view(bench.hosts, None).vm_records[WEB]
+    assert (record.owner, record.generation) == (H1, 7)
 
 
 # --- the sweep ---------------------------------------------------------------------------------------------------

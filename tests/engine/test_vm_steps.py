@@ -362,6 +362,36 @@ def test_a_stopped_copy_is_gone_and_released_at_its_generation(
     assert host.bench.step(f"stop/{host.vm}", "op-stop").facts["released"] == 7
 
 
+@pytest.mark.parametrize("when", ["before the guest is asked", "while the guest is waited for", "right before the cut"])
+def test_no_stop_once_the_order_no_longer_holds(host: Host, monkeypatch: pytest.MonkeyPatch, when: str) -> None:
+    host.hypervisor.create(host.vm, xml(host.vm), Generation(7))
+    host.bench.policy = replace(host.bench.policy, stop_bound_s=1.0)
+    asked: list[str] = []
+    looks = itertools.count()
+    domains = host.hypervisor.domains
+
+    def overthrow() -> None:
+        host.bench.lead(C2)
+
+    def look() -> tuple[Domain, ...]:
+        if {"before the guest is asked": 0, "right before the cut": 1}.get(when) == next(looks):
+            overthrow()
+        return domains()
+
+    def deaf(_vm: VmId) -> None:
+        asked.append("shutdown")
+        if when == "while the guest is waited for":
+            overthrow()
+
+    with monkeypatch.context() as later:
+        later.setattr(host.hypervisor, "domains", look)
+        later.setattr(host.hypervisor, "shutdown", deaf)
+        later.setattr(host.hypervisor, "destroy", lambda _vm: asked.append("destroy"))
+        assert stop(host, force=when == "right before the cut").next is Next.STOP
+    assert asked == (["shutdown"] if when == "while the guest is waited for" else [])
+    assert (host.copies, host.boot.released(host.vm)) == ([7], 0)
+
+
 @pytest.mark.parametrize("there", [6, 8])
 def test_a_copy_of_another_generation_is_not_stopped_and_nothing_is_promised(host: Host, there: int) -> None:
     host.hypervisor.create(host.vm, xml(host.vm), Generation(there))

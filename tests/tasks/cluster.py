@@ -1,4 +1,4 @@
-"""One host and one controller as they really run: `fangnetz-worker` processes, a cluster file, libvirt's test driver."""
+"""One host and one controller as they really run: `fangnetz-worker` processes on a real store and a test libvirt."""
 
 from __future__ import annotations
 
@@ -12,7 +12,6 @@ import threading
 from collections.abc import Sequence
 from pathlib import Path
 
-import redis
 from celery import Celery
 
 from fangnetz import wiring
@@ -44,7 +43,7 @@ hosts:
       - - {{name: ipmi, driver: ipmi, address: 127.0.0.3, port: {closed}, username: admin, password_file: {folder}/bmc}}
 policy: {{profile: fast, step_lease_s: 1.0, control_lease_s: 2.0, stop_bound_s: 2}}
 """
-XML = "<domain type='test'><name>{vm}</name><memory unit='MiB'>64</memory><vcpu>1</vcpu><os><type>hvm</type></os></domain>"
+XML = "<domain type='test'><name>{vm}</name><memory unit='MiB'>64</memory><os><type>hvm</type></os></domain>"
 
 
 def closed_port() -> int:
@@ -55,18 +54,19 @@ def closed_port() -> int:
 
 
 class Monitor:
-    """Every command Redis is sent, as long as it runs."""
+    """Every command Redis is sent, by clients and scripts, as long as it runs (Redis leaves AUTH out)."""
 
-    def __init__(self, client: redis.Redis) -> None:
+    def __init__(self, port: int, password: str) -> None:
         self.lines: list[str] = []
-        self._monitor = client.monitor()
+        self._socket = socket.create_connection(("127.0.0.1", port))
+        self._socket.sendall(f"AUTH {password}\r\nMONITOR\r\n".encode())
         self._thread = threading.Thread(target=self._run, name="monitor", daemon=True)
         self._thread.start()
 
     def _run(self) -> None:
-        with contextlib.suppress(redis.RedisError, ValueError, OSError), self._monitor as monitor:
-            for command in monitor.listen():
-                self.lines.append(str(command["command"]))
+        with self._socket.makefile("rb") as stream, contextlib.suppress(OSError):
+            for line in stream:
+                self.lines.append(line.decode(errors="replace"))
 
 
 class Processes:
@@ -83,10 +83,14 @@ class Processes:
         (folder / "guid").write_text("System GUID  : 11223344-5566-7788-99aa-bbccddeeff00\n")
         self.config = folder / "cluster.yaml"
         self.config.write_text(FILE.format(port=self.server.port, folder=folder, closed=closed_port()))
-        self.settings: Settings = load_settings(self.config)
+        try:
+            self.settings: Settings = load_settings(self.config)
+        except BaseException:
+            self.server.kill()
+            raise
         self.store: RedisStore = wiring.open_store(self.settings, name="test")
         self.app: Celery = create_app(self.settings, "client", "test")
-        self.monitor = Monitor(self.server.client())
+        self.monitor = Monitor(self.server.port, REDIS_SECRET)
         self.running: dict[str, subprocess.Popen[bytes]] = {}
 
     def environment(self, **more: str) -> dict[str, str]:

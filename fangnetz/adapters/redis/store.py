@@ -173,7 +173,8 @@ class RedisStore(RedisJournal):
             host_records=records,
             host_docs=host_docs,
             heartbeats=beats,
-            probes=tuple(sorted(rounds, key=lambda probe: probe.started_at)),
+            # A write asked for again after a lost answer is there twice; it stays one round of evidence.
+            probes=tuple(sorted(dict.fromkeys(rounds), key=lambda probe: probe.started_at)),
             readings=readings,
             bindings=bindings,
             vms=docs,

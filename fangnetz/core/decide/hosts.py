@@ -50,7 +50,7 @@ from fangnetz.core.operations import (
 )
 from fangnetz.core.policy import AfterFence, IsolatedPolicy, Policy, ReturnPolicy
 from fangnetz.core.quorum import brakes
-from fangnetz.core.units import Epoch, HostId, Incarnation, Instant, OperationId
+from fangnetz.core.units import Epoch, HostId, Incarnation, Instant, OperationId, VmId
 
 _EVENT: Mapping[Finding, HostEvent] = {
     Finding.ALIVE: HostEvent.HEARD,
@@ -223,17 +223,24 @@ class HostDecisions:
         return True
 
     def _starts_resting_on_it(self) -> list[Operation]:
-        """Return open starts of VMs that were planned away from this host because of the proof."""
+        """Return open starts of VMs that were, or are just being, planned away from this host because of the proof."""
         return [
             op
             for op in self.view.operations.values()
             if op.kind is OperationKind.START
-            and any(
-                name.startswith("from/") and value == self.spec.id
-                for plan in op.of_kind(StepKind.PLAN)
-                for name, value in plan.facts.items()
+            and (
+                self._owns(VmId(op.subject))
+                or any(
+                    name.startswith("from/") and value == self.spec.id
+                    for plan in op.of_kind(StepKind.PLAN)
+                    for name, value in plan.facts.items()
+                )
             )
         ]
+
+    def _owns(self, vm: VmId) -> bool:
+        record = self.view.vm_records.get(vm)
+        return record is not None and record.owner == self.spec.id
 
     # -- failover --
 
@@ -429,7 +436,7 @@ class HostDecisions:
             return
         if self.policy.after_fence is not AfterFence.POWER_ON or self.verdict.fresh:
             return
-        if self.view.now < record.cut_possible_until:
+        if self.view.now < max(record.cut_possible_until, record.since + self.policy.power_on_after_s):
             return
         self.actions.append(
             OpenOperation(
