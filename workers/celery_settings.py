@@ -14,8 +14,8 @@ from fangnetz.core.units import ControllerId
 from fangnetz.settings import Settings
 from tasks.names import QUEUE_FENCE, QUEUE_PROBE, QUEUE_WORK, control_queue, host_queue
 
-HOST_QUEUE_EXPIRES_S = 30
-"""A host that was away longer finds no queue of yesterday's orders."""
+OWN_QUEUE_EXPIRES_S = 30
+"""A host or controller that was away longer finds no queue of yesterday's messages, and its queue does not grow."""
 SOCKET_TIMEOUT_S = 2.0
 
 
@@ -87,9 +87,9 @@ def celery_settings(settings: Settings, role: str, name: str) -> dict[str, Any]:
 
 
 def _queues(settings: Settings) -> list[Queue]:
-    shared = [QUEUE_WORK, QUEUE_FENCE, QUEUE_PROBE, *(control_queue(c) for c in settings.controllers)]
+    shared = [QUEUE_WORK, QUEUE_FENCE, QUEUE_PROBE]
     queues = [Queue(name, Exchange(name, type="direct"), routing_key=name) for name in shared]
-    for host in settings.hosts:
-        name = host_queue(host)
-        queues.append(Queue(name, Exchange(name, type="direct"), routing_key=name, expires=HOST_QUEUE_EXPIRES_S))
+    own = [*(control_queue(c) for c in settings.controllers), *(host_queue(h) for h in settings.hosts)]
+    for name in own:
+        queues.append(Queue(name, Exchange(name, type="direct"), routing_key=name, expires=OWN_QUEUE_EXPIRES_S))
     return queues

@@ -28,6 +28,8 @@ from fangnetz.core.units import (
 if TYPE_CHECKING:
     from fangnetz.core.operations import Operation
 
+BOOT_SETTLES_S = 1.5
+"""A new boot proves nothing about the one before it until it was heard for this long without contradiction."""
 PROTOCOL = 1
 """Version of what host workers and controllers say to each other; another one is refused with a sentence."""
 
@@ -194,6 +196,23 @@ class Heartbeat:
     """Identity of the worker process; changes at its restart."""
     protocol: int = PROTOCOL
     received_at: Instant = Instant(0.0)
+    boot_since: Instant = Instant(0.0)
+    """When the store first heard this boot."""
+    contested_at: Instant = Instant(0.0)
+    """When an earlier boot last spoke up after a later one: two machines carry one name. 0 if never."""
+
+    @property
+    def settled(self) -> bool:
+        """Whether this boot is known to have replaced the one before it, and not to be a second machine of its name.
+
+        An earlier boot that still lives would have spoken up meanwhile.
+        """
+        return self.received_at - self.boot_since >= BOOT_SETTLES_S and not self.contested
+
+    @property
+    def contested(self) -> bool:
+        """Whether an earlier boot spoke up after this one began."""
+        return self.contested_at > 0 and self.contested_at >= self.boot_since
 
     def sees(self, vm: VmId) -> VmSighting | None:
         """Return the sighting of `vm` in this inventory, or None."""

@@ -11,6 +11,8 @@ from fangnetz.core.detector import heard
 from fangnetz.core.fencing import stands
 from fangnetz.core.model import (
     ClusterView,
+    Heartbeat,
+    HostRecord,
     HypervisorHealth,
     VmRecord,
 )
@@ -63,18 +65,27 @@ def owner_let_go(view: ClusterView, record: VmRecord, promised: int = 0) -> Gran
     beat = heard(view, owner)
     if host is not None and host.proof is not None and stands(host.proof, incarnation, beat):
         return Granted(because=host.proof.sentence)
-    if host is not None and host.proof is not None and beat and stands(host.proof, beat.incarnation, beat):
-        return Granted(because=f"a later boot of {owner} spoke, and: {host.proof.sentence}")
     if beat is not None and beat.incarnation == incarnation:
         released = max([promised, *(r.generation for r in beat.releases if r.vm == record.id)])
         if released >= record.generation and beat.sees(record.id) is None:
             return Granted(because=f"{owner} released {record.id} at generation {released}")
         return Withheld(because=f"{owner} is alive as the boot that owns {record.id} and has not released it")
     if beat is not None:
-        if beat.hypervisor is HypervisorHealth.OK and beat.sees(record.id) is None:
-            return Granted(because=f"{owner} has booted anew and reports an inventory without {record.id}")
-        return Withheld(because=f"{owner} has booted anew, but its inventory is not known to be without {record.id}")
+        return _after_reboot(owner, host, beat, record)
     return Withheld(because=f"{owner} owns {record.id} and is neither proven off nor heard without it")
+
+
+def _after_reboot(owner: HostId, host: HostRecord | None, beat: Heartbeat, record: VmRecord) -> Granted | Withheld:
+    """Proof (e): a later boot of the owner speaks, uncontested for a while, without the VM; or it is off by now."""
+    if beat.contested:
+        return Withheld(because=f"two machines report as {owner}: nothing is known about the copy of {record.id}")
+    if host is not None and host.proof is not None and stands(host.proof, beat.incarnation, beat):
+        return Granted(because=f"a later boot of {owner} spoke, and: {host.proof.sentence}")
+    if not beat.settled:
+        return Withheld(because=f"{owner} has booted anew a moment ago; an earlier boot may still speak up")
+    if beat.hypervisor is HypervisorHealth.OK and beat.sees(record.id) is None:
+        return Granted(because=f"{owner} has booted anew and reports an inventory without {record.id}")
+    return Withheld(because=f"{owner} has booted anew, but its inventory is not known to be without {record.id}")
 
 
 def may_own(

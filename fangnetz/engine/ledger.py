@@ -8,7 +8,7 @@ from collections.abc import Iterable
 from pydantic import TypeAdapter
 
 from fangnetz.core.model import Binding, HostDoc, OffProof, VmDoc
-from fangnetz.core.units import VmId, next_number
+from fangnetz.core.units import Instant, VmId, next_number
 from fangnetz.ports import LedgerEntry, LedgerFiles, Store
 
 Document = VmDoc | HostDoc | Binding | OffProof
@@ -37,10 +37,13 @@ class Ledger:
         self._versions: dict[str, int] = {}
         self._lock = threading.Lock()
 
-    def write(self, documents: Iterable[Document]) -> None:
-        """Give each document a version newer than all seen; on return it is in files and store."""
-        self.sync()  # numbers seen by nobody here may be ahead of the clock: an older one would be dropped unsaid
-        now = self._store.now()
+    def write(self, documents: Iterable[Document], decided_at: Instant | None = None) -> None:
+        """Give each document a version newer than all seen; on return it is in files and store.
+
+        `decided_at`: the instant of the view a decision was made from. What was written after that view stays newer,
+        so that a controller that froze in between changes nothing when it thaws. None: as of now.
+        """
+        now = self._as_of(decided_at)
         entries = [
             LedgerEntry(
                 key=key_of(document),
@@ -51,12 +54,17 @@ class Ledger:
         ]
         self._put(entries)
 
-    def forget(self, vm: VmId) -> None:
-        """Write a tombstone for a VM's definition."""
-        self.sync()
+    def forget(self, vm: VmId, decided_at: Instant | None = None) -> None:
+        """Write a tombstone for a VM's definition, as old as the decision."""
         key = f"vm/{vm}"
-        version = next_number(self._versions.get(key, 0), now=self._store.now())
-        self._put([LedgerEntry(key=key, version=version, body="")])
+        now = self._as_of(decided_at)
+        self._put([LedgerEntry(key=key, version=next_number(self._versions.get(key, 0), now=now), body="")])
+
+    def _as_of(self, decided_at: Instant | None) -> Instant:
+        if decided_at is not None:
+            return decided_at
+        self.sync()  # numbers unseen here may be ahead of the clock: an older one would be dropped unsaid
+        return self._store.now()
 
     def _put(self, entries: list[LedgerEntry]) -> None:
         with self._lock:

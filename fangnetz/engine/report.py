@@ -59,7 +59,7 @@ class InventoryKeeper:
                 )
                 news = domains != self.latest.domains or bool(self.latest.error)
                 self.latest = Inventory(domains=domains, taken_at=before, error="")
-            except FangnetzError as error:
+            except (FangnetzError, OSError) as error:
                 news = not self.latest.error
                 self.latest = Inventory(domains=self.latest.domains, taken_at=self.latest.taken_at, error=str(error))
             if news:
@@ -133,7 +133,7 @@ class Reporter:
             try:
                 self._store.put_heartbeat(self.beat())
                 self._sent("")
-            except FangnetzError as error:
+            except (FangnetzError, OSError) as error:
                 self._sent(str(error))
             self._kick.wait(max(0.05, self._interval - (time.monotonic() - started)))
 

@@ -27,6 +27,7 @@ from fangnetz.core.actions import (
 )
 from fangnetz.core.decide import decide
 from fangnetz.core.detector import Watch, heard, look
+from fangnetz.core.errors import StoredContentError
 from fangnetz.core.fencing import stands
 from fangnetz.core.model import ClusterView, HostSpec, VmDoc
 from fangnetz.core.operations import Fact, Operation, Step, StepKind, StepState, chain_from, ready_steps
@@ -70,7 +71,11 @@ class Controller:
         self._store.meet()
         self._ledger.sync()  # before the lease: who cannot read or write its own files must not stay in charge
         self._store.take_lease(self._me, self._policy.control_lease_s)
-        view = self._store.view(self._hosts, self._me)
+        try:
+            view = self._store.view(self._hosts, self._me)
+        except StoredContentError:
+            self._store.drop_lease(self._me)  # a controller that understands it may take over
+            raise
         self._watch = look(self._watch, view, self._policy)
         self._store.put_watch(self._me, self._watch)
         decision = decide(view, self._watch, self._policy)
@@ -144,7 +149,7 @@ class Controller:
             if old is None or (old.source == "file" and (old.spec, old.xml) != (doc.spec, doc.xml)):
                 new.append(doc if old is None else VmDoc(spec=doc.spec, xml=doc.xml, wish=old.wish, source="file"))
         if new:
-            self._ledger.write(new)
+            self._ledger.write(new, view.now)
 
     def _apply(self, decision: Decision, view: ClusterView, epoch: Epoch) -> None:
         events: list[Happened] = []
@@ -169,14 +174,14 @@ class Controller:
                     sentence = f"{record.id} is {record.state}: {record.reason}"
                     return [_event("vm_state", record.id, sentence, vm=record.id, state=record.state.value)]
             case ForgetVm(vm=vm):
-                self._ledger.forget(vm)
+                self._ledger.forget(vm, view.now)
                 self._store.forget_vm(vm, epoch)
             case PutVmDoc(doc=doc):
-                self._ledger.write([doc])
+                self._ledger.write([doc], view.now)
             case PutHostDoc(doc=host_doc):
-                self._ledger.write([host_doc])
+                self._ledger.write([host_doc], view.now)
             case Remember(binding=binding):
-                self._ledger.write([binding])
+                self._ledger.write([binding], view.now)
             case AskPower(host=host, devices=devices):
                 self._dispatcher.ask_power(host, devices)
             case OpenOperation(operation=operation):
@@ -231,6 +236,8 @@ def void_order(step: Step, view: ClusterView) -> str:
     order = step.order
     if order is None or step.kind not in (StepKind.START, StepKind.STOP, StepKind.SEE_RUNNING):
         return ""
+    if order.life != view.life.incarnation:
+        return "the store has begun a new life since it was ordered"
     beat, host = heard(view, order.host), view.host_records.get(order.host)
     if host is not None and stands(host.proof, order.incarnation, beat):
         return f"{order.host} was proven off before it could answer"

@@ -82,7 +82,7 @@ FACTS = st.dictionaries(TEXT, FACT, max_size=4)
 
 def made(kind: type, /, **fields: st.SearchStrategy[Any]) -> st.SearchStrategy[Any]:
     """Every field of the value is drawn: a field left out of storage somewhere would come back as its default."""
-    known = {"received_at"} if kind is Heartbeat else set()
+    known = {"received_at", "boot_since", "contested_at"} if kind is Heartbeat else set()
     missing = set(kind.__dataclass_fields__) - set(fields) - known
     assert not missing, f"{kind.__name__}: {missing} are never drawn"
     return st.builds(kind, **fields)
@@ -171,7 +171,7 @@ def test_whatever_is_recorded_or_reported_comes_back_whole(
     found = store.view(HOSTS, None)
     assert found.host_records == {H1: record}
     assert found.vm_records[WEB] == replace(vm, since=pytest.approx(vm.since, abs=2e-6))
-    assert found.heartbeats == {H1: replace(report, received_at=at)}
+    assert found.heartbeats == {H1: replace(report, received_at=at, boot_since=at)}
     assert found.readings == {H1: (plug,)}
     assert seen in found.probes
     assert store.put_host(replace(record, reason="read, then written"), found.host_records[H1], cluster.epoch)

@@ -88,7 +88,17 @@ def test_a_heartbeats_time_is_the_stores(cluster: Cluster) -> None:
     at = cluster.store.put_heartbeat(beat("h1", 1.0))
     assert before <= at <= cluster.store.now()
     found = cluster.store.view(HOSTS, None).heartbeats[H1]
-    assert found == replace(beat("h1", 1.0), received_at=at)
+    assert found == replace(beat("h1", 1.0), received_at=at, boot_since=at)
+
+
+def test_two_machines_of_one_name_contest_each_other_and_the_later_proves_nothing(cluster: Cluster) -> None:
+    cluster.store.put_heartbeat(beat("h1", 1.0, boot="original", seq=5, runs={"web": 7}))
+    cluster.store.put_heartbeat(beat("h1", 1.0, boot="clone", seq=1))
+    assert not cluster.store.view(HOSTS, None).heartbeats[H1].contested
+    with pytest.raises(StaleToken, match="later boot"):
+        cluster.store.put_heartbeat(beat("h1", 1.0, boot="original", seq=6, runs={"web": 7}))
+    found = cluster.store.view(HOSTS, None).heartbeats[H1]
+    assert (found.incarnation, found.contested, found.settled) == ("clone", True, False)
 
 
 @pytest.mark.parametrize("late", [4, 5])

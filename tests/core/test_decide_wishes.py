@@ -263,3 +263,12 @@ def test_a_wish_about_power_that_nobody_answered_for_a_minute_is_not_carried_out
     settled = [a for a in decided(dark(wishes=(old,))).actions if isinstance(a, SettleWish)]
     assert [s.granted for s in settled] == [False]
     assert "old" in settled[0].sentence
+
+
+def test_a_vm_whose_owner_is_silent_is_not_forgotten_it_may_run_there() -> None:
+    vms = [(vm_doc("web"), vm_record("web", "h1", 5, state=VmState.LOST))]
+    settled, actions = answer(dark(vms=vms), WishKind.VM_REMOVE, "web")
+    assert not settled.granted
+    assert actions == []
+    proven = host_record("h1", HostState.FENCED, proof=off_proof("h1", T0 - 30))
+    assert answer(dark(vms=vms, record=proven), WishKind.VM_REMOVE, "web")[0].granted

@@ -18,7 +18,7 @@ from fangnetz.core.model import (
     VmRecord,
 )
 from fangnetz.core.ownership import Granted, may_own, owner_let_go, rebooted_without
-from fangnetz.core.units import HostId, Incarnation, VmId
+from fangnetz.core.units import HostId, Incarnation, Instant, VmId
 from tests.core.world import T0, beat, host_record, off_proof, sighting, view, vm_doc, vm_record
 
 H1, H2 = HostId("h1"), HostId("h2")
@@ -229,3 +229,18 @@ def test_a_vm_nobody_owns_waits_for_whoever_is_starting_it_by_an_order_of_a_forg
     assert not free(seen_with(begun), nobody)
     assert free(seen_with(beat("h1", T0 - 1, orders=("failover-h3-1a/start/web2/1",))), nobody)
     assert free(seen_with(begun, proof=off_proof("h1", T0 - 0.5)), nobody)
+
+
+@pytest.mark.parametrize(
+    ("heard_for", "contested", "granted"), [(5.0, False, True), (1.0, False, False), (5.0, True, False)]
+)
+def test_a_new_boot_proves_something_only_settled_and_uncontested(
+    heard_for: float, contested: bool, granted: bool
+) -> None:
+    late = replace(
+        beat("h1", T0 - 0.1, boot="i2"),
+        boot_since=Instant(T0 - 0.1 - heard_for),
+        contested_at=Instant(T0 - 0.5 if contested else 0.0),
+    )
+    seen = view(T0, beats=[late, beat("h2", T0 - 0.1)], vms=[(vm_doc("web"), vm_record("web", "h1", 5))])
+    assert isinstance(owner_let_go(seen, vm_record("web", "h1", 5)), Granted) is granted

@@ -160,3 +160,15 @@ def test_nothing_new_is_cheap(bench: Bench, tmp_path: Path, monkeypatch: pytest.
     ledger.sync()
     monkeypatch.setattr(ledger._files, "load", lambda: pytest.fail("read again"))
     ledger.sync()
+
+
+def test_a_decision_from_an_older_view_never_overwrites_a_newer_one(bench: Bench, tmp_path: Path) -> None:
+    frozen, other = ledger_of(bench, tmp_path / "c1"), ledger_of(bench, tmp_path / "c2")
+    frozen.sync()
+    decided_at = bench.store.now()
+    other.write([vm_doc("web", wish=VmWish.RUNNING)])
+    frozen.write([vm_doc("web", wish=VmWish.STOPPED)], decided_at)  # it thaws
+    frozen.forget(WEB, decided_at)
+    found = bench.store.definition(WEB)
+    assert isinstance(found, VmDoc)
+    assert found.wish is VmWish.RUNNING

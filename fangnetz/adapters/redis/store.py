@@ -189,7 +189,12 @@ class RedisStore(RedisJournal):
 
     def _heartbeat(self, host: HostId, fields: Raw) -> Heartbeat:
         with naming(self._keys.heartbeat(host), "heartbeat"):
-            data = {**json.loads(fields["doc"]), "received_at": int(fields["at"]) / 1_000_000}
+            data = {
+                **json.loads(fields["doc"]),
+                "received_at": int(fields["at"]) / 1_000_000,
+                "boot_since": int(fields.get("boot_since") or fields["at"]) / 1_000_000,
+                "contested_at": int(fields.get("contested") or 0) / 1_000_000,
+            }
         return decode(Heartbeat, json.dumps(data), self._keys.heartbeat(host))
 
     def _documents(

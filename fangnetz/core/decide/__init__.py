@@ -101,6 +101,17 @@ def _standing(view: ClusterView, watch: Watch, policy: Policy) -> list[Alarm]:
         for host in view.host_records.values()
         if host.state in _ALARMED
     )
+    alarms.extend(
+        Alarm(
+            kind="contested",
+            subject=host,
+            sentence=f"two machines report as {host}: one of them carries another's FANGNETZ_HOST; "
+            "no VM is moved on the word of either",
+            highest=True,
+        )
+        for host, beat in view.heartbeats.items()
+        if beat.contested
+    )
     hold = unheard_in_this_life(view, watch, policy)
     if hold:
         alarms.append(

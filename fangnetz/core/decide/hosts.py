@@ -300,7 +300,7 @@ class HostDecisions:
 
     def _open_after_reboot(self) -> bool:
         beat = self.beat
-        if beat is None or beat.hypervisor is not HypervisorHealth.OK:
+        if beat is None or beat.hypervisor is not HypervisorHealth.OK or not beat.settled:
             return False
         missing: dict[Incarnation, list[str]] = {}
         for vm in self.view.vm_records.values():

@@ -240,7 +240,7 @@ class VmDecisions:
         return beat is not None and any(f"/{record.id}/" in f"{order}/" for order in beat.orders)
 
     def _ended_by_itself(self, record: VmRecord, owner: HostId) -> None:
-        if record.state in (VmState.RUNNING, VmState.STOPPING):
+        if record.state in (VmState.RUNNING, VmState.STARTING, VmState.STOPPING):
             failures = record.failures + 1
             if failures >= self.policy.start_attempts_max:
                 self._put(

@@ -36,6 +36,7 @@ from fangnetz.core.model import (
     WishKind,
 )
 from fangnetz.core.operations import OperationKind, OperationState
+from fangnetz.core.ownership import Granted, owner_let_go
 from fangnetz.core.policy import Policy
 from fangnetz.core.units import Epoch, HostId, OperationId, VmId
 
@@ -89,7 +90,7 @@ def _grant(wish: Wish, view: ClusterView, verdicts: Mapping[HostId, Verdict], po
         case WishKind.VM_STOP:
             return _stop(_vm(wish, view), view)
         case WishKind.VM_REMOVE:
-            return _remove(_vm(wish, view), view)
+            return _remove(_vm(wish, view), view, verdicts)
 
 
 def _host(wish: Wish, view: ClusterView) -> HostId:
@@ -247,12 +248,18 @@ def _stop(vm: VmId, view: ClusterView) -> Granting:
     return [PutVmDoc(doc=replace(doc, wish=VmWish.STOPPED))], f"{vm} is wished to stop", None
 
 
-def _remove(vm: VmId, view: ClusterView) -> Granting:
+def _remove(vm: VmId, view: ClusterView, verdicts: Mapping[HostId, Verdict]) -> Granting:
     if view.vms[vm].source == "file":
         raise WishRefused(f"{vm} is declared in the cluster file; take it out there")
     busy = next((o.id for o in view.operations.values() if o.subject == vm), None)
     if busy:
         raise WishRefused(f"{busy} is at work on {vm}")
+    record = view.vm_records.get(vm)
+    owner = verdicts.get(record.owner) if record is not None and record.owner is not None else None
+    if record is not None and record.owner is not None and not (owner is not None and owner.fresh):
+        let_go = owner_let_go(view, record)
+        if not isinstance(let_go, Granted):
+            raise WishRefused(f"{vm} may run where nobody sees it, and would be forgotten there: {let_go.because}")
     event = Happened(
         kind="vm_removed",
         subject=vm,

@@ -254,6 +254,8 @@ def grounds(operation: Operation, seen: Observation, policy: Policy) -> tuple[st
     Asked when a loss is confirmed and again right before each cut.
     """
     host = HostId(operation.subject)
+    if host not in seen.verdicts:
+        return "", (), f"{host} is not in this controller's cluster file (any more): put it back to recover its VMs"
     verdict, beat = seen.verdicts[host], heard(seen.view, host)
     if beat is not None and beat.incarnation != operation.incarnation and verdict.fresh:
         return f"{host} has booted anew: nothing is left to fence", ("fence", "prove"), ""

@@ -65,6 +65,8 @@ class FenceSteps:
         """Prove the host off: by a proof there is, by reading OFF, or by cutting and reading back, level by level."""
         operation = context.operation
         host = HostId(operation.subject)
+        if host not in self._hosts:
+            return self._unknown(host)
         seen = observe(self._store, self._hosts, self._policy)
         beat = heard(seen.view, host)
         if operation.proof is not None and stands(operation.proof, operation.incarnation, beat):
@@ -233,11 +235,18 @@ class FenceSteps:
             events=events,
         )
 
+    @staticmethod
+    def _unknown(host: HostId) -> Settlement:
+        sentence = f"{host} is not in this controller's cluster file (any more): put it back to fence it"
+        return Settlement(Outcome(state=StepState.FAILED, sentence=sentence, closes=OperationState.NEEDS_PERSON))
+
     # -- power on --
 
     def power_on(self, context: Context) -> Settlement:
         """Switch on every device of a host that a fence of ours cut; proven by reading ON."""
         host = HostId(context.operation.subject)
+        if host not in self._hosts:
+            return self._unknown(host)
         view = self._store.view(self._hosts, None)
         record = view.host_records.get(host)
         if record is None or record.state is not HostState.FENCED or not record.cut_by_us:

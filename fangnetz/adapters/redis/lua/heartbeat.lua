@@ -1,13 +1,20 @@
 -- Write a host's report. KEYS: hb, past. ARGV: incarnation, sequence, document (JSON), how many past boots to keep.
 -- Returns the receive time in us, or -1: this boot was followed by another one already, so two machines (or a message
--- that was long delayed) report under one name. An older sequence of the same boot changes nothing.
+-- that was long delayed) report under one name; written down as `contested`. `boot_since`: first report of this boot.
+-- An older sequence of the same boot changes nothing.
 local old = redis.call('HMGET', KEYS[1], 'incarnation', 'sequence')
 if old[1] == ARGV[1] and number(old[2]) >= number(ARGV[2]) then return redis.call('HGET', KEYS[1], 'at') end
-if old[1] and old[1] ~= ARGV[1] then
-  if redis.call('LPOS', KEYS[2], ARGV[1]) then return -1 end
-  redis.call('LPUSH', KEYS[2], old[1])
-  redis.call('LTRIM', KEYS[2], 0, number(ARGV[4]) - 1)
-end
 local now = text(now_us())
+if old[1] ~= ARGV[1] then
+  if old[1] then
+    if redis.call('LPOS', KEYS[2], ARGV[1]) then
+      redis.call('HSET', KEYS[1], 'contested', now)
+      return -1
+    end
+    redis.call('LPUSH', KEYS[2], old[1])
+    redis.call('LTRIM', KEYS[2], 0, number(ARGV[4]) - 1)
+  end
+  redis.call('HSET', KEYS[1], 'boot_since', now)
+end
 redis.call('HSET', KEYS[1], 'incarnation', ARGV[1], 'sequence', ARGV[2], 'at', now, 'doc', ARGV[3])
 return now
