@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Sequence
+from functools import partial
 
 import structlog
 from celery import Celery, chain, signature
@@ -40,7 +41,7 @@ class CeleryDispatcher:
                     )
                 )
             if links:
-                self._send(lambda links=links: (chain(*links) if len(links) > 1 else links[0]).apply_async())
+                self._send((chain(*links) if len(links) > 1 else links[0]).apply_async)
 
     def ask_power(self, host: HostId, devices: Sequence[DeviceName]) -> None:
         self._send(
@@ -51,15 +52,12 @@ class CeleryDispatcher:
 
     def nudge(self) -> None:
         for controller in self._controllers:
-            self._send(
-                lambda controller=controller: self._app.send_task(
-                    TICK, queue=control_queue(controller), expires=2 * self._policy.tick_s
-                )
-            )
+            queue = control_queue(controller)
+            self._send(partial(self._app.send_task, TICK, queue=queue, expires=2 * self._policy.tick_s))
 
     @staticmethod
-    def _send(send: object) -> None:
+    def _send(send: Callable[[], object]) -> None:
         try:
-            send()  # type: ignore[operator]
+            send()
         except Exception as error:  # noqa: BLE001 - one message that cannot be sent must not keep back all others
             log.warning("message not sent", error=type(error).__name__)

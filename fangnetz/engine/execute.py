@@ -73,7 +73,6 @@ class Context:
     journal: Journal
     policy: Policy
     clock: Clock
-    claimed_monotonic: float
     lost: threading.Event = field(default_factory=threading.Event)
     _until: float = 0.0
 
@@ -136,7 +135,6 @@ class Executor:
         if not is_ready(operation, step):
             return Done(next=Next.STOP, sentence=f"{identity} {key} waits for {', '.join(step.after)}")
         token = uuid.uuid4().hex
-        claimed = self._clock.monotonic()
         claim = self._journal.claim(
             identity,
             key,
@@ -150,9 +148,7 @@ class Executor:
                 return Done(next=Next.AGAIN, sentence=claim.sentence, wait_s=Seconds(claim.wait_s + 0.02))
             return Done(next=Next.STOP, sentence=claim.sentence)
         point("step.claimed")
-        context = Context(
-            claim=claim, journal=self._journal, policy=self._policy, clock=self._clock, claimed_monotonic=claimed
-        )
+        context = Context(claim=claim, journal=self._journal, policy=self._policy, clock=self._clock)
         hand = f"{identity}/{key}"
         self.in_hand.add(hand)
         keeper = LeaseKeeper(context)

@@ -159,7 +159,7 @@ class Controller:
         self._store.put_alarms(decision.alarms, epoch)
         self._store.log(events)
 
-    def _act(self, action: Action, view: ClusterView, epoch: Epoch) -> Iterable[Happened]:  # noqa: PLR0912
+    def _act(self, action: Action, view: ClusterView, epoch: Epoch) -> Iterable[Happened]:  # noqa: PLR0912 - one case an action
         match action:
             case PutHost(record=record):
                 old = view.host_records.get(record.id)

@@ -183,9 +183,7 @@ def test_an_answer_that_comes_after_the_leases_end_is_no_permission(bench: Bench
 
         def sleep(self, span: Seconds) -> None: ...
 
-    context = Context(
-        claim=bench.claim("a"), journal=bench.store, policy=bench.policy, clock=SlowClock(), claimed_monotonic=0.0
-    )
+    context = Context(claim=bench.claim("a"), journal=bench.store, policy=bench.policy, clock=SlowClock())
     with pytest.raises(StaleToken):
         context.guard()
 

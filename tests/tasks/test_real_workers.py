@@ -155,10 +155,15 @@ def test_a_message_that_makes_no_sense_harms_nobody(
 
 
 def test_events_read_as_the_story_and_ticks_and_probes_are_silent(cluster: Processes, listener: Listener) -> None:
-    cluster.wish("vm_start", "db", "ada")
-    assert cluster.becomes("db", VmState.RUNNING)
     wanted = {"fangnetz.plan_recovery", "fangnetz.start_vm", "fangnetz.see_running", "fangnetz.close_operation"}
-    assert wait_for(lambda: wanted <= listener.names, 15), listener.names
+    for _ in range(4):  # events are sent once and to whoever listens: one that falls between two captures is lost
+        cluster.wish("vm_start", "db", "ada")
+        assert cluster.becomes("db", VmState.RUNNING)
+        if wait_for(lambda: wanted <= listener.names, 5):
+            break
+        cluster.wish("vm_stop", "db", "ada")
+        assert cluster.becomes("db", VmState.STOPPED)
+    assert wanted <= listener.names
     assert not {name for name in listener.names if name.split(".")[1] in ("tick", "sweep", "probe_hosts", "read_power")}
 
 
