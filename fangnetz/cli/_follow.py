@@ -96,7 +96,7 @@ def follow_operation(session: Session, identity: OperationId, timeout_s: float) 
 
 
 def follow_vm(session: Session, vm: VmId, goal: VmState | None, timeout_s: float) -> Ended:
-    """Return how it went until the VM's state is `goal` (None: until it is forgotten)."""
+    """Return how it went until the VM's state is `goal` (None: until it is forgotten or left alone)."""
     reason = "no controller has taken it up"
     bad = {VmState.FAILED, VmState.NEEDS_PERSON} - {goal}
     with _meter() as meter:
@@ -115,6 +115,8 @@ def follow_vm(session: Session, vm: VmId, goal: VmState | None, timeout_s: float
                 meter.show(_settled(operation), len(operation.steps), news(operation))
             else:
                 meter.show(0, 1, record.reason or record.state.value)
+            if goal is None and record.state is VmState.UNMANAGED:
+                return True, f"{vm} is not managed any more: {record.reason}"
             if record.state is goal:
                 where = f" on {record.owner}" if goal is VmState.RUNNING and record.owner else ""
                 return True, f"{vm} is {goal}{where}"

@@ -187,10 +187,14 @@ def confirm_off(
     timeout: Timeout = TIMEOUT_S,
     as_json: Json = False,
 ) -> None:
-    """Vouch, by name, that a host is off, so that its VMs start elsewhere. Refused at any sign of life."""
+    """Vouch, by name, that a host is off, so that its VMs start elsewhere. Refused at any sign of life.
+
+    Also for a host that is no longer in the cluster file.
+    """
     session = open_session()
     snapshot = take(session)
-    name = _known(snapshot, host)
+    # A host that is not in the cluster file any more may still own VMs: a person's word is all there is about it.
+    name = HostId(host) if host in snapshot.view.outside else _known(snapshot, host)
     person = by.strip() or operator()
     boot = snapshot.incarnation(name)
     meaning = (

@@ -19,7 +19,7 @@ from fangnetz.cli._tables import vms_table
 from fangnetz.cli._wish import TIMEOUT_S, Timeout, Wait, ask, carry
 from fangnetz.core.detector import heard
 from fangnetz.core.errors import SettingsError, WishRefused
-from fangnetz.core.model import VmDoc, VmState, VmWish, WishKind
+from fangnetz.core.model import DROPPED, FROM_CLI, FROM_FILE, REMOVED, VmDoc, VmState, VmWish, WishKind
 from fangnetz.core.units import VmId
 
 if TYPE_CHECKING:
@@ -28,6 +28,12 @@ if TYPE_CHECKING:
 app = typer.Typer(no_args_is_help=True, help="See VMs; add, start, stop, remove.")
 
 Vm = Annotated[str, typer.Argument(metavar="NAME")]
+DECLARED = {
+    FROM_FILE: "in the cluster file",
+    FROM_CLI: "with `vm add`",
+    DROPPED: "in the cluster file once, and not any more",
+    REMOVED: "no more: removed while it ran",
+}
 
 
 # --- views -------------------------------------------------------------------------------------------------------
@@ -87,7 +93,7 @@ def _page(snapshot: Snapshot, vm: VmId) -> RenderableType:
         ("wish", item["wish"] or "–"),
         ("size", size),
         ("priority", "–" if item["priority"] is None else str(item["priority"])),
-        ("declared", {"file": "in the cluster file", "cli": "with `vm add`"}.get(str(item["source"]), "–")),
+        ("declared", DECLARED.get(str(item["source"]), "–")),
     ]
     if item["operation"]:
         pairs.append(("operation", item["operation"]))
@@ -143,15 +149,20 @@ def _definition(vm: str, xml: Path, priority: int, wish: VmWish) -> VmDoc:
 
 
 def _judge(doc: VmDoc, others: Mapping[VmId, VmDoc], *, force: bool) -> None:
-    """Say all that speaks against it; WishRefused if that is too much, unless forced."""
+    """Say all that speaks against it; WishRefused if that is too much, unless forced; always for another's disk."""
     from fangnetz.settings import UnfitLevel, read_domain, unfit_for_ha
 
     unfit = unfit_for_ha(doc.xml)
     against = [item.sentence for item in unfit if item.level is UnfitLevel.REFUSE]
     facts = read_domain(doc.xml)
-    for name, other in others.items():
-        if name != doc.spec.id:
-            against += _shared(facts, read_domain(other.xml), name)
+    taken = [
+        sentence
+        for name, other in others.items()
+        if name != doc.spec.id
+        for sentence in _shared(facts, read_domain(other.xml), name)
+    ]
+    if taken:  # no force makes one disk two
+        raise WishRefused(f"{doc.spec.id} cannot be added: {'; '.join(taken)}")
     for item in unfit:
         if item.level is UnfitLevel.WARN:
             say(err(), f"warning: {item.sentence}", "yellow")
@@ -185,7 +196,7 @@ def stop(vm: Vm, wait: Wait = False, timeout: Timeout = TIMEOUT_S, as_json: Json
 
 @app.command("remove")
 def remove(vm: Vm, wait: Wait = False, timeout: Timeout = TIMEOUT_S, as_json: Json = False) -> None:
-    """Forget a VM that was added here; a copy that runs goes on running."""
+    """Stop managing a VM. A copy that runs goes on, and keeps its disk from others until it has ended."""
     _wish_state(WishKind.VM_REMOVE, vm, None, wait, timeout, as_json)
 
 

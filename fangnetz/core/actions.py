@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 from fangnetz.core.detector import Verdict
-from fangnetz.core.model import Binding, HostDoc, HostRecord, VmDoc, VmRecord, Wish
+from fangnetz.core.model import Binding, HostDoc, HostRecord, OffProof, VmDoc, VmRecord, Wish
 from fangnetz.core.operations import Facts, Operation, OperationState
 from fangnetz.core.units import DeviceName, Epoch, Generation, HostId, Instant, OperationId, VmId
 
@@ -39,6 +39,13 @@ class PutVmDoc:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class Define:
+    """Write definitions that the cluster file brought in, changed or dropped, all at once."""
+
+    docs: tuple[VmDoc, ...]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class PutHostDoc:
     doc: HostDoc
 
@@ -48,6 +55,13 @@ class Remember:
     """Write a binding to files and store."""
 
     binding: Binding
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class RememberProof:
+    """Write a proof, or that it is void, to files and store."""
+
+    proof: OffProof
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -114,8 +128,10 @@ Action = (
     | PutVm
     | ForgetVm
     | PutVmDoc
+    | Define
     | PutHostDoc
     | Remember
+    | RememberProof
     | AskPower
     | OpenOperation
     | AdoptOperation

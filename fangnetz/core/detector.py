@@ -47,15 +47,18 @@ def heard(view: ClusterView, host: HostId) -> Heartbeat | None:
 
 
 def known_incarnation(view: ClusterView, host: HostId) -> Incarnation:
-    """Return the last incarnation remembered of a host (record, else the ledger's memory), or an empty one."""
+    """Return the last incarnation remembered of a host, or an empty one.
+
+    Files come first: they name a member before the store does, and a store that was rolled back names an older one.
+    """
+    doc = view.host_docs.get(host)
+    if doc is not None and doc.incarnation:
+        return doc.incarnation
     record = view.host_records.get(host)
     if record is not None and record.incarnation:
         return record.incarnation
     bound = [b for (owner, _), b in view.bindings.items() if owner == host]
-    if bound:
-        return max(bound, key=lambda b: b.seen_on_at).incarnation
-    doc = view.host_docs.get(host)
-    return doc.incarnation if doc is not None else Incarnation("")
+    return max(bound, key=lambda b: b.seen_on_at).incarnation if bound else Incarnation("")
 
 
 def look(previous: Watch | None, view: ClusterView, policy: Policy) -> Watch:

@@ -126,6 +126,33 @@ def contradicted(proof: OffProof, beat: Heartbeat | None) -> bool:
     return beat is not None and beat.incarnation == proof.incarnation and beat.received_at > off_since
 
 
+def from_earlier_life(proof: OffProof, view: ClusterView) -> bool:
+    """Whether a remembered proof was made in an earlier life of the store, whose clock need not be this one's."""
+    return not view.life.since <= proof.proven_at <= view.now
+
+
+def remembered_voided(proof: OffProof, view: ClusterView) -> bool:
+    """Whether the boot that a remembered proof is about was heard after it. Any report of this life is after an
+    earlier one: the two clocks cannot be compared.
+    """
+    beat = view.heartbeats.get(proof.host)
+    if beat is None or beat.received_at < view.life.since or beat.incarnation != proof.incarnation:
+        return False
+    return from_earlier_life(proof, view) or contradicted(proof, beat)
+
+
+def remembered_proof(view: ClusterView, host: HostId) -> OffProof | None:
+    """Return the proof that files remember of the last boot of `host` that was a member, if it still holds.
+
+    It outlives the store (decision 7): that boot cannot come back, and a later one that was never a member owns
+    nothing. Files that name a later member make it worthless.
+    """
+    proof, doc = view.proofs.get(host), view.host_docs.get(host)
+    if proof is None or proof.void or doc is None or not doc.incarnation or doc.incarnation != proof.incarnation:
+        return None
+    return None if remembered_voided(proof, view) else proof
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Protection:
     """Whether a living host could be fenced now, and if not, why: one sentence per device."""

@@ -124,13 +124,29 @@ class HostSpec:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class VmSpec:
-    """A VM as placement sees it. `digest` names the exact domain XML it stands for."""
+    """A VM as placement sees it. `digest` names the exact domain XML it stands for.
+
+    `uuid` is lower case without dashes, empty if the XML gives none; `disks` names every source that it opens for
+    writing and shares with nobody, in one spelling per source.
+    """
 
     id: VmId
     memory_mib: MiB
     cpus: int
     priority: int = 0
     digest: str = ""
+    uuid: str = ""
+    disks: tuple[str, ...] = ()
+
+
+FROM_FILE = "file"
+"""`VmDoc.source`: declared in the cluster file."""
+FROM_CLI = "cli"
+"""`VmDoc.source`: added by an operator."""
+DROPPED = "dropped"
+"""`VmDoc.source`: was declared in the cluster file, and is not any more."""
+REMOVED = "removed"
+"""`VmDoc.source`: an operator removed it while a copy ran; kept in mind until that copy is known to be gone."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -141,7 +157,14 @@ class VmDoc:
     xml: str
     wish: VmWish
     source: str
-    """`file` (declared in the cluster file) or `cli`."""
+    """One of FROM_FILE, FROM_CLI, DROPPED, REMOVED."""
+    declared: VmWish | None = None
+    """The wish the cluster file had when this was last taken from it; None if it never was."""
+
+    @property
+    def to_run(self) -> bool:
+        """Whether it is ours to keep running: wished to run, and neither dropped from the file nor removed."""
+        return self.wish is VmWish.RUNNING and self.source not in (DROPPED, REMOVED)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -152,7 +175,10 @@ class HostDoc:
     maintenance: bool = False
     reason: str = ""
     incarnation: Incarnation = Incarnation("")
-    """The last boot that was a member: after a wipe of the store a host unheard may still own VMs."""
+    """The last boot that was a member: after a wipe of the store a host unheard may still own VMs.
+
+    Written before that boot is recorded as a member; empty if no boot of it can own anything.
+    """
 
 
 # --- heard from hosts --------------------------------------------------------------------------------------------
@@ -394,7 +420,10 @@ class Wish:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class ClusterView:
-    """All a decision may use, read at `now` in one go. Mappings are never changed."""
+    """All a decision may use, read at `now` in one go. Mappings are never changed.
+
+    `host_records`, `heartbeats` and `readings` also hold those of `outside`.
+    """
 
     now: Instant
     life: StoreLife
@@ -417,3 +446,16 @@ class ClusterView:
     """How often VMs were given to hosts so far: a plan is written only if nobody else placed anything meanwhile."""
     controllers: Mapping[ControllerId, Instant] = field(default_factory=dict)
     """When each controller last looked at the store."""
+    proofs: Mapping[HostId, OffProof] = field(default_factory=dict)
+    """The last proof remembered in files of each host: it outlives the store (`fencing.remembered_proof`)."""
+    files: Mapping[ControllerId, str] = field(default_factory=dict)
+    """Digest of the cluster file each controller read when it started; empty once it has left."""
+    unreadable: tuple[str, ...] = ()
+    """What the store holds and nobody can read, a sentence each; it is left out of all else."""
+
+    @property
+    def outside(self) -> tuple[HostId, ...]:
+        """Hosts that are remembered as members or own a VM, but are not in the cluster file (any more), by name."""
+        members = {doc.id for doc in self.host_docs.values() if doc.incarnation}
+        owners = {record.owner for record in self.vm_records.values() if record.owner is not None}
+        return tuple(sorted((members | owners) - set(self.hosts)))

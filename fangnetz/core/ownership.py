@@ -5,18 +5,13 @@ Pure. The plan step asks it before each assignment, and the store's script compa
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass
 
 from fangnetz.core.detector import heard
-from fangnetz.core.fencing import stands
-from fangnetz.core.model import (
-    ClusterView,
-    Heartbeat,
-    HostRecord,
-    HypervisorHealth,
-    VmRecord,
-)
-from fangnetz.core.units import HostId, Incarnation, VmId
+from fangnetz.core.fencing import remembered_proof, stands
+from fangnetz.core.model import ClusterView, Heartbeat, HypervisorHealth, OffProof, VmRecord
+from fangnetz.core.units import HostId, Incarnation, OperationId, VmId
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -35,18 +30,31 @@ class Withheld:
 
 def seen_running(view: ClusterView, vm: VmId) -> tuple[HostId, ...]:
     """Return every host whose last report of this life shows an active domain of that name (incoming ones too)."""
-    return tuple(host for host in view.hosts if (beat := heard(view, host)) is not None and beat.sees(vm) is not None)
+    return tuple(
+        host for host in view.heartbeats if (beat := heard(view, host)) is not None and beat.sees(vm) is not None
+    )
 
 
 def starting_on(view: ClusterView, vm: VmId) -> tuple[HostId, ...]:
-    """Return every host not proven off whose last report of this life says that it is starting `vm`."""
+    """Return every host not proven off whose last report of this life says that it is starting `vm`.
+
+    Not counted: a start that the journal knows to have ended since that report.
+    """
     return tuple(
         host
-        for host in view.hosts
+        for host in view.heartbeats
         if (beat := heard(view, host)) is not None
-        and any(f"/start/{vm}/" in order for order in beat.orders)
+        and any(f"/start/{vm}/" in order and not _ended(view, order) for order in beat.orders)
         and not _proven_off(view, host)
     )
+
+
+def _ended(view: ClusterView, order: str) -> bool:
+    """Whether the open operation named by `<operation>/<step>` holds that step as settled."""
+    identity, _, key = order.partition("/")
+    operation = view.operations.get(OperationId(identity))
+    step = operation.step(key) if operation is not None else None
+    return step is not None and step.settled
 
 
 def owner_let_go(view: ClusterView, record: VmRecord, promised: int = 0) -> Granted | Withheld:
@@ -55,32 +63,33 @@ def owner_let_go(view: ClusterView, record: VmRecord, promised: int = 0) -> Gran
     `promised`: the highest generation that owner's boot released by a typed refusal in the journal, which is written
     only after the promise; its next report says the same.
     """
+    starting = starting_on(view, record.id)
+    if starting:  # ordered in a life of the store that nobody remembers, or before it was rolled back
+        return Withheld(because=f"{', '.join(starting)} is carrying out a start of {record.id}")
     if record.owner is None:
-        starting = starting_on(view, record.id)
-        if starting:  # ordered in a life of the store that nobody remembers, and carried out at this moment
-            return Withheld(because=f"{', '.join(starting)} is carrying out a start of {record.id}")
         return Granted(because=f"{record.id} has no owner")
     owner, incarnation = record.owner, record.owner_incarnation
-    host = view.host_records.get(owner)
     beat = heard(view, owner)
-    if host is not None and host.proof is not None and stands(host.proof, incarnation, beat):
-        return Granted(because=host.proof.sentence)
+    proof = proof_of(view, owner, incarnation)
+    if proof is not None:
+        return Granted(because=proof.sentence)
     if beat is not None and beat.incarnation == incarnation:
         released = max([promised, *(r.generation for r in beat.releases if r.vm == record.id)])
         if released >= record.generation and beat.sees(record.id) is None:
             return Granted(because=f"{owner} released {record.id} at generation {released}")
         return Withheld(because=f"{owner} is alive as the boot that owns {record.id} and has not released it")
     if beat is not None:
-        return _after_reboot(owner, host, beat, record)
+        return _after_reboot(view, owner, beat, record)
     return Withheld(because=f"{owner} owns {record.id} and is neither proven off nor heard without it")
 
 
-def _after_reboot(owner: HostId, host: HostRecord | None, beat: Heartbeat, record: VmRecord) -> Granted | Withheld:
+def _after_reboot(view: ClusterView, owner: HostId, beat: Heartbeat, record: VmRecord) -> Granted | Withheld:
     """Proof (e): a later boot of the owner speaks, uncontested for a while, without the VM; or it is off by now."""
     if beat.contested:
         return Withheld(because=f"two machines report as {owner}: nothing is known about the copy of {record.id}")
-    if host is not None and host.proof is not None and stands(host.proof, beat.incarnation, beat):
-        return Granted(because=f"a later boot of {owner} spoke, and: {host.proof.sentence}")
+    proof = proof_of(view, owner, beat.incarnation)
+    if proof is not None:
+        return Granted(because=f"a later boot of {owner} spoke, and: {proof.sentence}")
     if not beat.settled:
         return Withheld(because=f"{owner} has booted anew a moment ago; an earlier boot may still speak up")
     if beat.hypervisor is HypervisorHealth.OK and beat.sees(record.id) is None:
@@ -97,21 +106,79 @@ def may_own(
     promised: int = 0,
 ) -> Granted | Withheld:
     """Whether `host` in `incarnation` may own the VM next. `hold`: hosts unheard in this life of the store."""
+    return who_may_own(view, record, {host: incarnation}, hold, promised)[host]
+
+
+def who_may_own(
+    view: ClusterView,
+    record: VmRecord,
+    hosts: Mapping[HostId, Incarnation],
+    hold: tuple[HostId, ...],
+    promised: int = 0,
+) -> dict[HostId, Granted | Withheld]:
+    """Return for each of `hosts`, in that boot, whether it may own the VM next: one look around for all of them."""
     if hold:
-        return Withheld(
+        held = Withheld(
             because=f"{', '.join(hold)} has not been heard since the store's life began and is not proven off"
         )
-    elsewhere = [h for h in seen_running(view, record.id) if h != host and not _proven_off(view, h)]
-    if elsewhere:
-        return Withheld(because=f"{record.id} is seen on {', '.join(elsewhere)}")
-    if record.owner == host and record.owner_incarnation == incarnation:
-        return Granted(because=f"{host} owns it already")
-    return owner_let_go(view, record, promised)
+        return dict.fromkeys(hosts, held)
+    seen = [h for h in seen_running(view, record.id) if not _proven_off(view, h)]
+    # Ordered in a life of the store that nobody remembers, or before it was rolled back, and in hand at this moment.
+    starting = starting_on(view, record.id)
+    let_go = owner_let_go(view, record, promised)
+    ways: dict[HostId, Granted | Withheld] = {}
+    for host, incarnation in hosts.items():
+        seen_elsewhere = [h for h in seen if h != host]
+        starting_elsewhere = [h for h in starting if h != host]
+        if seen_elsewhere:
+            ways[host] = Withheld(because=f"{record.id} is seen on {', '.join(seen_elsewhere)}")
+        elif starting_elsewhere:
+            ways[host] = Withheld(because=f"{', '.join(starting_elsewhere)} is carrying out a start of {record.id}")
+        elif record.owner == host and record.owner_incarnation == incarnation:
+            ways[host] = Granted(because=f"{host} owns it already")
+        else:
+            ways[host] = let_go
+    return ways
+
+
+def proof_of(view: ClusterView, host: HostId, incarnation: Incarnation) -> OffProof | None:
+    """Return the proof that this boot of `host` is off, from its record or from what files remember; None if none."""
+    record = view.host_records.get(host)
+    if record is not None and stands(record.proof, incarnation, heard(view, host)):
+        return record.proof
+    remembered = remembered_proof(view, host)
+    return remembered if remembered is not None and remembered.incarnation == incarnation else None
+
+
+def may_run(view: ClusterView, vm: VmId) -> str:
+    """Return why a copy of `vm` may be running somewhere, or an empty string if it is known that none does.
+
+    Not asked about hosts unheard in this life of the store: the hold is about all VMs at once.
+    """
+    seen = [host for host in seen_running(view, vm) if not _proven_off(view, host)]
+    if seen:
+        return f"{vm} runs on {', '.join(seen)}"
+    record = view.vm_records.get(vm)
+    let_go = owner_let_go(view, record) if record is not None else None
+    return let_go.because if isinstance(let_go, Withheld) else ""
+
+
+def seen_gone(view: ClusterView, vm: VmId) -> bool:
+    """Whether a copy that was seen running is seen no more: its owner's same boot lists what runs there, without it.
+
+    Enough to stop thinking of a VM that nobody may start any more; never enough to start it elsewhere.
+    """
+    record = view.vm_records.get(vm)
+    beat = heard(view, record.owner) if record is not None and record.owner is not None else None
+    if record is None or beat is None or beat.incarnation != record.owner_incarnation:
+        return False
+    listed = beat.hypervisor is HypervisorHealth.OK and beat.received_at - beat.inventory_age_s > record.since
+    return listed and not seen_running(view, vm) and not starting_on(view, vm)
 
 
 def _proven_off(view: ClusterView, host: HostId) -> bool:
-    record, beat = view.host_records.get(host), heard(view, host)
-    return beat is not None and record is not None and stands(record.proof, beat.incarnation, beat)
+    beat = heard(view, host)
+    return beat is not None and proof_of(view, host, beat.incarnation) is not None
 
 
 def rebooted_without(view: ClusterView, host: HostId) -> tuple[VmId, ...]:

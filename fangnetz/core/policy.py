@@ -124,6 +124,11 @@ class Policy:
         """An older probe round says nothing about now."""
         return Seconds(2.0 * self.heartbeat_s + self.probe_timeout_s)
 
+    @property
+    def resume_s(self) -> Seconds:
+        """After the loss of any one process what it did goes on by then: the longer lease, a late tick, the sweep's."""
+        return Seconds(max(self.step_lease_s, self.control_lease_s) + 2.0 * self.tick_s)
+
 
 PROFILES: dict[str, dict[str, object]] = {
     "default": {},

@@ -11,7 +11,7 @@ from dataclasses import dataclass
 from enum import StrEnum
 
 from fangnetz.core.detector import Finding, Verdict, Watch, heard, known_incarnation
-from fangnetz.core.fencing import stands
+from fangnetz.core.fencing import remembered_proof, stands
 from fangnetz.core.model import ClusterView, HostState, HypervisorHealth
 from fangnetz.core.policy import Policy
 from fangnetz.core.units import HostId
@@ -45,7 +45,10 @@ def proven_off(view: ClusterView, host: HostId) -> bool:
     """Whether the latest boot known of a host is proven off. Maintenance and a goodbye are no such proof."""
     record, beat = view.host_records.get(host), heard(view, host)
     latest = beat.incarnation if beat else known_incarnation(view, host)
-    return record is not None and stands(record.proof, latest, beat)
+    if record is not None and stands(record.proof, latest, beat):
+        return True
+    remembered = remembered_proof(view, host)
+    return remembered is not None and remembered.incarnation == latest
 
 
 def in_grace(view: ClusterView, watch: Watch, policy: Policy) -> bool:
@@ -122,11 +125,12 @@ def unheard_in_this_life(view: ClusterView, watch: Watch, policy: Policy) -> tup
     """Return hosts that may run something nobody knows of: no inventory since the store's life began, not proven off.
 
     A host no memory knows of holds others back only during the startup grace. Maintenance lifts no hold: VMs run there.
+    Neither does taking a host out of the cluster file: it is remembered until it is heard empty or proven off.
     """
     grace = in_grace(view, watch, policy)
     return tuple(
         host
-        for host in view.hosts
+        for host in (*view.hosts, *view.outside)
         if not _inventory_known(view, host)
         and not proven_off(view, host)
         and (grace or heard(view, host) is not None or known_incarnation(view, host))

@@ -9,9 +9,10 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 
 from fangnetz.core.detector import Finding, Verdict, Watch, heard
-from fangnetz.core.model import ClusterView, HostState, VmRecord, VmState, VmWish
+from fangnetz.core.identity import rivals
+from fangnetz.core.model import ClusterView, HostState, VmRecord, VmState
 from fangnetz.core.operations import Operation, OperationKind, Step, StepKind, StepState
-from fangnetz.core.ownership import Granted, may_own
+from fangnetz.core.ownership import Granted, may_run, who_may_own
 from fangnetz.core.placement import HostRoom, NotPlaced, Placed, place
 from fangnetz.core.policy import Policy
 from fangnetz.core.quorum import unheard_in_this_life
@@ -61,7 +62,9 @@ def rooms(view: ClusterView, verdicts: Mapping[HostId, Verdict]) -> tuple[HostRo
         owned = [
             view.vms[vm.id].spec
             for vm in view.vm_records.values()
-            if vm.owner == host and vm.state in TAKES_ROOM and vm.id in view.vms
+            if vm.owner == host
+            and vm.id in view.vms
+            and (vm.state in TAKES_ROOM or (vm.state is VmState.UNMANAGED and beat.sees(vm.id) is not None))
         ]
         result.append(
             HostRoom(
@@ -84,7 +87,7 @@ def subjects(operation: Operation, view: ClusterView) -> tuple[VmId, ...]:
     chosen: list[VmId] = []
     for vm, record in view.vm_records.items():
         doc = view.vms.get(vm)
-        if doc is None or doc.wish is not VmWish.RUNNING:
+        if doc is None or not doc.to_run:
             continue
         tries = starts_of(operation, vm)
         if tries:
@@ -128,6 +131,7 @@ def plan_starts(
 ) -> RecoveryPlan:
     """Return where each VM goes, or why nowhere. `tries`: per VM its earlier starts; `target`: a host to prefer."""
     hold = unheard_in_this_life(view, watch, policy)
+    sharing = rivals(view.vms)
     open_rooms = rooms(view, verdicts)
     incarnations = {room.spec.id: view.host_records[room.spec.id].incarnation for room in open_rooms}
     because: dict[tuple[VmId, HostId], str] = {}
@@ -142,8 +146,12 @@ def plan_starts(
         if len(starts) >= policy.start_attempts_max or (refused and refused >= set(incarnations)):
             unassigned.append(_given_up(vm, record, starts, refusals))
             continue
+        taken = _taken(vm, sharing.get(vm, {}), view, placeable)
+        if taken:
+            unassigned.append(Unassigned(vm=vm, state=VmState.WAITING, reason=taken))
+            continue
         promised = _promised(record, refusals)
-        ways = {host: may_own(view, record, host, boot, hold, promised) for host, boot in incarnations.items()}
+        ways = who_may_own(view, record, incarnations, hold, promised)
         granted = {host: way for host, way in ways.items() if isinstance(way, Granted)}
         if ways and not granted:
             state = VmState.LOST if record.owner else VmState.WAITING
@@ -173,6 +181,17 @@ def plan_starts(
             case NotPlaced():
                 unassigned.append(Unassigned(vm=placed.vm, state=VmState.WAITING, reason=placed.reason))
     return RecoveryPlan(assignments=tuple(assignments), unassigned=tuple(unassigned))
+
+
+def _taken(vm: VmId, sharing: Mapping[VmId, str], view: ClusterView, placeable: list[VmId]) -> str:
+    """Return why another VM may have the disk of `vm` in use, or an empty string."""
+    for other, mark in sharing.items():
+        if other in placeable:
+            return f"it has {mark} of {other}, which starts first"
+        running = may_run(view, other)
+        if running:
+            return f"it has {mark} of {other}, and {running}; two writers would destroy it"
+    return ""
 
 
 def _promised(record: VmRecord, refusals: list[Step]) -> int:

@@ -5,8 +5,9 @@ Without the control lease it only watches, so that a new holder already knows wh
 
 from __future__ import annotations
 
+import hashlib
 from collections.abc import Iterable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from fangnetz.core.actions import (
     Action,
@@ -14,6 +15,7 @@ from fangnetz.core.actions import (
     Alarm,
     AskPower,
     Decision,
+    Define,
     EndOperation,
     ForgetVm,
     Happened,
@@ -23,13 +25,15 @@ from fangnetz.core.actions import (
     PutVm,
     PutVmDoc,
     Remember,
+    RememberProof,
     SettleWish,
 )
 from fangnetz.core.decide import decide
+from fangnetz.core.decide.openings import wished_operation_id
 from fangnetz.core.detector import Watch, heard, look
 from fangnetz.core.errors import StoredContentError
 from fangnetz.core.fencing import stands
-from fangnetz.core.model import ClusterView, HostSpec, VmDoc
+from fangnetz.core.model import ClusterView, HostSpec, VmDoc, VmState
 from fangnetz.core.operations import Fact, Operation, Step, StepKind, StepState, chain_from, ready_steps
 from fangnetz.core.policy import Policy
 from fangnetz.core.units import ControllerId, Epoch, HostId, Seconds, VmId
@@ -63,6 +67,7 @@ class Controller:
     ) -> None:
         self._me, self._store, self._dispatcher, self._ledger = me, store, dispatcher, ledger
         self._hosts, self._declared, self._policy = hosts, declared, policy
+        self._digest = file_digest(hosts, declared, policy)
         self._watch: Watch | None = None
         self._alarms: dict[tuple[str, str], Alarm] | None = None
 
@@ -78,16 +83,21 @@ class Controller:
             raise
         self._watch = look(self._watch, view, self._policy)
         self._store.put_watch(self._me, self._watch)
-        decision = decide(view, self._watch, self._policy)
+        if view.files.get(self._me) != self._digest:
+            self._store.put_files(self._me, self._digest)
+            view = replace(view, files={**view.files, self._me: self._digest})
         if view.lease is not None:
-            self._declare(view)
+            view = self._without_carried_out(view)
+        decision = decide(view, self._watch, self._policy, self._declared)
+        if view.lease is not None:
             self._apply(decision, view, view.lease.epoch)
         due = None if decision.next_due is None else Seconds(max(0.0, decision.next_due - view.now))
         return Ticked(in_charge=view.lease is not None, due_in=due, decision=decision)
 
     def leave(self) -> None:
-        """Give the control lease back."""
+        """Give the control lease back; whoever has left has no say in what the cluster file is."""
         self._store.drop_lease(self._me)
+        self._store.put_files(self._me, "")
 
     def sweep(self) -> int:
         """Send on its way again whatever an open operation waits for and nobody holds; return how many chains."""
@@ -126,7 +136,10 @@ class Controller:
         followers = chain_from(operation, step.key)[1:]
         void = void_order(step, view)
         if void:
-            return self._store.give_up(operation, step, followers, void, void=True)
+            given = self._store.give_up(operation, step, followers, void, void=True)
+            if given and step.kind is StepKind.START:  # it never began to start there: that is no failure of its
+                self._store.mark_vm(order.vm, order.generation, VmState.WAITING, void)
+            return given
         if order.deadline >= view.now:
             return False
         sentence = (
@@ -141,15 +154,17 @@ class Controller:
 
     # -- carrying a decision out --
 
-    def _declare(self, view: ClusterView) -> None:
-        """Bring VMs of the cluster file into the ledger; a changed definition counts from the next start."""
-        new: list[VmDoc] = []
-        for vm, doc in self._declared.items():
-            old = view.vms.get(vm)
-            if old is None or (old.source == "file" and (old.spec, old.xml) != (doc.spec, doc.xml)):
-                new.append(doc if old is None else VmDoc(spec=doc.spec, xml=doc.xml, wish=old.wish, source="file"))
-        if new:
-            self._ledger.write(new, view.now)
+    def _without_carried_out(self, view: ClusterView) -> ClusterView:
+        """Settle the first wish if a controller that crashed has carried it out already; return the view after it."""
+        for wish in view.wishes[:1]:
+            identity = wished_operation_id(wish)
+            if self._store.operation(identity) is not None:
+                sentence = f"{identity} carries it out"
+                self._store.settle_wish(
+                    wish, WishResult(id=wish.id, granted=True, sentence=sentence, operation=identity)
+                )
+                return replace(view, wishes=view.wishes[1:])
+        return view
 
     def _apply(self, decision: Decision, view: ClusterView, epoch: Epoch) -> None:
         events: list[Happened] = []
@@ -178,10 +193,14 @@ class Controller:
                 self._store.forget_vm(vm, epoch)
             case PutVmDoc(doc=doc):
                 self._ledger.write([doc], view.now)
+            case Define(docs=docs):
+                self._ledger.write(docs, view.now)
             case PutHostDoc(doc=host_doc):
                 self._ledger.write([host_doc], view.now)
             case Remember(binding=binding):
                 self._ledger.write([binding], view.now)
+            case RememberProof(proof=proof):
+                self._ledger.write([proof], view.now)
             case AskPower(host=host, devices=devices):
                 self._dispatcher.ask_power(host, devices)
             case OpenOperation(operation=operation):
@@ -226,6 +245,12 @@ class Controller:
             for key, alarm in before.items()
             if key not in now
         ]
+
+
+def file_digest(hosts: Mapping[HostId, HostSpec], declared: Mapping[VmId, VmDoc], policy: Policy) -> str:
+    """Return a short name of what a cluster file says to the decisions: equal files, equal names."""
+    told = (sorted(hosts.items()), sorted((vm, replace(doc, xml="")) for vm, doc in declared.items()), policy)
+    return hashlib.sha256(repr(told).encode()).hexdigest()[:16]
 
 
 def void_order(step: Step, view: ClusterView) -> str:

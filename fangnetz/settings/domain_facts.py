@@ -100,6 +100,8 @@ def vm_doc_from_xml(xml: str, *, priority: int = 0, wish: VmWish = VmWish.RUNNIN
         cpus=facts.cpus,
         priority=priority,
         digest=hashlib.sha256(xml.encode()).hexdigest(),
+        uuid=facts.uuid,
+        disks=tuple(sorted(set(facts.disks))),
     )
     return VmDoc(spec=spec, xml=xml, wish=wish, source=source)
 

@@ -16,9 +16,9 @@ import pytest
 from fangnetz.cli import _wish
 from fangnetz.cli._follow import follow_vm
 from fangnetz.cli._session import open_session
-from fangnetz.core.model import VmState, VmWish, WishKind
+from fangnetz.core.model import HostDoc, VmState, VmWish, WishKind
 from fangnetz.core.operations import OperationKind, OperationState, StepState
-from fangnetz.core.units import VmId
+from fangnetz.core.units import HostId, Incarnation, VmId
 
 from .board import Board, Ticking, domain
 
@@ -222,6 +222,18 @@ def test_confirm_off_of_a_living_host_is_refused_by_the_controller(board: Board)
     assert "host2 cannot be confirmed off" in said.err
 
 
+def test_a_host_that_is_only_remembered_can_be_confirmed_off(board: Board) -> None:
+    board.well()
+    board.documents(HostDoc(id=HostId("gone9"), incarnation=Incarnation("boot9")))
+    with Ticking(board, BEATS):
+        said = board.run("host", "confirm-off", "gone9", "--by", "eva", "--yes")
+        while "before nothing was heard" in said.err:  # the controller has only just begun to watch
+            said = board.run("host", "confirm-off", "gone9", "--by", "eva", "--yes")
+    assert said.code == 0, said.err
+    assert said.out == "eva confirmed that gone9 (boot boot9, not in the cluster file) is off.\n"
+    assert board.run("host", "confirm-off", "never9", "--yes").err.startswith("never9 is no host of this cluster")
+
+
 # --- VMs ---------------------------------------------------------------------------------------------------------
 
 
@@ -293,10 +305,11 @@ def test_a_warning_does_not_stop_it(board: Board, xml: Path) -> None:
     assert "warning: a network interface has a network of the host" in said.err
 
 
-def test_a_second_vm_on_one_disk_is_refused(board: Board, xml: Path) -> None:
+@pytest.mark.parametrize("force", [(), ("--force",)], ids=["asked", "forced"])
+def test_a_second_vm_on_one_disk_is_refused(board: Board, xml: Path, force: tuple[str, ...]) -> None:
     board.well()
     xml.write_text(domain("new1", disk="web1"))
-    said = board.run("vm", "add", "new1", "--xml", str(xml))
+    said = board.run("vm", "add", "new1", "--xml", str(xml), *force)
     assert said.code == 1
     assert "is the disk of VM web1 too: two writers destroy it" in said.err
     assert board.store.view(board.hosts, None).wishes == ()
@@ -350,6 +363,16 @@ def test_remove_forgets_a_vm(board: Board) -> None:
         said = board.run("vm", "remove", "old1", "--wait", "--timeout", "10")
     assert (said.code, said.out) == (0, "old1 is forgotten.\n"), said.err
     assert board.run("vm", "show", "old1").code == 1
+
+
+def test_a_vm_that_runs_is_removed_without_being_stopped_and_its_disk_stays_its_own(board: Board) -> None:
+    board.well()
+    with Ticking(board, BEATS):
+        said = board.run("vm", "remove", "web1", "--wait", "--timeout", "10")
+    assert said.code == 0, said.err
+    assert said.out.startswith("web1 is not managed any more")
+    shown = board.run("vm", "show", "web1", "--json").json
+    assert (shown["state"], shown["source"]) == ("unmanaged", "removed")
 
 
 def test_an_unknown_vm_is_refused_before_anything_is_asked(board: Board) -> None:

@@ -20,7 +20,7 @@ from fangnetz.core.model import (
     VmState,
     VmWish,
 )
-from fangnetz.core.operations import Operation, OperationKind, start_steps
+from fangnetz.core.operations import Operation, OperationKind, start_steps, stop_steps
 from fangnetz.core.units import Epoch, HostId, Instant, OperationId
 from tests.core.world import (
     T0,
@@ -31,6 +31,7 @@ from tests.core.world import (
     off_proof,
     probe_round,
     sighting,
+    start_order,
     view,
     vm_doc,
     vm_record,
@@ -265,6 +266,48 @@ def test_a_boot_storm_is_paced() -> None:
 def test_an_owner_taken_out_of_the_cluster_file_is_named() -> None:
     record = put(decided(seen_with(vm_record("web", "gone", 5))))
     assert record is not None
-    assert record.state is VmState.UNKNOWN
+    assert record.state is VmState.LOST
     assert "gone" in record.reason
     assert HostId("gone") not in seen_with().hosts
+
+
+# --- stops -------------------------------------------------------------------------------------------------------
+
+
+def stopping(count: int, *, seen_on: str = "h1", busy: int = 0) -> list[str]:
+    """Return whose stop is opened when `count` VMs of one host are wished stopped and `busy` stops are under way."""
+    names = [f"vm{n}" for n in range(count)]
+    runs = dict.fromkeys([*names, *(f"old{n}" for n in range(busy))], 5)
+    vms = [(vm_doc(vm, wish=VmWish.STOPPED), vm_record(vm, seen_on, 5)) for vm in names]
+    under_way = [
+        Operation(
+            id=OperationId(f"op{n}"), kind=OperationKind.STOP, subject=f"old{n}", epoch=Epoch(7), opened_at=Instant(T0),
+            reason="", steps=stop_steps(start_order(f"old{n}", seen_on, 5)),
+        )
+        for n in range(busy)
+    ]  # fmt: skip
+    beats = [beat(h, T0 - 0.1, runs=runs if h == seen_on else {}) for h in ("h1", "h2", "h3")]
+    at = view(T0, beats=beats, vms=vms, bindings=BOUND, operations=under_way)
+    return [o.subject for o in opened(decided(at)) if o.kind is OperationKind.STOP]
+
+
+@pytest.mark.parametrize(("busy", "more"), [(0, 4), (1, 3), (3, 1), (4, 0), (7, 0)])
+def test_stops_leave_half_of_a_hosts_slots_to_starts(busy: int, more: int) -> None:
+    assert len(stopping(10, busy=busy)) == more
+
+
+def test_stops_that_fit_are_all_opened() -> None:
+    assert stopping(4) == ["vm0", "vm1", "vm2", "vm3"]
+
+
+def test_the_stop_of_a_second_copy_waits_for_no_other() -> None:
+    beats = [running("h1", 5), running("h2", 3), beat("h3", T0 - 0.1)]
+    under_way = [
+        Operation(
+            id=OperationId(f"op{n}"), kind=OperationKind.STOP, subject=f"old{n}", epoch=Epoch(7), opened_at=Instant(T0),
+            reason="", steps=stop_steps(start_order(f"old{n}", "h2", 5)),
+        )
+        for n in range(8)
+    ]  # fmt: skip
+    at = view(T0, beats=beats, vms=[(DOC, WEB)], bindings=BOUND, operations=under_way)
+    assert kinds(decided(at)) == STOP

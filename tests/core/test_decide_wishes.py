@@ -214,7 +214,7 @@ def test_what_is_so_already_or_not_known_is_refused() -> None:
 def test_a_vm_no_host_could_ever_take_is_not_added() -> None:
     assert not answer(with_vm(), WishKind.VM_ADD, "big", doc=vm_doc("big", memory=4097))[0].granted
     assert answer(with_vm(), WishKind.VM_ADD, "big", doc=vm_doc("big", memory=4096))[0].granted
-    assert not answer(with_vm(), WishKind.VM_ADD, "web", doc=vm_doc("web"))[0].granted
+    assert not answer(with_vm(), WishKind.VM_ADD, "web", doc=vm_doc("web", memory=1024))[0].granted
     assert not answer(with_vm(), WishKind.VM_ADD, "none")[0].granted
 
 

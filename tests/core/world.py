@@ -14,6 +14,7 @@ from fangnetz.core.actions import (
     Alarm,
     AskPower,
     Decision,
+    Define,
     EndOperation,
     ForgetVm,
     Happened,
@@ -23,6 +24,7 @@ from fangnetz.core.actions import (
     PutVm,
     PutVmDoc,
     Remember,
+    RememberProof,
     SettleWish,
 )
 from fangnetz.core.decide import decide, judge_all
@@ -30,6 +32,8 @@ from fangnetz.core.detector import Finding, Verdict, Watch, judge, look
 from fangnetz.core.fencing import proof_from_readings
 from fangnetz.core.invariants import Assigned, Evidence, RunningCopy, Truth, must_hold, silence_is_named
 from fangnetz.core.model import (
+    FROM_CLI,
+    FROM_FILE,
     Answer,
     Binding,
     ClusterView,
@@ -198,9 +202,12 @@ def host_record(
     )
 
 
-def vm_doc(name: str, *, memory: int = 512, cpus: int = 1, priority: int = 0, wish: VmWish = VmWish.RUNNING) -> VmDoc:
-    wanted = VmSpec(id=VmId(name), memory_mib=MiB(memory), cpus=cpus, priority=priority)
-    return VmDoc(spec=wanted, xml="<domain/>", wish=wish, source="cli")
+def vm_doc(
+    name: str, *, memory: int = 512, cpus: int = 1, priority: int = 0, wish: VmWish = VmWish.RUNNING,
+    disks: tuple[str, ...] = (), uuid: str = "", source: str = FROM_CLI, declared: VmWish | None = None,
+) -> VmDoc:  # fmt: skip
+    wanted = VmSpec(id=VmId(name), memory_mib=MiB(memory), cpus=cpus, priority=priority, uuid=uuid, disks=disks)
+    return VmDoc(spec=wanted, xml="<domain/>", wish=wish, source=source, declared=declared)
 
 
 def vm_record(
@@ -257,6 +264,10 @@ def view(
     life_since: float = T0 - 3600,
     life: StoreIncarnation = LIFE,
     lease: bool = True,
+    proofs: Iterable[OffProof] = (),
+    files: Mapping[str, str] | None = None,
+    looked: Mapping[str, float] | None = None,
+    unreadable: tuple[str, ...] = (),
 ) -> ClusterView:
     """One look at `now`. Without `records` every host is an accepted, online member in boot i1."""
     specs = [spec(h) if isinstance(h, str) else h for h in hosts]
@@ -280,6 +291,10 @@ def view(
         vm_records={record.id: record for _, record in defined if record is not None},
         operations={o.id: o for o in operations},
         wishes=wishes,
+        proofs={p.host: p for p in proofs},
+        files={ControllerId(c): digest for c, digest in (files or {}).items()},
+        controllers={ControllerId(c): Instant(at) for c, at in (looked or {}).items()},
+        unreadable=unreadable,
     )
 
 
@@ -299,8 +314,12 @@ def verdicts_of(
     return judge_all(seen, watched(seen, silent), policy or Policy())
 
 
-def decided(seen: ClusterView, *, started: float = T0 - 3000, policy: Policy | None = None) -> Decision:
-    return decide(seen, watched(seen, started=started), policy or Policy())
+def decided(
+    seen: ClusterView, *, started: float = T0 - 3000, policy: Policy | None = None,
+    declared: Iterable[VmDoc] | None = None,
+) -> Decision:  # fmt: skip
+    file = None if declared is None else {doc.spec.id: doc for doc in declared}
+    return decide(seen, watched(seen, started=started), policy or Policy(), file)
 
 
 def finding(seen: ClusterView, host: str, silent: Mapping[str, float] | None = None) -> Finding:
@@ -355,6 +374,7 @@ class World:
         self.watch: Watch | None = None
         self.store_up = self.controller_up = True
         self.references: tuple[str, ...] = ()
+        self.declared: dict[VmId, VmDoc] | None = None
         self.executor = True
         self.opened: list[Operation] = []
         self.alarms: tuple[Alarm, ...] = ()
@@ -391,6 +411,15 @@ class World:
     def heal(self, *hosts: str) -> None:
         for host in hosts:
             self.machines[HostId(host)].linked = True
+
+    def take_out(self, host: str) -> None:
+        """Its lines are gone from the cluster file; the machine knows nothing of that."""
+        hosts = {name: spec for name, spec in self.view.hosts.items() if name != host}
+        self.view = replace(self.view, hosts=hosts)
+
+    def declare(self, *docs: VmDoc) -> None:
+        """The cluster file holds these VMs from now on, and no others."""
+        self.declared = {doc.spec.id: replace(doc, source=FROM_FILE) for doc in docs}
 
     def new_controller(self) -> None:
         self.watch = None
@@ -461,7 +490,7 @@ class World:
             lease=ControlLease(holder=ControllerId("c1"), epoch=Epoch(7), until=Instant(self.now + 4)),
         )
         self.watch = look(self.watch, self.view, self.policy)
-        decision = decide(self.view, self.watch, self.policy)
+        decision = decide(self.view, self.watch, self.policy, self.declared)
         if not self.view.wishes:
             must_hold(silence_is_named(self.view, decision))
         self.alarms, self.next_due = decision.alarms, decision.next_due
@@ -499,6 +528,10 @@ class World:
                 )
             case PutVmDoc(doc=doc):
                 self.view = replace(now, vms={**now.vms, doc.spec.id: doc})
+            case Define(docs=docs):
+                self.view = replace(now, vms={**now.vms, **{doc.spec.id: doc for doc in docs}})
+            case RememberProof(proof=proof):
+                self._remember_proof(proof)
             case PutHostDoc(doc=host_doc):
                 self.view = replace(now, host_docs={**now.host_docs, host_doc.id: host_doc})
             case Remember(binding=made):
@@ -543,6 +576,9 @@ class World:
 
     def _put_host(self, record: HostRecord) -> None:
         self.view = replace(self.view, host_records={**self.view.host_records, record.id: record})
+
+    def _remember_proof(self, proof: OffProof) -> None:
+        self.view = replace(self.view, proofs={**self.view.proofs, proof.host: proof})
 
     def _put_vm(self, record: VmRecord) -> None:
         self.view = replace(self.view, vm_records={**self.view.vm_records, record.id: record})
@@ -604,6 +640,7 @@ class World:
             self._close(operation.id)
             return False
         self.evidence.append(proof)
+        self._remember_proof(proof)
         self._put_host(replace(record, state=HostState.FENCED, since=Instant(self.now), proof=proof, cut_by_us=cut))
         return True
 

@@ -11,9 +11,9 @@ from fangnetz.adapters.ledger_files import LedgerFolder
 from fangnetz.adapters.redis.keys import Keys
 from fangnetz.core.detector import heard
 from fangnetz.core.errors import StaleToken, StoredContentError
-from fangnetz.core.model import HostState, VmState, WishKind
+from fangnetz.core.model import HostDoc, HostState, VmState, VmWish, WishKind
 from fangnetz.core.operations import OperationKind, OperationState, Outcome, Step, StepKind, StepState, vm_start_steps
-from fangnetz.core.units import ControllerId, Instant, OperationId, Seconds, VmId
+from fangnetz.core.units import ControllerId, HostId, Incarnation, Instant, OperationId, Seconds, VmId
 from fangnetz.engine.ledger import Ledger
 from fangnetz.engine.tick import Controller
 from tests.contract.subjects import C1, C2, H1, OP, WEB
@@ -170,17 +170,15 @@ def test_a_new_life_of_the_store_costs_the_lease(bench: Bench, c1: Machine) -> N
     assert not c1.tick()
 
 
-def test_a_clock_set_back_to_before_the_stores_life_began_costs_one_lease_and_not_the_whole_gap(
-    bench: Bench, c1: Machine
-) -> None:
+def test_a_clock_set_back_by_an_hour_costs_no_more_than_a_lease(bench: Bench, c1: Machine) -> None:
     assert c1.tick()
     ahead = int((bench.store.now() + 3600) * 1_000_000)
-    bench.raw.hset(Keys("test").life, "since", str(ahead))
-    bench.raw.hset(Keys("test").lease, mapping={"holder": C2, "until": str(ahead)})
-    assert not c1.tick()
+    bench.raw.hset(Keys("test").clock, "latest", str(ahead))  # the store's server said so before its clock fell back
     bench.report()
     assert wait_for(c1.tick, bound=2 * bench.policy.control_lease_s, every=0.1), "nobody could lead"
+    bench.report()
     view = bench.store.view(bench.hosts, None)
+    assert view.now >= ahead / 1_000_000
     assert all(heard(view, host) for host in bench.hosts)
 
 
@@ -310,6 +308,8 @@ def test_an_order_that_can_never_be_carried_out_is_settled_at_once(bench: Bench,
     step = bench.step(start.key)
     assert step.state is StepState.FAILED
     assert step.facts["superseded"] is True
+    # It was never started there, so it did not end there either: nothing is counted against it.
+    assert bench.record().state is (VmState.STARTING if why == "moved on" else VmState.WAITING)
 
 
 def test_the_sweep_of_whoever_is_not_in_charge_does_nothing(bench: Bench, tmp_path: Path, c1: Machine) -> None:
@@ -327,3 +327,111 @@ def test_closed_operations_are_not_sent(bench: Bench, c1: Machine) -> None:
     bench.store.end_operation(OperationId(OP), OperationState.CANCELLED, "", bench.epoch)
     assert c1.controller.sweep() == 0
     assert bench.step("plan/1").dispatched_at == Instant(0.0)
+
+
+# --- the cluster file --------------------------------------------------------------------------------------------
+
+
+def test_controllers_with_different_files_take_nothing_up_and_say_so(bench: Bench, tmp_path: Path) -> None:
+    def known() -> dict[str, str]:
+        return {vm: doc.source for vm, doc in bench.store.view(bench.hosts, None).vms.items()}
+
+    bench.store.drop_lease(C1)
+    one, two = Machine(bench, C1, tmp_path, declared=("web",)), Machine(bench, C2, tmp_path, declared=("db",))
+    lead(bench, one)
+    assert not two.tick()
+    assert one.tick()
+    assert [alarm.subject for alarm in bench.store.alarms() if alarm.kind == "files_differ"] == ["c1, c2"]
+    one.store.drop_lease(C1)  # it goes on watching
+    assert two.tick()
+    assert known() == {"web": "file"}
+    one.controller.leave()
+    assert two.tick()
+    assert known() == {"web": "dropped", "db": "file"}
+
+
+def test_what_the_file_drops_is_marked_in_the_ledger_and_put_back_with_it(bench: Bench, tmp_path: Path) -> None:
+    bench.store.drop_lease(C1)
+    machine = Machine(bench, C1, tmp_path, declared=("web",))
+    lead(bench, machine)
+    assert bench.store.view(bench.hosts, None).vms[WEB].source == "file"
+    machine.controller.leave()
+    without = Machine(bench, C2, tmp_path)
+    lead(bench, without)
+    assert bench.store.view(bench.hosts, None).vms[WEB].source == "dropped"
+    without.controller.leave()
+    lead(bench, machine)
+    assert bench.store.view(bench.hosts, None).vms[WEB].source == "file"
+
+
+# --- wishes that are asked for, or carried out, more than once ---------------------------------------------------
+
+
+def crash_before_settling(machine: Machine, monkeypatch: pytest.MonkeyPatch) -> None:
+    def crash(*_what: object) -> None:
+        raise KeyboardInterrupt("killed between the wish's actions and its settling")
+
+    with monkeypatch.context() as patch:
+        patch.setattr(machine.store, "settle_wish", crash)
+        with pytest.raises(KeyboardInterrupt):
+            machine.tick()
+
+
+@pytest.mark.parametrize("closed", [False, True], ids=["still at work", "ended already"])
+def test_a_fence_wish_whose_settling_was_lost_is_carried_out_once(
+    bench: Bench, c1: Machine, monkeypatch: pytest.MonkeyPatch, closed: bool
+) -> None:
+    lead(bench, c1)
+    bench.members()
+    bench.report()
+    asked = replace(wish(WishKind.HOST_FENCE, "h1"), at=bench.store.now())
+    bench.store.add_wish(asked)
+    crash_before_settling(c1, monkeypatch)
+    (operation,) = [op for op in bench.store.operations(10) if op.kind is OperationKind.FAILOVER]
+    if closed:
+        bench.store.end_operation(operation.id, OperationState.DONE, "", bench.epoch)
+    bench.report()
+    c1.tick()
+    answer = bench.store.wish_result(asked.id)
+    assert answer is not None
+    assert (answer.granted, answer.operation) == (True, operation.id)
+    assert [op.id for op in bench.store.operations(10) if op.kind is OperationKind.FAILOVER] == [operation.id]
+    assert bench.store.view(bench.hosts, None).wishes == ()
+
+
+def test_a_wish_that_was_answered_is_not_carried_out_again_when_a_client_repeats_it(bench: Bench, c1: Machine) -> None:
+    lead(bench, c1)
+    bench.members()
+    bench.define("web", "h1")
+    bench.report(runs={"web": 7})
+    stop, start = wish(WishKind.VM_STOP, "web"), wish(WishKind.VM_START, "web")
+    for asked in (stop, start):
+        bench.store.add_wish(asked)
+        bench.report(runs={"web": 7})
+        c1.tick()
+        assert bench.store.wish_result(asked.id) is not None
+    bench.store.add_wish(stop)  # its first answer was lost on the way to the client
+    bench.report()
+    c1.tick()
+    assert bench.store.view(bench.hosts, None).vms[WEB].wish is VmWish.RUNNING
+
+
+def test_a_proof_confirmed_for_a_host_outside_is_in_this_machines_files(bench: Bench, c1: Machine) -> None:
+    lead(bench, c1)
+    bench.ledger.write([HostDoc(id=HostId("h9"), incarnation=Incarnation("i1"))])
+    asked = replace(wish(WishKind.HOST_CONFIRM_OFF, "h9"), at=bench.store.now())
+
+    def granted() -> bool:
+        again = replace(asked, id=f"again-{bench.store.now()}", at=bench.store.now())
+        bench.store.add_wish(again)
+        bench.report()
+        c1.tick()
+        answer = bench.store.wish_result(again.id)
+        return answer is not None and answer.granted
+
+    assert wait_for(granted, every=0.3), "its silence was never long enough"
+    proofs = [entry for entry in LedgerFolder(c1.folder).load() if entry.key == "proof/h9"]
+    assert len(proofs) == 1
+    bench.report()
+    c1.tick()
+    assert bench.store.view(bench.hosts, None).outside == (), "it owns nothing and is forgotten"

@@ -5,15 +5,20 @@ Level, not edge: it asks what should be true now given what is written, so nothi
 
 from __future__ import annotations
 
-from fangnetz.core.actions import Action, AdoptOperation, Alarm, Decision, OpenOperation
+from collections.abc import Mapping
+
+from fangnetz.core.actions import Action, AdoptOperation, Alarm, Decision, Define, ForgetVm, OpenOperation
+from fangnetz.core.decide.definitions import Definitions, differing_files
 from fangnetz.core.decide.hosts import HostDecisions
+from fangnetz.core.decide.outside import decide_outside
 from fangnetz.core.decide.vms import VmDecisions
 from fangnetz.core.decide.wishes import decide_wish
 from fangnetz.core.detector import Verdict, Watch, judge
-from fangnetz.core.model import ClusterView, HostState, VmState
+from fangnetz.core.model import ClusterView, HostState, VmDoc, VmState
+from fangnetz.core.operations import Operation
 from fangnetz.core.policy import Policy
 from fangnetz.core.quorum import unheard_in_this_life
-from fangnetz.core.units import Epoch, HostId, Instant
+from fangnetz.core.units import Epoch, HostId, Instant, VmId
 
 __all__ = ["decide", "judge_all"]
 
@@ -29,8 +34,11 @@ def judge_all(view: ClusterView, watch: Watch, policy: Policy) -> dict[HostId, V
     return {host: judge(host, view, watch, policy) for host in view.hosts}
 
 
-def decide(view: ClusterView, watch: Watch, policy: Policy) -> Decision:
-    """Return what the holder of the control lease should do now. Without the lease: verdicts and alarms only."""
+def decide(view: ClusterView, watch: Watch, policy: Policy, declared: Mapping[VmId, VmDoc] | None = None) -> Decision:
+    """Return what the holder of the control lease should do now. Without the lease: verdicts and alarms only.
+
+    `declared`: the VMs of this controller's cluster file; None leaves all definitions as they are.
+    """
     verdicts = judge_all(view, watch, policy)
     actions: list[Action] = []
     alarms: list[Alarm] = []
@@ -39,7 +47,7 @@ def decide(view: ClusterView, watch: Watch, policy: Policy) -> Decision:
         actions.extend(AdoptOperation(id=op.id, epoch=epoch) for op in view.operations.values() if op.epoch != epoch)
         changes = ""
         for wish in view.wishes[:1]:  # one a tick: each sees the world the one before it made
-            settled = decide_wish(wish, view, verdicts, policy, epoch)
+            settled = decide_wish(wish, view, watch, verdicts, policy, epoch)
             actions.extend(settled)
             changes = wish.subject if len(settled) > 1 else ""  # a refused one changes nothing
         # Wishes never keep the other hosts from being watched and recovered.
@@ -48,9 +56,9 @@ def decide(view: ClusterView, watch: Watch, policy: Policy) -> Decision:
         alarms.extend(host_alarms)
         if not changes:
             opened = [action.operation for action in host_actions if isinstance(action, OpenOperation)]
-            vm_actions, vm_alarms = VmDecisions(view, watch, verdicts, policy, epoch, opened).decide()
-            actions.extend(vm_actions)
-            alarms.extend(vm_alarms)
+            more, warnings = _definitions_and_vms(view, watch, verdicts, policy, epoch, opened, declared)
+            actions.extend(more)
+            alarms.extend(warnings)
     alarms.extend(_standing(view, watch, policy))
     return Decision(
         actions=tuple(actions),
@@ -58,6 +66,27 @@ def decide(view: ClusterView, watch: Watch, policy: Policy) -> Decision:
         alarms=tuple(alarms),
         next_due=next_due(view, watch, verdicts, policy),
     )
+
+
+def _definitions_and_vms(
+    view: ClusterView,
+    watch: Watch,
+    verdicts: dict[HostId, Verdict],
+    policy: Policy,
+    epoch: Epoch,
+    opened: list[Operation],
+    declared: Mapping[VmId, VmDoc] | None,
+) -> tuple[list[Action], list[Alarm]]:
+    actions, alarms = decide_outside(view, policy, same_files=not differing_files(view))
+    touched: set[VmId] = set()
+    if declared is not None:
+        more, warnings = Definitions(view, declared, unheard_in_this_life(view, watch, policy)).decide()
+        actions.extend(more)
+        alarms.extend(warnings)
+        touched |= {action.vm for action in more if isinstance(action, ForgetVm)}
+        touched |= {doc.spec.id for action in more if isinstance(action, Define) for doc in action.docs}
+    vm_actions, vm_alarms = VmDecisions(view, watch, verdicts, policy, epoch, opened, but=touched).decide()
+    return [*actions, *vm_actions], [*alarms, *vm_alarms]
 
 
 def _hosts(
@@ -112,15 +141,19 @@ def _standing(view: ClusterView, watch: Watch, policy: Policy) -> list[Alarm]:
         for host, beat in view.heartbeats.items()
         if beat.contested
     )
-    hold = unheard_in_this_life(view, watch, policy)
-    if hold:
-        alarms.append(
-            Alarm(
-                kind="hold",
-                subject=", ".join(hold),
-                sentence=f"no VM is started until {', '.join(hold)} is heard or proven off",
-            )
+    alarms.extend(
+        Alarm(
+            kind="hold",
+            subject=host,
+            sentence=f"no VM is started before {host} is heard or proven off: nobody knows what runs there since the "
+            f"store's life began. Switch it on, or make sure by hand that it is off, then "
+            f"`fangnetz host confirm-off {host}`",
         )
+        for host in unheard_in_this_life(view, watch, policy)
+    )
+    alarms.extend(
+        Alarm(kind="unreadable", subject=sentence.partition(": ")[0], sentence=sentence) for sentence in view.unreadable
+    )
     return alarms
 
 

@@ -1,35 +1,27 @@
-"""What a verdict on a host leads to: a change of its state, a question to its fence device, a failover, or a brake."""
+"""What a verdict on a host leads to: a change of its state, a failover, a brake, or a proof taken up or withdrawn."""
 
 from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import replace
 
-from fangnetz.core.actions import (
-    Action,
-    Alarm,
-    AskPower,
-    EndOperation,
-    Happened,
-    OpenOperation,
-    PutHost,
-    PutHostDoc,
-    Remember,
-)
+from fangnetz.core.actions import Action, Alarm, EndOperation, OpenOperation, PutHost, PutHostDoc, RememberProof
+from fangnetz.core.decide.openings import new_failover
+from fangnetz.core.decide.questions import bindings_to_remember, power_to_ask, protection_alarm
+from fangnetz.core.decide.returns import switch_on_again, taken_back
 from fangnetz.core.detector import Finding, Verdict, Watch, heard
 from fangnetz.core.fencing import (
     BindingState,
-    bind,
     binding_state,
     contradicted,
     proof_from_readings,
-    protection,
+    remembered_proof,
+    remembered_voided,
     stands,
 )
 from fangnetz.core.lifecycle import HostEvent, next_state
 from fangnetz.core.model import (
     ClusterView,
-    Heartbeat,
     HostDoc,
     HostRecord,
     HostSpec,
@@ -39,18 +31,10 @@ from fangnetz.core.model import (
     Power,
     VmState,
 )
-from fangnetz.core.operations import (
-    Operation,
-    OperationKind,
-    OperationState,
-    StepKind,
-    StepState,
-    failover_steps,
-    return_steps,
-)
-from fangnetz.core.policy import AfterFence, IsolatedPolicy, Policy, ReturnPolicy
+from fangnetz.core.operations import Operation, OperationKind, OperationState, StepKind
+from fangnetz.core.policy import IsolatedPolicy, Policy
 from fangnetz.core.quorum import brakes
-from fangnetz.core.units import Epoch, HostId, Incarnation, Instant, OperationId, VmId
+from fangnetz.core.units import Epoch, HostId, Incarnation, VmId
 
 _EVENT: Mapping[Finding, HostEvent] = {
     Finding.ALIVE: HostEvent.HEARD,
@@ -64,46 +48,6 @@ _OWNED_STATES = frozenset(
     {VmState.RUNNING, VmState.STARTING, VmState.STOPPING, VmState.MOVING, VmState.LOST, VmState.UNKNOWN,
      VmState.NEEDS_PERSON}
 )  # fmt: skip
-
-
-ASK_PAUSE_MAX_S = 10.0
-"""A silent host's fence device is asked again after this long at the latest."""
-
-
-def operation_id(kind: OperationKind, subject: str, now: Instant) -> OperationId:
-    """Return a readable id that no other operation has: kind, subject, milliseconds."""
-    return OperationId(f"{kind}-{subject}-{int(now * 1000):x}")
-
-
-def new_failover(
-    host: HostId,
-    incarnation: Incarnation,
-    view: ClusterView,
-    epoch: Epoch,
-    reason: str,
-    *,
-    proof: OffProof | None = None,
-    forced_by: str = "",
-    suspected_at: Instant | None = None,
-) -> Operation:
-    """Return a failover of one incarnation of `host`, ready to be journaled."""
-    identity = operation_id(OperationKind.FAILOVER, host, view.now)
-    beat = heard(view, host)
-    return Operation(
-        id=identity,
-        kind=OperationKind.FAILOVER,
-        subject=host,
-        epoch=epoch,
-        opened_at=view.now,
-        reason=reason,
-        steps=failover_steps(),
-        incarnation=incarnation,
-        incident=identity,
-        forced_by=forced_by,
-        proof=proof,
-        suspected_at=suspected_at,
-        last_heard_at=beat.received_at if beat else None,
-    )
 
 
 class HostDecisions:
@@ -129,69 +73,74 @@ class HostDecisions:
 
     def decide(self) -> tuple[list[Action], list[Alarm]]:
         """Return actions and alarms for this host."""
-        self._remember_bindings()
-        self._ask_power()
+        self.actions.extend(bindings_to_remember(self.spec, self.view, self.verdict, self.beat, self.policy))
+        asked = power_to_ask(self.spec, self.record, self.view, self.verdict, self.beat, self.policy)
+        self.actions.extend([asked] if asked is not None else [])
         if not self._old_boot_speaks():
+            self._recall_proof()
+            self._outlived_proof()
             failover = next((op for op in self.operations if op.kind is OperationKind.FAILOVER), None)
             if failover is None and not self._open_failover():
                 self._follow_verdict()
-                self._switch_on_again()
+                on = switch_on_again(self.record, self.verdict, self.operations, self.view, self.policy, self.epoch)
+                self.actions.extend([OpenOperation(operation=on)] if on is not None else [])
             elif failover is not None and self._cutting(failover):
                 if not self.verdict.fresh:
                     self._to(HostEvent.FENCING, failover.reason)
             elif failover is not None and self.verdict.fresh:
                 self._follow_verdict()
         self._remember_boot()
-        self._alarm_protection()
+        self.alarms.extend(protection_alarm(self.spec, self.view, self.verdict))
         return self.actions, self.alarms
 
-    # -- memory and questions --
+    # -- memory --
 
     def _remember_boot(self) -> None:
+        """Files name a member before the store does: after a wipe nobody may take an older boot for the last."""
+        if self.verdict.fresh and self.beat is not None and self.record.incarnation == self.beat.incarnation:
+            self._remember(self.record.incarnation)
+
+    def _remember(self, incarnation: Incarnation) -> None:
         doc = self.view.host_docs.get(self.spec.id, HostDoc(id=self.spec.id))
-        if self.verdict.fresh and self.record.incarnation and doc.incarnation != self.record.incarnation:
-            self.actions.append(PutHostDoc(doc=replace(doc, incarnation=self.record.incarnation)))
+        if doc.incarnation != incarnation:
+            self.actions.insert(0, PutHostDoc(doc=replace(doc, incarnation=incarnation)))
 
-    def _remember_bindings(self) -> None:
-        if self.beat is None or not self.verdict.fresh:
+    def _recall_proof(self) -> None:
+        """Take up again a proof that outlived the store, or withdraw it for good if that boot spoke."""
+        host, remembered = self.spec.id, self.view.proofs.get(self.spec.id)
+        if remembered is None or remembered.void:
             return
-        for reading in self.view.readings.get(self.spec.id, ()):
-            made = bind(reading, self.beat)
-            if made is None:
-                continue
-            shared = any(b.guid == made.guid and b.host != made.host for b in self.view.bindings.values())
-            if made.guid_matches and shared:
-                made = replace(made, guid_matches=None)  # a GUID that two hosts carry names neither
-            old = self.view.bindings.get((self.spec.id, reading.device))
-            same = old is not None and replace(old, seen_on_at=made.seen_on_at) == made
-            if not same or (old and made.seen_on_at - old.seen_on_at >= self.policy.binding_check_s / 2):
-                self.actions.append(Remember(binding=made))
+        if remembered_voided(remembered, self.view):
+            sentence = f"{host} speaks as the very boot that was proven off ({remembered.sentence}): the proof is void"
+            self.actions.append(RememberProof(proof=replace(remembered, void=True)))
+            self.alarms.append(Alarm(kind="proof_void", subject=host, sentence=sentence, highest=True))
+            return
+        if self.verdict.fresh or remembered.incarnation != self.verdict.incarnation:
+            return
+        told = self.record.proof is not None and self.record.proof.incarnation == remembered.incarnation
+        if told or remembered_proof(self.view, host) is None:
+            return
+        # The evidence's instants are another life's clock: whatever is heard from now on voids it.
+        proof = replace(remembered, proven_at=self.view.now, evidence=())
+        self._put(
+            replace(
+                self.record,
+                state=next_state(self.record.state, HostEvent.PROVEN_OFF),
+                since=self.view.now,
+                reason=f"{remembered.sentence}; remembered from before the store's life began",
+                incarnation=remembered.incarnation,
+                proof=proof,
+                cut_by_us=False,  # a person may have been at it since
+            )
+        )
 
-    def _ask_power(self) -> None:
-        devices = tuple(dict.fromkeys(device for level in self.spec.fencing for device in level))
-        if not devices:
+    def _outlived_proof(self) -> None:
+        """A fenced host whose last boot is not the one that was proven off is not fenced: it is to be judged anew."""
+        if self.record.state is not HostState.FENCED or self.verdict.fresh or not self.verdict.incarnation:
             return
-        asked = max((r.asked_at for r in self.view.readings.get(self.spec.id, ())), default=Instant(0.0))
-        since = self.view.now - asked
-        if self.verdict.fresh:
-            stale = [
-                d
-                for d in devices
-                if (b := self.view.bindings.get((self.spec.id, d))) is None
-                or b.incarnation != self.verdict.incarnation
-                or (b.guid_matches is None and self.beat is not None and self.beat.bmc_guids)
-                or self.view.now - b.seen_on_at >= self.policy.binding_check_s
-            ]
-            if stale and since >= max(2.0, 2 * self.policy.heartbeat_s):
-                self.actions.append(AskPower(host=self.spec.id, devices=tuple(stale), why="is the fence path sound?"))
-            return
-        if not self.verdict.incarnation or self.verdict.silent_for < self.policy.overdue_s:
-            return
-        if stands(self.record.proof, self.verdict.incarnation, self.beat):
-            return
-        pause = min(ASK_PAUSE_MAX_S, max(0.9 * self.policy.tick_s, self.verdict.silent_for / 10))
-        if since >= pause:
-            self.actions.append(AskPower(host=self.spec.id, devices=devices, why=self.verdict.sentence))
+        if not stands(self.record.proof, self.verdict.incarnation, self.beat):
+            boot = self.verdict.incarnation[:8]
+            self._to(HostEvent.COMES_BACK, f"the last boot known of {self.spec.id}, {boot}, is not proven off")
 
     # -- the old boot of a host that was proven off --
 
@@ -206,6 +155,7 @@ class HostDecisions:
             "its fence device lies or feeds another machine"
         )
         if not proof.void:
+            self.actions.append(RememberProof(proof=replace(proof, void=True)))  # files first: they outlive the record
             self._put(
                 replace(
                     self.record,
@@ -284,6 +234,7 @@ class HostDecisions:
 
     def _open(self, incarnation: Incarnation, reason: str, proof: OffProof | None) -> None:
         suspected = self.record.suspected_at or self.view.now
+        self._remember(incarnation)
         operation = new_failover(
             self.spec.id, incarnation, self.view, self.epoch, reason, proof=proof, suspected_at=suspected
         )
@@ -363,7 +314,7 @@ class HostDecisions:
             self._to(HostEvent.MAINTENANCE, doc.reason or "an operator asked for it")
             return
         if self.verdict.fresh and self.record.state is HostState.MAINTENANCE and (doc is None or not doc.maintenance):
-            self._accept_if_clean("maintenance is over")
+            self._take_back()
             return
         if finding is Finding.UNHEARD:
             return
@@ -376,10 +327,10 @@ class HostDecisions:
             if self.record.state is not HostState.RETURNING:
                 self._to(HostEvent.COMES_BACK, f"{self.spec.id} reports as a new boot")
             else:
-                self._accept_if_clean("")
+                self._take_back()
             return
         if self.verdict.fresh and self.record.state is HostState.RETURNING:
-            self._accept_if_clean("")
+            self._take_back()
             return
         event = _EVENT[finding]
         if self._out() and self.verdict.fresh:
@@ -390,68 +341,14 @@ class HostDecisions:
     def _out(self) -> bool:
         return self.record.state is HostState.FENCED
 
-    def _accept_if_clean(self, _why: str) -> None:
-        """RETURNING (or maintenance) -> online, once the new boot is clean and no cut can be on its way."""
-        beat = self.beat
-        if beat is None:
+    def _take_back(self) -> None:
+        if self.beat is None:
             return
-        obstacle = self._obstacle(beat)
-        if obstacle:
-            if self.record.reason != obstacle:
-                self._put(replace(self.record, reason=obstacle))
-            return
-        self._put(
-            replace(
-                self.record,
-                state=next_state(self.record.state, HostEvent.ACCEPTED),
-                since=self.view.now,
-                reason=f"{self.spec.id} came back as a clean boot and has rejoined",
-                incarnation=beat.incarnation,
-                cut_by_us=False,
-                suspected_at=None,
-            )
-        )
-        self.actions.append(
-            Happened(
-                kind="rejoined",
-                subject=self.spec.id,
-                sentence=f"{self.spec.id} has rejoined as boot {beat.incarnation[:8]} with {len(beat.inventory)} VMs",
-                facts={
-                    "host": self.spec.id,
-                    "incarnation": beat.incarnation,
-                    "inventory": len(beat.inventory),
-                },
-            )
-        )
-
-    def _obstacle(self, beat: Heartbeat) -> str:
-        fenced = self.record.proof is not None and self.record.incarnation == self.record.proof.incarnation
-        if fenced and self.policy.return_ is ReturnPolicy.MANUAL:
-            return f"{self.spec.id} is back and waits for `fangnetz host activate {self.spec.id}`"
-        return obstacle_to_return(self.spec.id, beat, self.record, self.view)
-
-    def _switch_on_again(self) -> None:
-        record = self.record
-        if record.state is not HostState.FENCED or not record.cut_by_us or self.operations:
-            return
-        if self.policy.after_fence is not AfterFence.POWER_ON or self.verdict.fresh:
-            return
-        if self.view.now < max(record.cut_possible_until, record.since + self.policy.power_on_after_s):
-            return
-        self.actions.append(
-            OpenOperation(
-                operation=Operation(
-                    id=operation_id(OperationKind.RETURN, self.spec.id, self.view.now),
-                    kind=OperationKind.RETURN,
-                    subject=self.spec.id,
-                    epoch=self.epoch,
-                    opened_at=self.view.now,
-                    reason=f"{self.spec.id} was cut by us, its VMs are taken care of, and after_fence is power_on",
-                    steps=return_steps(),
-                    incarnation=record.incarnation,
-                )
-            )
-        )
+        record, event = taken_back(self.record, self.beat, self.view, self.policy)
+        if record != self.record:
+            self._put(record)
+        if event is not None:
+            self.actions.append(event)
 
     # -- helpers --
 
@@ -483,37 +380,3 @@ class HostDecisions:
         self.actions = [a for a in self.actions if not isinstance(a, PutHost)]
         self.actions.append(PutHost(record=record))
         self.record = record
-
-    def _alarm_protection(self) -> None:
-        if not self.verdict.fresh:
-            return
-        now = protection(self.view, self.spec, self.verdict.incarnation)
-        if not now.protected:
-            self.alarms.append(
-                Alarm(
-                    kind="not_protected",
-                    subject=self.spec.id,
-                    sentence=f"{self.spec.id} could not be fenced now: {'; '.join(now.sentences)}",
-                )
-            )
-
-
-def obstacle_to_return(host: HostId, beat: Heartbeat, record: HostRecord, view: ClusterView) -> str:
-    """Return why a host may not rejoin yet, or an empty string (also asked by `host activate`)."""
-    if beat.hypervisor is not HypervisorHealth.OK:
-        return f"{host} is back, but its libvirt is {beat.hypervisor}"
-    if view.now < record.cut_possible_until:
-        return f"{host} is back; a lost executor could still cut it for {record.cut_possible_until - view.now:.0f} s"
-    for op in view.operations.values():
-        running = [
-            s for s in op.steps if s.kind in (StepKind.FENCE, StepKind.POWER_ON) and s.state is StepState.RUNNING
-        ]
-        if op.subject == host and running:
-            return f"{host} is back, but {op.id} still works on its power"
-    for seen in beat.inventory:
-        vm = view.vm_records.get(seen.vm)
-        if seen.generation is None or vm is None:
-            continue
-        if vm.owner != host or vm.generation != seen.generation:
-            return f"{host} is back, but runs {seen.vm} of generation {seen.generation}, which belongs to {vm.owner}"
-    return ""

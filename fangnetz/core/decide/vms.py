@@ -2,14 +2,17 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+from collections import Counter
+from collections.abc import Collection, Iterable, Mapping
 from dataclasses import replace
 
 from fangnetz.core.actions import Action, Alarm, OpenOperation, PutVm
-from fangnetz.core.decide.hosts import operation_id
+from fangnetz.core.decide.openings import operation_id
 from fangnetz.core.detector import Finding, Verdict, Watch, heard
-from fangnetz.core.fencing import stands
+from fangnetz.core.identity import rivals
 from fangnetz.core.model import (
+    DROPPED,
+    REMOVED,
     ClusterView,
     HostState,
     HypervisorHealth,
@@ -20,8 +23,8 @@ from fangnetz.core.model import (
     VmState,
     VmWish,
 )
-from fangnetz.core.operations import Operation, OperationKind, Order, Step, start_steps, stop_steps
-from fangnetz.core.ownership import Granted, owner_let_go
+from fangnetz.core.operations import Operation, OperationKind, Order, Step, StepKind, start_steps, stop_steps
+from fangnetz.core.ownership import Granted, owner_let_go, proof_of, seen_running
 from fangnetz.core.policy import Policy
 from fangnetz.core.recovery import plan_starts, starts_of
 from fangnetz.core.units import Epoch, Generation, HostId, Incarnation, Instant, VmId
@@ -29,8 +32,22 @@ from fangnetz.core.units import Epoch, Generation, HostId, Incarnation, Instant,
 RUNS = frozenset({Sighting.RUNNING, Sighting.PAUSED, Sighting.STOPPING})
 STEADY_S = 600.0
 """A VM that ran this long has its failures forgotten."""
+STOPS_PER_HOST_MAX = 4
+"""Orderly stops under way on one host: each waits for its guest in one of the host worker's eight slots, and starts
+must find a slot free. The others wait for their turn."""
 STARTS_PER_TICK = 32
 """Start operations opened in one tick at most: a boot storm is paced, and a tick stays short."""
+
+
+def _not_managed(doc: VmDoc) -> str:
+    """Return why a VM is left alone, or an empty string. A wish to stop is carried out whatever the file says."""
+    if doc.source == REMOVED:
+        return "removed by an operator; kept in mind until its copy is known to be gone"
+    if doc.wish is VmWish.IGNORED:
+        return "not managed, by wish"
+    if doc.source == DROPPED and doc.wish is VmWish.RUNNING:
+        return "not in the cluster file any more: left alone, and not recovered"
+    return ""
 
 
 class VmDecisions:
@@ -44,16 +61,29 @@ class VmDecisions:
         policy: Policy,
         epoch: Epoch,
         opened: Iterable[Operation] = (),
+        *,
+        but: Collection[VmId] = (),
     ) -> None:
-        """`opened`: operations that this very tick opens for hosts; they carry VMs already."""
+        """`opened`: operations that this very tick opens for hosts; they carry VMs already. `but`: VMs whose
+        definition this tick changes; they have their turn in the next one.
+        """
         self.view, self.watch, self.verdicts, self.policy, self.epoch = view, watch, verdicts, policy, epoch
-        self.opened = tuple(opened)
+        self.opened, self.but = tuple(opened), frozenset(but)
+        self.rivals = rivals(view.vms)
+        self.stopping = Counter(
+            step.order.host
+            for op in view.operations.values()
+            for step in op.of_kind(StepKind.STOP)
+            if step.order is not None and not step.order.force and not step.settled
+        )
         self.actions: list[Action] = []
         self.alarms: list[Alarm] = []
         self.wanted: list[VmId] = []
 
     def decide(self) -> tuple[list[Action], list[Alarm]]:
         for vm, doc in self.view.vms.items():
+            if vm in self.but:
+                continue
             record = self.view.vm_records.get(vm)
             if record is None:
                 self._put(
@@ -69,12 +99,30 @@ class VmDecisions:
                     None,
                 )
                 continue
-            if doc.wish is VmWish.IGNORED:
-                self._set(record, VmState.UNMANAGED, "not managed, by wish")
+            unmanaged = _not_managed(doc)
+            if unmanaged:
+                self._set(record, VmState.UNMANAGED, unmanaged)
                 continue
             self._decide_vm(doc, record)
         self._start_wanted()
+        self._alarm_rivals()
         return self.actions, self.alarms
+
+    def _alarm_rivals(self) -> None:
+        """Two known definitions of one disk: say so, loudly if both run."""
+        for vm, others in self.rivals.items():
+            for other, mark in others.items():
+                if other < vm:
+                    continue
+                here, there = seen_running(self.view, vm), seen_running(self.view, other)
+                sentence = f"{vm} and {other} both have {mark}: only one of them is ever started"
+                if here and there:
+                    sentence = (
+                        f"{vm} runs on {', '.join(here)} and {other} on {', '.join(there)}: both have {mark}, and two "
+                        "copies may write one disk. Stop one of them"
+                    )
+                both = bool(here and there)
+                self.alarms.append(Alarm(kind="same_disk", subject=f"{vm}, {other}", sentence=sentence, highest=both))
 
     # -- one VM --
 
@@ -96,12 +144,10 @@ class VmDecisions:
         """Where fresh reports show the VM; a report of a boot proven off shows nothing any more."""
         found: dict[HostId, VmSighting] = {}
         for host in self.view.hosts:
-            beat, record = heard(self.view, host), self.view.host_records.get(host)
+            beat = heard(self.view, host)
             if beat is None or (seen := beat.sees(vm)) is None:
                 continue
-            if not self.verdicts[host].fresh:
-                continue
-            if record is not None and stands(record.proof, beat.incarnation, beat):
+            if not self.verdicts[host].fresh or proof_of(self.view, host, beat.incarnation) is not None:
                 continue
             found[host] = seen
         return found
@@ -191,9 +237,10 @@ class VmDecisions:
         if record.owner is None or record.owner == host:
             return True
         beat = heard(self.view, record.owner)
-        owner = self.view.host_records.get(record.owner)
-        if owner is not None and stands(owner.proof, record.owner_incarnation, beat):
+        if proof_of(self.view, record.owner, record.owner_incarnation) is not None:
             return True
+        if record.owner not in self.verdicts:
+            return False
         if beat is None or beat.hypervisor is not HypervisorHealth.OK:  # a hung libvirt is not "without it"
             return False
         return self.verdicts[record.owner].fresh and beat.sees(record.id) is None
@@ -203,6 +250,7 @@ class VmDecisions:
         if doc.wish is VmWish.STOPPED:
             if self._known_absent(record):
                 self._set(record, VmState.STOPPED, "stopped, as wished")
+                self._ask_promise(doc, record)
             return
         if record.state in (VmState.FAILED, VmState.NEEDS_PERSON):
             return  # until a person says start, or it is seen running somewhere
@@ -212,13 +260,14 @@ class VmDecisions:
         verdict = self.verdicts.get(owner)
         host = self.view.host_records.get(owner)
         beat = heard(self.view, owner)
-        if verdict is None or host is None:
-            self._set(record, VmState.UNKNOWN, f"its owner {owner} is no member of this cluster any more")
-            return
         same_boot = beat is not None and beat.incarnation == record.owner_incarnation
         latest = beat.incarnation if beat is not None else record.owner_incarnation
-        if stands(host.proof, latest, beat) or stands(host.proof, record.owner_incarnation, beat):
+        if any(proof_of(self.view, owner, boot) is not None for boot in (latest, record.owner_incarnation)):
             self.wanted.append(record.id)  # its host is proven off; room may have appeared
+        elif verdict is None:
+            self._outside(record, owner)
+        elif host is None:
+            self._set(record, VmState.UNKNOWN, f"its owner {owner} is not taken up as a member yet")
         elif verdict.finding in (Finding.ALIVE, Finding.REBOOTED) and beat is not None:
             if not same_boot:
                 self.wanted.append(record.id)
@@ -227,6 +276,20 @@ class VmDecisions:
         elif verdict.finding in (Finding.LOST, Finding.ISOLATED, Finding.UNKNOWN):
             state = VmState.UNKNOWN if verdict.finding is Finding.UNKNOWN else VmState.LOST
             self._set(record, state, f"{verdict.sentence}; {self._what_next(host.state, owner)}")
+
+    def _outside(self, record: VmRecord, owner: HostId) -> None:
+        """Its owner is not in the cluster file any more: it may be asked by nobody, and fenced by nobody."""
+        if isinstance(owner_let_go(self.view, record), Granted):
+            self.wanted.append(record.id)
+        elif (beat := heard(self.view, owner)) is not None and self.view.now - beat.received_at < self.policy.window_s:
+            reason = f"{owner} reports, but is not in the cluster file any more: put it back"
+            self._set(record, VmState.UNKNOWN, reason)
+        else:
+            reason = (
+                f"its owner {owner} is not in the cluster file any more: put it back, or make sure by hand that it is "
+                f"off, then `fangnetz host confirm-off {owner}`"
+            )
+            self._set(record, VmState.LOST, reason)
 
     def _what_next(self, state: HostState, host: HostId) -> str:
         if state is HostState.NEEDS_PERSON:
@@ -255,6 +318,17 @@ class VmDecisions:
                 record.generation,
             )  # fmt: skip
         self.wanted.append(record.id)
+
+    def _ask_promise(self, doc: VmDoc, record: VmRecord) -> None:
+        """Whoever waits for this VM's disk or name may have it only once its owner promised never to start it again."""
+        owner, leaving = record.owner, doc.source == DROPPED or record.id in self.rivals
+        if owner is None or not leaving or isinstance(owner_let_go(self.view, record), Granted):
+            return
+        beat = heard(self.view, owner)
+        if beat is not None and beat.incarnation == record.owner_incarnation and not self._in_hand(record, owner):
+            self._open_stop(
+                record, owner, record.generation, "it is to promise that it is not started again", force=False
+            )
 
     def _known_absent(self, record: VmRecord) -> bool:
         """Whether nobody can be running it: released, proven off, or its living owner reports without it."""
@@ -290,8 +364,9 @@ class VmDecisions:
 
     def _open_stop(self, record: VmRecord, host: HostId, generation: Generation, reason: str, *, force: bool) -> None:
         beat = heard(self.view, host)
-        if beat is None:
+        if beat is None or (not force and self.stopping[host] >= STOPS_PER_HOST_MAX):
             return
+        self.stopping[host] += 0 if force else 1
         order = Order(
             vm=record.id,
             host=host,

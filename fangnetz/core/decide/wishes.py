@@ -15,14 +15,22 @@ from fangnetz.core.actions import (
     PutHostDoc,
     PutVm,
     PutVmDoc,
+    RememberProof,
     SettleWish,
 )
-from fangnetz.core.decide.hosts import ASK_PAUSE_MAX_S, new_failover, obstacle_to_return
-from fangnetz.core.detector import Finding, Verdict, heard
+from fangnetz.core.decide.openings import new_failover, wished_operation_id
+from fangnetz.core.decide.outside import last_boot
+from fangnetz.core.decide.questions import ASK_PAUSE_MAX_S
+from fangnetz.core.decide.returns import obstacle_to_return
+from fangnetz.core.detector import Finding, Verdict, Watch, heard
 from fangnetz.core.errors import WishRefused
 from fangnetz.core.fencing import stands
+from fangnetz.core.identity import shared
 from fangnetz.core.lifecycle import HostEvent, next_state
 from fangnetz.core.model import (
+    DROPPED,
+    FROM_FILE,
+    REMOVED,
     ClusterView,
     HostDoc,
     HostRecord,
@@ -36,18 +44,21 @@ from fangnetz.core.model import (
     WishKind,
 )
 from fangnetz.core.operations import OperationKind, OperationState
-from fangnetz.core.ownership import Granted, owner_let_go
+from fangnetz.core.ownership import Granted, owner_let_go, proof_of, seen_running
 from fangnetz.core.policy import Policy
-from fangnetz.core.units import Epoch, HostId, OperationId, VmId
+from fangnetz.core.units import Epoch, HostId, Incarnation, Instant, OperationId, VmId
 
 
 def decide_wish(
-    wish: Wish, view: ClusterView, verdicts: Mapping[HostId, Verdict], policy: Policy, epoch: Epoch
+    wish: Wish, view: ClusterView, watch: Watch, verdicts: Mapping[HostId, Verdict], policy: Policy, epoch: Epoch
 ) -> list[Action]:
-    """Return the actions that carry out or refuse one wish; the last one settles it."""
+    """Return the actions that carry out or refuse one wish; the last one settles it.
+
+    Granted once more, after a crash before it was settled, a wish has no effect that it did not have already.
+    """
     try:
         _refuse_if_stale(wish, view)
-        actions, sentence, operation = _grant(wish, view, verdicts, policy, epoch)
+        actions, sentence, operation = _grant(wish, view, watch, verdicts, policy, epoch)
     except WishRefused as refusal:
         return [SettleWish(wish=wish, granted=False, sentence=str(refusal))]
     return [*actions, SettleWish(wish=wish, granted=True, sentence=sentence, operation=operation)]
@@ -66,10 +77,14 @@ def _refuse_if_stale(wish: Wish, view: ClusterView) -> None:
 Granting = tuple[list[Action], str, OperationId | None]
 
 
-def _grant(wish: Wish, view: ClusterView, verdicts: Mapping[HostId, Verdict], policy: Policy, epoch: Epoch) -> Granting:
+def _grant(
+    wish: Wish, view: ClusterView, watch: Watch, verdicts: Mapping[HostId, Verdict], policy: Policy, epoch: Epoch
+) -> Granting:
     match wish.kind:
         case WishKind.HOST_FENCE:
             return _fence(wish, _host(wish, view), view, verdicts, epoch)
+        case WishKind.HOST_CONFIRM_OFF if wish.subject in view.outside:
+            return _confirm_off_outside(wish, HostId(wish.subject), view, watch, policy)
         case WishKind.HOST_CONFIRM_OFF:
             return _confirm_off(wish, _host(wish, view), view, verdicts, policy, epoch)
         case WishKind.HOST_ACTIVATE:
@@ -90,7 +105,7 @@ def _grant(wish: Wish, view: ClusterView, verdicts: Mapping[HostId, Verdict], po
         case WishKind.VM_STOP:
             return _stop(_vm(wish, view), view)
         case WishKind.VM_REMOVE:
-            return _remove(_vm(wish, view), view, verdicts)
+            return _remove(wish, _vm(wish, view), view, verdicts)
 
 
 def _host(wish: Wish, view: ClusterView) -> HostId:
@@ -124,14 +139,24 @@ def _fence(wish: Wish, host: HostId, view: ClusterView, verdicts: Mapping[HostId
     if running:
         raise WishRefused(f"{running} is already at work on {host}")
     reason = f"{wish.by} asked to fence {host}"
-    operation = new_failover(host, verdict.incarnation, view, epoch, reason, forced_by=wish.by, suspected_at=wish.at)
+    operation = new_failover(
+        host, verdict.incarnation, view, epoch, reason, forced_by=wish.by, suspected_at=wish.at,
+        identity=wished_operation_id(wish),
+    )  # fmt: skip
     put = PutHost(
         record=replace(
             record, state=next_state(record.state, HostEvent.FENCING), since=view.now, reason=reason,
             incarnation=verdict.incarnation,
         )
     )  # fmt: skip
-    return [OpenOperation(operation=operation), put], f"{host} is being fenced", operation.id
+    known = _known_boot(host, verdict.incarnation, view)
+    return [*known, OpenOperation(operation=operation), put], f"{host} is being fenced", operation.id
+
+
+def _known_boot(host: HostId, incarnation: Incarnation, view: ClusterView) -> list[Action]:
+    """Return what makes files name this boot, as its record will."""
+    doc = view.host_docs.get(host, HostDoc(id=host))
+    return [] if doc.incarnation == incarnation else [PutHostDoc(doc=replace(doc, incarnation=incarnation))]
 
 
 def signs_of_life(host: HostId, view: ClusterView, verdicts: Mapping[HostId, Verdict], policy: Policy) -> str:
@@ -185,14 +210,48 @@ def _confirm_off(
             EndOperation(id=running, state=OperationState.CANCELLED, sentence=f"{proof.sentence}; a new one recovers")
         )
     operation = new_failover(
-        host, verdict.incarnation, view, epoch, proof.sentence, proof=proof, suspected_at=record.suspected_at
-    )
+        host, verdict.incarnation, view, epoch, proof.sentence, proof=proof, suspected_at=record.suspected_at,
+        identity=wished_operation_id(wish),
+    )  # fmt: skip
     put = PutHost(
         record=replace(record, state=next_state(record.state, HostEvent.FENCING), since=view.now,
                        reason=proof.sentence, incarnation=verdict.incarnation)
     )  # fmt: skip
-    actions.extend([OpenOperation(operation=operation), put])
+    actions.extend([*_known_boot(host, verdict.incarnation, view), OpenOperation(operation=operation), put])
     return actions, proof.sentence, operation.id
+
+
+def _confirm_off_outside(wish: Wish, host: HostId, view: ClusterView, watch: Watch, policy: Policy) -> Granting:
+    """A host only remembered: nobody can probe or fence it any more, so the person's word is the proof."""
+    beat, incarnation = heard(view, host), last_boot(view, host)
+    if proof_of(view, host, incarnation) is not None:
+        raise WishRefused(f"{host} is proven off already")
+    if beat is not None and beat.received_at > wish.at:
+        raise WishRefused(f"{host} cannot be confirmed off: it reported after {wish.by} had confirmed it")
+    # What the store heard while it was away, or before its life began, nobody knows: the window starts anew.
+    silent_since = max(watch.since, beat.received_at if beat is not None else Instant(0.0))
+    if view.now - silent_since < policy.window_s:
+        raise WishRefused(f"{host} cannot be confirmed off before nothing was heard of it for {policy.window_s:g} s")
+    proof = OffProof(
+        host=host,
+        incarnation=incarnation,
+        kind=ProofKind.OPERATOR,
+        proven_at=view.now,
+        sentence=f"{wish.by} confirmed that {host} (boot {incarnation[:8]}, not in the cluster file) is off",
+    )
+    record = view.host_records.get(host, HostRecord(id=host))
+    put = PutHost(
+        record=replace(record, state=HostState.FENCED, since=view.now, reason=proof.sentence, incarnation=incarnation,
+                       proof=proof, cut_by_us=False)
+    )  # fmt: skip
+    event = Happened(
+        kind="host_confirmed_off",
+        subject=host,
+        sentence=proof.sentence,
+        facts={"host": host, "by": wish.by, "incarnation": incarnation},
+    )
+    # The proof holds once files name that boot and it; the record is for people.
+    return [*_known_boot(host, incarnation, view), RememberProof(proof=proof), put, event], proof.sentence, None
 
 
 def _activate(host: HostId, view: ClusterView, verdicts: Mapping[HostId, Verdict]) -> Granting:
@@ -213,7 +272,10 @@ def _activate(host: HostId, view: ClusterView, verdicts: Mapping[HostId, Verdict
         record=replace(record, state=HostState.ONLINE, since=view.now, reason="an operator activated it",
                        incarnation=beat.incarnation, proof=None, cut_by_us=False, suspected_at=None)
     )  # fmt: skip
-    docs: list[Action] = [PutHostDoc(doc=replace(doc, maintenance=False, reason=""))] if doc and doc.maintenance else []
+    known = replace(doc or HostDoc(id=host), incarnation=beat.incarnation)
+    if known.maintenance:
+        known = replace(known, maintenance=False, reason="")
+    docs: list[Action] = [PutHostDoc(doc=known)] if known != doc else []
     return [*docs, put], f"{host} is online", None
 
 
@@ -221,8 +283,15 @@ def _add(wish: Wish, view: ClusterView) -> Granting:
     if wish.doc is None:
         raise WishRefused("the wish carries no definition")
     vm = wish.doc.spec.id
-    if vm in view.vms:
+    old = view.vms.get(vm)
+    if old == wish.doc:  # asked for once more
+        return [], f"{vm} is added", None
+    if old is not None and old.source != REMOVED:
         raise WishRefused(f"{vm} is defined already")
+    both = shared(wish.doc.spec, view.vms.values())
+    if both:
+        other, mark = next(iter(sorted(both.items())))
+        raise WishRefused(f"{vm} has {mark} of {other}: two writers would destroy it; remove {other} first")
     if all(wish.doc.spec.memory_mib > host.memory_mib for host in view.hosts.values()):
         biggest = max(host.memory_mib for host in view.hosts.values())
         raise WishRefused(f"{vm} needs {wish.doc.spec.memory_mib} MiB; the biggest host has {biggest}")
@@ -230,8 +299,13 @@ def _add(wish: Wish, view: ClusterView) -> Granting:
     return [PutVmDoc(doc=wish.doc), event], f"{vm} is added", None
 
 
+_GONE = {DROPPED: "not in the cluster file any more", REMOVED: "removed"}
+
+
 def _start(vm: VmId, view: ClusterView) -> Granting:
     doc, record = view.vms[vm], view.vm_records.get(vm)
+    if doc.source in (DROPPED, REMOVED):
+        raise WishRefused(f"{vm} is {_GONE[doc.source]}; put it back into the cluster file or `fangnetz vm add` it")
     if record is not None and record.state is VmState.RUNNING and doc.wish is VmWish.RUNNING:
         raise WishRefused(f"{vm} runs already on {record.owner}")
     actions: list[Action] = [PutVmDoc(doc=replace(doc, wish=VmWish.RUNNING))]
@@ -243,27 +317,34 @@ def _start(vm: VmId, view: ClusterView) -> Granting:
 
 def _stop(vm: VmId, view: ClusterView) -> Granting:
     doc = view.vms[vm]
+    if doc.source == REMOVED:
+        raise WishRefused(f"{vm} is removed: it is not managed any more")
     if doc.wish is VmWish.STOPPED:
         raise WishRefused(f"{vm} is wished to be stopped already")
     return [PutVmDoc(doc=replace(doc, wish=VmWish.STOPPED))], f"{vm} is wished to stop", None
 
 
-def _remove(vm: VmId, view: ClusterView, verdicts: Mapping[HostId, Verdict]) -> Granting:
-    if view.vms[vm].source == "file":
+def _remove(wish: Wish, vm: VmId, view: ClusterView, verdicts: Mapping[HostId, Verdict]) -> Granting:
+    doc = view.vms[vm]
+    if doc.source == FROM_FILE:
         raise WishRefused(f"{vm} is declared in the cluster file; take it out there")
+    if doc.source == REMOVED:
+        return [], f"{vm} is removed already, and kept in mind until its copy is known to be gone", None
     busy = next((o.id for o in view.operations.values() if o.subject == vm), None)
     if busy:
         raise WishRefused(f"{busy} is at work on {vm}")
-    record = view.vm_records.get(vm)
+    record, seen = view.vm_records.get(vm), seen_running(view, vm)
     owner = verdicts.get(record.owner) if record is not None and record.owner is not None else None
-    if record is not None and record.owner is not None and not (owner is not None and owner.fresh):
+    if record is not None and record.owner is not None and not seen and not (owner is not None and owner.fresh):
         let_go = owner_let_go(view, record)
         if not isinstance(let_go, Granted):
             raise WishRefused(f"{vm} may run where nobody sees it, and would be forgotten there: {let_go.because}")
-    event = Happened(
-        kind="vm_removed",
-        subject=vm,
-        sentence=f"{vm} is forgotten; a copy that runs goes on",
-        facts={"vm": vm},
-    )
-    return [ForgetVm(vm=vm), event], f"{vm} is removed from Fangnetz; it is not stopped", None
+    if not seen:
+        event = Happened(kind="vm_removed", subject=vm, sentence=f"{wish.by} removed {vm}", facts={"vm": vm})
+        return [ForgetVm(vm=vm), event], f"{vm} is removed from Fangnetz", None
+    where = ", ".join(seen)
+    sentence = f"{vm} is removed from Fangnetz and not stopped: its copy on {where} runs on"
+    event = Happened(kind="vm_removed", subject=vm, sentence=f"{wish.by}: {sentence}", facts={"vm": vm})
+    # Kept in mind while it runs: its disk is still in use, and no other VM may have it.
+    gone = replace(doc, source=REMOVED, wish=VmWish.IGNORED, declared=None)
+    return [PutVmDoc(doc=gone), event], sentence, None

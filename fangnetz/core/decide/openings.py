@@ -1,0 +1,52 @@
+"""Operations as a decision opens them: their names, and a fresh failover. Opens nothing itself."""
+
+from __future__ import annotations
+
+import hashlib
+
+from fangnetz.core.detector import heard
+from fangnetz.core.model import ClusterView, OffProof, Wish
+from fangnetz.core.operations import Operation, OperationKind, failover_steps
+from fangnetz.core.units import Epoch, HostId, Incarnation, Instant, OperationId
+
+
+def operation_id(kind: OperationKind, subject: str, now: Instant) -> OperationId:
+    """Return a readable id that no other operation has: kind, subject, milliseconds."""
+    return OperationId(f"{kind}-{subject}-{int(now * 1000):x}")
+
+
+def wished_operation_id(wish: Wish) -> OperationId:
+    """Return the id of the failover that carries out a wish: the same however often the wish is granted."""
+    return OperationId(f"{OperationKind.FAILOVER}-{wish.subject}-w{hashlib.sha256(wish.id.encode()).hexdigest()[:12]}")
+
+
+def new_failover(
+    host: HostId,
+    incarnation: Incarnation,
+    view: ClusterView,
+    epoch: Epoch,
+    reason: str,
+    *,
+    proof: OffProof | None = None,
+    forced_by: str = "",
+    suspected_at: Instant | None = None,
+    identity: OperationId | None = None,
+) -> Operation:
+    """Return a failover of one incarnation of `host`, ready to be journaled."""
+    identity = identity or operation_id(OperationKind.FAILOVER, host, view.now)
+    beat = heard(view, host)
+    return Operation(
+        id=identity,
+        kind=OperationKind.FAILOVER,
+        subject=host,
+        epoch=epoch,
+        opened_at=view.now,
+        reason=reason,
+        steps=failover_steps(),
+        incarnation=incarnation,
+        incident=identity,
+        forced_by=forced_by,
+        proof=proof,
+        suspected_at=suspected_at,
+        last_heard_at=beat.received_at if beat else None,
+    )

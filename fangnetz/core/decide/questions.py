@@ -1,0 +1,78 @@
+"""What is asked of a host's fence devices and remembered of their answers, while it lives and when it is overdue.
+
+Questions only: nothing here switches anything or changes a host's state.
+"""
+
+from __future__ import annotations
+
+from dataclasses import replace
+
+from fangnetz.core.actions import Alarm, AskPower, Remember
+from fangnetz.core.detector import Verdict
+from fangnetz.core.fencing import bind, protection, stands
+from fangnetz.core.model import ClusterView, Heartbeat, HostRecord, HostSpec
+from fangnetz.core.policy import Policy
+from fangnetz.core.units import Instant
+
+ASK_PAUSE_MAX_S = 10.0
+"""A silent host's fence device is asked again after this long at the latest."""
+
+
+def bindings_to_remember(
+    spec: HostSpec, view: ClusterView, verdict: Verdict, beat: Heartbeat | None, policy: Policy
+) -> list[Remember]:
+    """Return what the latest readings of a living host's devices teach about whose plug they are."""
+    if beat is None or not verdict.fresh:
+        return []
+    found: list[Remember] = []
+    for reading in view.readings.get(spec.id, ()):
+        made = bind(reading, beat)
+        if made is None:
+            continue
+        shared = any(b.guid == made.guid and b.host != made.host for b in view.bindings.values())
+        if made.guid_matches and shared:
+            made = replace(made, guid_matches=None)  # a GUID that two hosts carry names neither
+        old = view.bindings.get((spec.id, reading.device))
+        same = old is not None and replace(old, seen_on_at=made.seen_on_at) == made
+        if not same or (old and made.seen_on_at - old.seen_on_at >= policy.binding_check_s / 2):
+            found.append(Remember(binding=made))
+    return found
+
+
+def power_to_ask(
+    spec: HostSpec, record: HostRecord, view: ClusterView, verdict: Verdict, beat: Heartbeat | None, policy: Policy
+) -> AskPower | None:
+    """Return the question that is due now: early for an overdue host, now and then for a living one."""
+    devices = tuple(dict.fromkeys(device for level in spec.fencing for device in level))
+    if not devices:
+        return None
+    asked = max((r.asked_at for r in view.readings.get(spec.id, ())), default=Instant(0.0))
+    since = view.now - asked
+    if verdict.fresh:
+        stale = tuple(
+            d
+            for d in devices
+            if (b := view.bindings.get((spec.id, d))) is None
+            or b.incarnation != verdict.incarnation
+            or (b.guid_matches is None and beat is not None and beat.bmc_guids)
+            or view.now - b.seen_on_at >= policy.binding_check_s
+        )
+        due = bool(stale) and since >= max(2.0, 2 * policy.heartbeat_s)
+        return AskPower(host=spec.id, devices=stale, why="is the fence path sound?") if due else None
+    if not verdict.incarnation or verdict.silent_for < policy.overdue_s:
+        return None
+    if stands(record.proof, verdict.incarnation, beat):
+        return None
+    pause = min(ASK_PAUSE_MAX_S, max(0.9 * policy.tick_s, verdict.silent_for / 10))
+    return AskPower(host=spec.id, devices=devices, why=verdict.sentence) if since >= pause else None
+
+
+def protection_alarm(spec: HostSpec, view: ClusterView, verdict: Verdict) -> list[Alarm]:
+    """Return an alarm if a living host could not be fenced now."""
+    if not verdict.fresh:
+        return []
+    now = protection(view, spec, verdict.incarnation)
+    if now.protected:
+        return []
+    sentence = f"{spec.id} could not be fenced now: {'; '.join(now.sentences)}"
+    return [Alarm(kind="not_protected", subject=spec.id, sentence=sentence)]

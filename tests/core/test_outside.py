@@ -1,0 +1,200 @@
+"""Hosts taken out of the cluster file: remembered, named, confirmed off by a person, forgotten once they own none."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+
+import pytest
+
+from fangnetz.core.actions import Decision, OpenOperation, PutHost, PutHostDoc, RememberProof, SettleWish
+from fangnetz.core.model import (
+    ClusterView,
+    Heartbeat,
+    HostDoc,
+    HostState,
+    HypervisorHealth,
+    Sighting,
+    VmState,
+    WishKind,
+)
+from fangnetz.core.operations import OperationKind
+from fangnetz.core.units import HostId, Incarnation, VmId
+from tests.core.test_stories import begin_new_life, keep_the_laws, owner, steady
+from tests.core.world import T0, World, beat, binding, decided, off_proof, sighting, view, vm_doc, vm_record, wish
+
+BOUND = [binding(h) for h in ("h1", "h2", "h3")]
+H9 = HostId("h9")
+MEMBER = HostDoc(id=H9, incarnation=Incarnation("i1"))
+
+
+def left(*beats: Heartbeat, owns: bool = True, doc: HostDoc = MEMBER, **more: object) -> ClusterView:
+    """h9 was a member and is not in the file; it owns web."""
+    vms = [(vm_doc("web"), vm_record("web", "h9" if owns else "h1", 5))]
+    said = [beat(h, T0 - 0.1, runs={} if owns or h != "h1" else {"web": 5}) for h in ("h1", "h2", "h3")]
+    return view(T0, beats=[*said, *beats], vms=vms, docs=[doc], bindings=BOUND, **more)  # type: ignore[arg-type]
+
+
+def starts(decision: Decision) -> list[str]:
+    return [
+        a.operation.subject
+        for a in decision.actions
+        if isinstance(a, OpenOperation) and a.operation.kind is OperationKind.START
+    ]
+
+
+def outside(decision: Decision) -> list[str]:
+    return [a.sentence for a in decision.alarms if a.kind == "host_outside"]
+
+
+def confirmed(seen: ClusterView) -> tuple[SettleWish, Decision]:
+    decision = decided(replace(seen, wishes=(wish(WishKind.HOST_CONFIRM_OFF, "h9"),)))
+    (settled,) = [a for a in decision.actions if isinstance(a, SettleWish)]
+    return settled, decision
+
+
+def test_its_vms_start_nowhere_else_and_the_alarm_says_what_to_do() -> None:
+    decision = decided(left())
+    assert starts(decision) == []
+    (said,) = outside(decision)
+    assert "web" in said
+    assert "confirm-off h9" in said
+
+
+@pytest.mark.parametrize("runs", [True, False], ids=["seen with it", "seen without it"])
+def test_while_it_reports_it_owns_its_vms(runs: bool) -> None:
+    decision = decided(left(beat("h9", T0 - 0.1, runs={"web": 5} if runs else {})))
+    assert starts(decision) == []
+    assert len(outside(decision)) == 1
+
+
+def test_it_holds_starts_back_after_a_wipe_until_it_is_proven_off() -> None:
+    wiped = left(owns=False, life_since=T0 - 100)
+    assert [a.subject for a in decided(wiped).alarms if a.kind == "hold"] == ["h9"]
+    proven = left(owns=False, life_since=T0 - 100, proofs=[off_proof("h9", T0 - 200)])
+    assert [a.subject for a in decided(proven).alarms if a.kind == "hold"] == []
+
+
+def test_a_person_confirms_it_off_and_the_proof_is_written_to_files_for_the_boot_remembered() -> None:
+    settled, decision = confirmed(left())
+    assert settled.granted
+    (proof,) = [a.proof for a in decision.actions if isinstance(a, RememberProof)]
+    assert proof.incarnation == "i1"
+    assert "ada" in proof.sentence
+    kinds = [type(a) for a in decision.actions if isinstance(a, (RememberProof, PutHost)) and a != SettleWish]
+    assert kinds.index(RememberProof) < kinds.index(PutHost)
+
+
+@pytest.mark.parametrize(
+    ("said", "granted"),
+    [
+        (beat("h9", T0 - 0.5), False),
+        (beat("h9", T0 - 2.5), False),
+        (beat("h9", T0 + 0.0), False),
+        (beat("h9", T0 - 60), True),
+    ],
+    ids=["it reports", "its window is not over", "heard just now", "silent"],
+)
+def test_confirm_off_is_refused_while_it_gives_a_sign_of_life(said: Heartbeat, granted: bool) -> None:
+    assert confirmed(left(said))[0].granted is granted
+
+
+def test_after_a_gap_of_the_store_its_silence_begins_anew() -> None:
+    asked = replace(left(beat("h9", T0 - 60)), wishes=(wish(WishKind.HOST_CONFIRM_OFF, "h9"),))
+    decision = decided(asked, started=T0 - 1)
+    assert [a.granted for a in decision.actions if isinstance(a, SettleWish)] == [False]
+
+
+def test_a_later_boot_that_speaks_makes_the_confirmation_worthless() -> None:
+    proven = left(beat("h9", T0 - 0.1, boot="i2", runs={"web": 5}), proofs=[off_proof("h9", T0 - 30)])
+    assert starts(decided(proven)) == []
+
+
+def test_the_very_boot_that_speaks_again_makes_the_confirmation_worthless() -> None:
+    assert starts(decided(left(beat("h9", T0 - 0.1), proofs=[off_proof("h9", T0 - 30)]))) == []
+    assert starts(decided(left(beat("h9", T0 - 60), proofs=[off_proof("h9", T0 - 30)]))) == ["web"]
+
+
+def retired(decision: Decision) -> list[str]:
+    return [a.doc.id for a in decision.actions if isinstance(a, PutHostDoc) and not a.doc.incarnation]
+
+
+EMPTY = beat("h9", T0 - 0.1)
+NOT_EMPTY = {
+    "it runs something": beat("h9", T0 - 0.1, seen=(sighting("other", None, Sighting.PAUSED),)),
+    "it is starting something": beat("h9", T0 - 0.1, orders=("op/start/web/1",)),
+    "its libvirt is hung": beat("h9", T0 - 0.1, hypervisor=HypervisorHealth.HUNG),
+}
+
+
+def test_an_empty_host_is_forgotten_without_a_word_from_anybody() -> None:
+    decision = decided(left(EMPTY, owns=False))
+    assert retired(decision) == ["h9"]
+    assert outside(decision) == []
+
+
+@pytest.mark.parametrize("why", list(NOT_EMPTY))
+def test_a_host_that_may_not_be_empty_is_not_forgotten(why: str) -> None:
+    assert retired(decided(left(NOT_EMPTY[why], owns=False))) == []
+
+
+def test_a_silent_host_and_one_that_owns_a_vm_are_not_forgotten() -> None:
+    assert retired(decided(left(owns=False))) == []
+    assert retired(decided(left(EMPTY))) == []
+    assert retired(decided(left(owns=False, proofs=[off_proof("h9", T0 - 30)]))) == ["h9"]
+
+
+def test_nobody_is_forgotten_while_the_controllers_read_different_files() -> None:
+    two = {"c1": "a", "c2": "b"}
+    assert retired(decided(left(EMPTY, owns=False, files=two, looked={"c1": T0, "c2": T0}))) == []
+
+
+# --- the whole story ---------------------------------------------------------------------------------------------
+
+
+def test_a_dead_host_is_taken_out_of_the_file_and_its_vm_starts_elsewhere_once_a_person_has_looked() -> None:
+    world = steady(vms={"web": "h1"})
+    world.machines[HostId("h1")].device = "dark"
+    world.power_off("h1")
+    world.take_out("h1")
+    world.run(100)
+    assert owner(world) == "h1"
+    assert world.view.vm_records[VmId("web")].state is VmState.LOST
+    assert "host_outside" in {a.kind for a in world.alarms}
+    world.wish(WishKind.HOST_CONFIRM_OFF, "h1")
+    world.run(10)
+    assert world.settled[-1].granted, world.settled[-1].sentence
+    assert owner(world) in ("h2", "h3")
+    assert world.view.host_records[HostId("h1")].state is HostState.FENCED
+    assert world.view.outside == ()
+    assert world.alarms == ()
+
+
+def test_after_a_wipe_a_host_that_is_only_remembered_holds_starts_until_a_person_has_looked() -> None:
+    world = steady(vms={"web": "h1"})
+    world.cut("h1")
+    world.take_out("h1")
+    begin_new_life(world)
+    world.run(150)
+    assert owner(world) is None, "it runs on h1, which nobody hears"
+    assert {"hold", "host_outside"} <= {a.kind for a in world.alarms if a.subject == "h1"}
+    world.power_off("h1")
+    world.wish(WishKind.HOST_CONFIRM_OFF, "h1")
+    world.run(10)
+    assert world.settled[-1].granted, world.settled[-1].sentence
+    assert owner(world) in ("h2", "h3")
+
+
+def test_a_host_taken_out_while_its_vms_run_and_put_back_is_as_before() -> None:
+    world = steady(vms={"web": "h1"})
+    spec = world.view.hosts[HostId("h1")]
+    world.each_tick = keep_the_laws
+    world.take_out("h1")
+    world.run(60)
+    assert owner(world) == "h1"
+    assert world.opened == []
+    world.view = replace(world.view, hosts={HostId("h1"): spec, **world.view.hosts})
+    world.run(20)
+    assert world.view.host_records[HostId("h1")].state is HostState.ONLINE
+    assert world.opened == []
+    assert world.alarms == ()
+    assert isinstance(world, World)
