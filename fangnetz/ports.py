@@ -5,7 +5,8 @@ A call may raise the `WorldError` family from core.errors and nothing else; no a
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+import math
+from collections.abc import Callable, Mapping, Sequence
 from contextlib import AbstractContextManager
 from dataclasses import dataclass
 from typing import Protocol
@@ -76,8 +77,11 @@ class FenceDevice(Protocol):
 
     def status(self, bound: Seconds) -> PowerAnswer: ...
 
-    def switch(self, wanted: Power, bound: Seconds) -> str:
-        """Send off or on; return the device's literal answer."""
+    def switch(self, wanted: Power, bound: Seconds, until: float = math.inf) -> str:
+        """Send off or on; return the device's literal answer.
+
+        Nothing is sent after `until` (monotonic), however late this call is made: a frozen caller cuts nobody.
+        """
         ...
 
 
@@ -101,16 +105,19 @@ class Hypervisor(Protocol):
         """All active domains; persistent ones that are shut off do not count."""
         ...
 
-    def create(self, vm: VmId, xml: str, generation: Generation) -> None:
-        """Start a transient domain with the generation in its metadata. StorageLeaseHeld if its lease is taken."""
+    def create(self, vm: VmId, xml: str, generation: Generation, still: Callable[[], object] = lambda: None) -> None:
+        """Start a transient domain with the generation in its metadata. StorageLeaseHeld if its lease is taken.
+
+        `still` is called after every question of its own, right before the effect; what it raises prevents it.
+        """
         ...
 
     def shutdown(self, vm: VmId) -> None:
         """Ask the guest to switch off; returns at once."""
         ...
 
-    def destroy(self, vm: VmId) -> None:
-        """End the domain; returns when it is gone. A domain that is not there is success."""
+    def destroy(self, vm: VmId, still: Callable[[], object] = lambda: None) -> None:
+        """End the domain; returns when it is gone. A domain that is not there is success. `still`: as in `create`."""
         ...
 
 
@@ -282,13 +289,18 @@ class Store(Journal, Protocol):
     def drop_lease(self, controller: ControllerId) -> None: ...
 
     def view(self, hosts: Mapping[HostId, HostSpec], controller: ControllerId | None) -> ClusterView:
-        """Read everything in one go. `lease` is set only if `controller` holds it."""
+        """Read everything in one go. `lease` is set only if `controller` holds it. Records, heartbeats and readings
+        are also those of hosts that are only remembered; what cannot be read is named in `unreadable` and left out."""
         ...
 
     def put_watch(self, controller: ControllerId, watch: Watch) -> None: ...
 
     def holder_watch(self) -> Watch | None:
         """Return the published watch of whoever holds the control lease."""
+        ...
+
+    def put_files(self, controller: ControllerId, digest: str) -> None:
+        """Say by its digest which cluster file a controller reads."""
         ...
 
     def put_heartbeat(self, beat: Heartbeat) -> Instant: ...
@@ -312,7 +324,7 @@ class Store(Journal, Protocol):
     def forget_vm(self, vm: VmId, epoch: Epoch) -> None: ...
 
     def open_operation(self, operation: Operation) -> bool:
-        """Journal a new operation; False if one of its kind and subject is open."""
+        """Journal a new operation; False if one of its kind and subject is open, or one of its id ever was."""
         ...
 
     def adopt_operation(self, identity: OperationId, epoch: Epoch) -> None: ...
@@ -359,7 +371,9 @@ class Operators(Protocol):
         """Return who holds the control lease, also when it ran out; None if nobody does. Refuses another layout."""
         ...
 
-    def add_wish(self, wish: Wish) -> None: ...
+    def add_wish(self, wish: Wish) -> None:
+        """Write a wish down; nothing happens if one of its id was answered already."""
+        ...
 
     def wish_result(self, identity: str) -> WishResult | None: ...
 

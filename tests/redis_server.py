@@ -10,7 +10,7 @@ import signal
 import socket
 import subprocess
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 
 import pytest
 import redis
@@ -35,9 +35,18 @@ def free_port() -> int:
 class RedisServer:
     """One redis-server process. `restart` gives it a new run id and an empty memory, as a crash without disk does."""
 
-    def __init__(self, password: str = "") -> None:
+    def __init__(
+        self,
+        password: str = "",
+        replica_of: RedisServer | None = None,
+        user: str = "",
+        options: Sequence[str] = (),
+    ) -> None:
+        """`options`: more of the command line. `user`: who our own client is, where there is a users' file."""
         self.port = free_port()
+        self._user, self._options = user, tuple(options)
         self._password = password
+        self._replica_of = replica_of
         self._process = self._start()
 
     @property
@@ -45,14 +54,18 @@ class RedisServer:
         return f"redis://127.0.0.1:{self.port}/0"
 
     def client(self) -> redis.Redis:
-        return redis.Redis(port=self.port, password=self._password or None, decode_responses=True)
+        user = self._user or None
+        return redis.Redis(port=self.port, username=user, password=self._password or None, decode_responses=True)
 
     def _start(self) -> subprocess.Popen[bytes]:
         if not shutil.which("redis-server"):
             pytest.skip("redis-server is missing (Debian package redis-server)")
         command = ["redis-server", "--port", str(self.port), "--bind", "127.0.0.1", "--save", "", "--appendonly", "no"]
-        if self._password:
+        if self._password and not self._user:
             command += ["--requirepass", self._password]
+        if self._replica_of is not None:
+            command += ["--replicaof", f"127.0.0.1 {self._replica_of.port}"]
+        command += self._options
         process = subprocess.Popen(command, stdin=subprocess.DEVNULL, stdout=subprocess.DEVNULL, cwd="/tmp")
         client = self.client()
 
@@ -76,6 +89,15 @@ class RedisServer:
         self.thaw()
         self._process.kill()
         self._process.wait()
+
+    def is_linked(self) -> bool:
+        """Whether this replica has its master's data and follows it."""
+        return bool(self.client().info("replication").get("master_link_status") == "up")
+
+    def promote(self) -> None:
+        """Make this replica the master, as a sentinel does."""
+        self._replica_of = None
+        self.client().replicaof("NO", "ONE")
 
     def restart(self) -> None:
         self.kill()

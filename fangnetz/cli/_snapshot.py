@@ -12,6 +12,7 @@ from fangnetz.cli._session import Session
 from fangnetz.core.actions import Alarm
 from fangnetz.core.decide import judge_all
 from fangnetz.core.detector import Finding, Verdict, Watch, heard, known_incarnation, look
+from fangnetz.core.errors import StoredContentError
 from fangnetz.core.fencing import BindingState, binding_state, protection, stands
 from fangnetz.core.model import ClusterView, ControlLease, HostRecord, HostState, VmRecord
 from fangnetz.core.policy import Policy
@@ -92,6 +93,8 @@ def take(session: Session) -> Snapshot:
         published = store.holder_watch()
         view = store.view(session.hosts, None)
         alarms = store.alarms()
+    if view.unreadable:  # controllers go on without it; a list with a hole in it would mislead whoever reads it here
+        raise StoredContentError("; ".join(view.unreadable))
     policy = session.settings.policy
     unwatched = _unwatched(published, view, policy)
     watch = None if unwatched else look(published, view, policy)

@@ -42,7 +42,7 @@ from fangnetz.core.operations import OperationState, Order, Outcome, Step, StepS
 from fangnetz.core.units import Instant, OperationId, Seconds
 from fangnetz.engine.ledger import Ledger, key_of
 from fangnetz.ports import Claim, LedgerEntry, WishResult
-from tests.contract.subjects import BOOT, C1, H1, OP, WEB, Cluster, RedisSubject
+from tests.contract.subjects import BOOT, C1, DB, H1, OP, WEB, Cluster, RedisSubject
 from tests.core.world import beat, host_record, probe_round, reading, vm_doc, wish
 from tests.redis_server import RedisServer
 
@@ -125,8 +125,13 @@ ROUNDS = made(
         tuple
     ),
 )  # fmt: skip
-SPECS = made(VmSpec, id=NAME, memory_mib=NUMBER, cpus=NUMBER, priority=st.integers(-9, 9), digest=TEXT)
-VM_DOCS = made(VmDoc, spec=SPECS, xml=TEXT, wish=enum_of(VmDoc, "wish"), source=TEXT)
+SPECS = made(
+    VmSpec, id=NAME, memory_mib=NUMBER, cpus=NUMBER, priority=st.integers(-9, 9), digest=TEXT, uuid=TEXT,
+    disks=st.lists(TEXT, max_size=3).map(tuple),
+)  # fmt: skip
+VM_DOCS = made(
+    VmDoc, spec=SPECS, xml=TEXT, wish=enum_of(VmDoc, "wish"), source=TEXT, declared=st.none() | enum_of(VmDoc, "wish")
+)
 HOST_DOCS = made(HostDoc, id=NAME, maintenance=st.booleans(), reason=TEXT, incarnation=NAME)
 BINDINGS = made(
     Binding, host=NAME, device=NAME, incarnation=TEXT, seen_on_at=AT, guid=TEXT, guid_matches=st.none() | st.booleans()
@@ -186,7 +191,7 @@ def test_whatever_is_recorded_or_reported_comes_back_whole(
 def test_whatever_people_define_wish_or_are_told_comes_back_whole(
     cluster: Cluster, raw: redis.Redis, docs: list[Any], asked: Wish, alarms: list[Alarm], watch: Watch, event: Happened
 ) -> None:
-    raw.delete(KEYS.ledger, KEYS.ledger_versions, KEYS.wishes)
+    raw.delete(KEYS.ledger, KEYS.ledger_version, KEYS.ledger_versions, KEYS.wishes)
     store = cluster.store
     Ledger(store, _NoFiles()).write(docs)
     store.add_wish(asked)
@@ -219,7 +224,7 @@ class _NoFiles:
 def test_whatever_an_operation_holds_comes_back_whole(
     cluster: Cluster, raw: redis.Redis, order: Order, facts: dict[str, Any], proof: OffProof, sentence: str
 ) -> None:
-    raw.delete(KEYS.open)
+    raw.delete(KEYS.open, KEYS.operation(OP))
     given_step = vm_start_steps(order, attempt=1, after="plan/1")[0]
     opened = replace(
         cluster.operation(replace(given_step, facts=facts), Step(key="plan/1", kind=given_step.kind)), proof=proof
@@ -259,8 +264,10 @@ def filled(cluster: Cluster) -> None:
 
 
 def read_everything(store: RedisStore) -> None:
+    unreadable = store.view(HOSTS, C1).unreadable
+    if unreadable:
+        raise StoredContentError("; ".join(unreadable))
     for read in (
-        lambda: store.view(HOSTS, C1),
         store.alarms,
         store.holder_watch,
         store.control_lease,
@@ -336,7 +343,7 @@ def test_garbage_is_refused_by_the_name_of_its_key(cluster: Cluster, raw: redis.
             continue
         put(raw, garbage)
         with pytest.raises(StoredContentError) as refusal:
-            read_everything(cluster.store)
+            read_everything(cluster.subject.another())
         assert key in str(refusal.value)
 
 
@@ -350,6 +357,40 @@ def test_no_content_whatever_surprises_a_reader(subject: RedisSubject, place: st
     PLACES[place][1](subject.raw, garbage)
     with contextlib.suppress(StoredContentError):
         read_everything(fresh.store)
+
+
+def test_what_cannot_be_read_is_named_and_stops_nobody_elses_matter(cluster: Cluster, raw: redis.Redis) -> None:
+    filled(cluster)
+    cluster.vm(DB)
+    Ledger(cluster.store, _NoFiles()).write([vm_doc("db")])
+    raw.hset(KEYS.vm(WEB), "state", "asleep")
+    raw.hset(KEYS.operation(OP), "epoch", "?")
+    raw.hset(KEYS.power(H1), "ipmi", "off, I think")
+    cluster.open(identity="op-2", subject=DB)
+    view = cluster.store.view(HOSTS, C1)
+    assert view.lease is not None
+    assert (list(view.vms), list(view.vm_records)) == ([DB], [DB]), "nothing at all is decided about a broken VM"
+    assert list(view.operations) == ["op-2"]
+    assert view.readings[H1] == ()
+    assert [key for key in (KEYS.vm(WEB), KEYS.operation(OP), KEYS.power(H1)) if key in " ".join(view.unreadable)] == [
+        KEYS.vm(WEB),
+        KEYS.operation(OP),
+        KEYS.power(H1),
+    ]
+
+
+def test_a_host_whose_document_cannot_be_read_may_be_in_maintenance(cluster: Cluster, raw: redis.Redis) -> None:
+    filled(cluster)
+    raw.hset(KEYS.ledger, f"host/{H1}", "{}")
+    assert cluster.subject.another().view(HOSTS, C1).host_docs[H1].maintenance
+
+
+def test_a_broken_document_keeps_no_other_from_being_copied(cluster: Cluster, raw: redis.Redis) -> None:
+    filled(cluster)
+    raw.hset(KEYS.ledger, "vm/broken", "{")
+    found = cluster.store.ledger(-1)
+    assert found is not None
+    assert [entry.key for entry in found[1]] == [f"host/{H1}", f"vm/{WEB}"]
 
 
 def test_another_layout_is_refused_with_a_sentence(cluster: Cluster, subject: RedisSubject, raw: redis.Redis) -> None:

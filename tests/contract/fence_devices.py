@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import threading
 import time
 from dataclasses import dataclass, field
@@ -41,8 +42,10 @@ class ScriptedDevice:
             power = self._told if self.mode == "lies" and self._told is not None else self.power
             return PowerAnswer(power=power, guid=self.guid, raw=f"plug is {power.value}")
 
-    def switch(self, wanted: Power, bound: Seconds) -> str:
+    def switch(self, wanted: Power, bound: Seconds, until: float = math.inf) -> str:
         with self._lock:
+            if time.monotonic() >= until:
+                raise FenceUnreachable(f"{self.name}: it is too late to send anything")
             self.orders.append(wanted)
             self._answer(bound)
             if self.refuses_off:

@@ -53,6 +53,14 @@ class StoreSubject(Protocol):
 
     def pass_time(self, span: Seconds) -> None: ...
 
+    def step_clock(self, span: Seconds) -> None:
+        """Set the store's machine's clock forward, or back with a negative span."""
+        ...
+
+    def wipe(self) -> None:
+        """Forget everything."""
+        ...
+
     def age(self) -> None:
         """Make the present life of the store an hour old."""
         ...
@@ -85,12 +93,21 @@ class RedisSubject:
     def pass_time(self, span: Seconds) -> None:
         time.sleep(span)
 
+    def step_clock(self, span: Seconds) -> None:
+        """Redis TIME cannot be set: what the store adds to it changes instead, which it cannot tell from the former."""
+        self.raw.hincrby(self.prefix + "clock", "ahead", int(span * 1_000_000))
+
+    def wipe(self) -> None:
+        self.raw.flushall()
+
     def age(self) -> None:
         since = int((self.store.now() - HOUR) * 1_000_000)
         self.raw.hset(self.prefix + "life", "since", str(since))
 
     def begin_new_life(self) -> None:
-        self.raw.hset(self.prefix + "life", "run_id", "another server")
+        for key, field in (("life", "run_id"), ("lease", "memory")):
+            if self.raw.exists(self.prefix + key):
+                self.raw.hset(self.prefix + key, field, "another server")
 
     def lose_lease(self) -> None:
         self.raw.delete(self.prefix + "lease")

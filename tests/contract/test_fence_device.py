@@ -104,6 +104,16 @@ def test_an_order_that_holds_already_is_harmless(plug: Plug) -> None:
     assert reads(plug, Power.OFF)
 
 
+@pytest.mark.parametrize("late", [0.0, 5.0])
+def test_nothing_is_sent_after_the_instant_until_which_it_was_permitted(plug: Plug, late: float) -> None:
+    """A caller that was frozen between its last look and this call makes it all the same."""
+    with pytest.raises(FenceUnreachable):
+        plug.device.switch(Power.OFF, BOUND, time.monotonic() - late)
+    assert plug.on
+    plug.device.switch(Power.OFF, BOUND, time.monotonic() + BOUND)
+    assert reads(plug, Power.OFF)
+
+
 def test_no_answer_is_an_error_of_ours_within_the_bound(plug: Plug) -> None:
     plug.go_dark()
     for call in (lambda: plug.device.status(Seconds(0.6)), lambda: plug.device.switch(Power.OFF, Seconds(0.6))):

@@ -165,6 +165,17 @@ def test_an_order_from_before_the_store_began_a_new_life_is_not_claimed(ordered:
     assert ordered.refused(START) == "life"
 
 
+def test_nothing_is_claimed_in_a_memory_nobody_has_met(cluster: Cluster) -> None:
+    """A replica was promoted a moment ago, or an old copy put back: what it holds may be yesterday's."""
+    cluster.open(Step(key="fence", kind=StepKind.FENCE))
+    claim = cluster.claim("fence", lease=0.01)
+    cluster.subject.begin_new_life()
+    cluster.subject.pass_time(Seconds(0.02))
+    assert cluster.refused("fence", token="t2") == "life"
+    with pytest.raises(StaleToken):
+        cluster.store.renew(claim, LEASE)
+
+
 def test_an_order_meant_for_another_boot_is_not_claimed(ordered: Cluster) -> None:
     assert ordered.refused(START, boot="i2") == "incarnation"
     assert ordered.refused(START, boot="") == "incarnation"

@@ -383,3 +383,19 @@ def test_the_journal_knows_when_a_step_was_sent(cluster: Cluster) -> None:
 
 def test_an_operation_nobody_opened_is_not_there(cluster: Cluster) -> None:
     assert cluster.store.operation(OperationId("no-such")) is None
+
+
+def test_what_was_sent_after_its_operation_was_forgotten_leaves_no_trace(cluster: Cluster) -> None:
+    cluster.store.mark_dispatched(OP, ["plan/1"])
+    cluster.open()
+    step = cluster.store.operation(OP)
+    assert step is not None, "a line with one field only would have made it unreadable"
+
+
+def test_an_operation_of_the_same_id_is_opened_once_ever(cluster: Cluster) -> None:
+    opened = cluster.open()
+    cluster.store.end_operation(OP, OperationState.DONE, "done", cluster.epoch)
+    assert not cluster.store.open_operation(opened)
+    found = cluster.store.operation(OP)
+    assert found is not None
+    assert found.state is OperationState.DONE

@@ -6,15 +6,16 @@ from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
 
 import pytest
+from pydantic import TypeAdapter
 
 from fangnetz.core.actions import Alarm, Happened
 from fangnetz.core.detector import HostWatch, Watch
 from fangnetz.core.errors import StaleToken
-from fangnetz.core.model import HostState, Power, VmState, WishKind
+from fangnetz.core.model import HostDoc, HostState, Power, VmState, WishKind
 from fangnetz.core.operations import OperationState
 from fangnetz.core.units import Generation, Incarnation, Instant, OperationId, Seconds
 from fangnetz.ports import LedgerEntry, WishResult
-from tests.contract.subjects import C1, C2, DB, H1, H2, WEB, Cluster
+from tests.contract.subjects import BOOT, C1, C2, DB, H1, H2, WEB, Cluster
 from tests.core.world import beat, host_record, probe_round, reading, spec, wish
 
 HOSTS = {H1: spec("h1"), H2: spec("h2")}
@@ -213,6 +214,23 @@ def test_a_ledger_that_is_known_is_not_read_again(cluster: Cluster) -> None:
     assert cluster.store.ledger(found[0]) is None, "nothing was newer"
 
 
+def test_a_document_is_seen_by_the_next_look_and_also_that_all_was_forgotten(
+    cluster: Cluster,
+) -> None:
+    other = cluster.subject.another()
+
+    def reason() -> str:
+        doc = cluster.store.view({}, None).host_docs.get(H1)
+        return doc.reason if doc else "gone"
+
+    for version, said in enumerate(("once", "twice"), start=1):
+        body = TypeAdapter(HostDoc).dump_json(HostDoc(id=H1, reason=said)).decode()
+        other.put_ledger([LedgerEntry(key="host/h1", version=version, body=body)])
+        assert [reason(), reason()] == [said, said]
+    cluster.subject.wipe()
+    assert reason() == "gone"
+
+
 def test_a_vms_definition_is_its_newest_document(cluster: Cluster) -> None:
     body = '{"spec": {"id": "web", "memory_mib": 64, "cpus": 1}, "xml": "<a/>", "wish": "running", "source": "cli"}'
     assert cluster.store.definition(WEB) is None
@@ -240,6 +258,31 @@ def test_a_wish_is_settled_once(cluster: Cluster) -> None:
     answer = store.wish_result(asked.id)
     assert answer is not None
     assert answer.sentence == "first"
+
+
+def test_a_wish_that_was_answered_is_not_taken_down_again(cluster: Cluster) -> None:
+    """The answer to the first writing was lost, and the client asked again."""
+    asked = wish(WishKind.VM_START, "web")
+    cluster.store.add_wish(asked)
+    cluster.store.settle_wish(asked, WishResult(id=asked.id, granted=True, sentence="", operation=None))
+    cluster.store.add_wish(asked)
+    assert cluster.store.view({}, None).wishes == ()
+
+
+def test_the_view_tells_which_cluster_file_each_controller_reads(cluster: Cluster) -> None:
+    cluster.store.put_files(C1, "aa")
+    cluster.store.put_files(C2, "bb")
+    assert cluster.store.view({}, None).files == {C1: "aa", C2: "bb"}
+
+
+def test_a_host_that_is_only_remembered_is_still_read(cluster: Cluster) -> None:
+    cluster.store.put_heartbeat(beat("h1", 1.0))
+    cluster.store.put_host(host_record("h1"), None, cluster.epoch)
+    assert cluster.store.view({}, None).heartbeats == {}
+    body = TypeAdapter(HostDoc).dump_json(HostDoc(id=H1, incarnation=BOOT)).decode()
+    cluster.store.put_ledger([LedgerEntry(key="host/h1", version=1, body=body)])
+    view = cluster.store.view({}, None)
+    assert (list(view.heartbeats), list(view.host_records), list(view.hosts)) == ([H1], [H1], [])
 
 
 def test_alarms_are_the_standing_ones_only(cluster: Cluster) -> None:

@@ -1,41 +1,121 @@
-"""Connections to Redis: bounded everywhere, errors translated once, scripts loaded with their prelude."""
+"""Connections to Redis, one or behind Sentinels: bounded everywhere, errors translated once. Never shows a password."""
 
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
-from functools import cache
-from importlib.resources import files
-from typing import Any
+from typing import Any, cast
 
 import redis
 from redis.backoff import NoBackoff
 from redis.retry import Retry
+from redis.sentinel import Sentinel
 
 from fangnetz.core.errors import StoreUnreachable
 
 SOCKET_TIMEOUT_S = 2.0
 """A hung Redis is given up after this long."""
 CONNECT_TIMEOUT_S = 1.0
-GUARDED = frozenset({"claim", "renew"})
+SENTINEL_TIMEOUT_S = 0.5
+"""A Sentinel that does not answer costs this much; then the next one is asked."""
+_DENIED = "The user executing the script can't"
+"""How Redis says inside a script that its caller lacks a right."""
 
 
-def connect(url: str, *, name: str, timeout_s: float = SOCKET_TIMEOUT_S) -> redis.Redis:
-    """Return a client whose every call ends within about `timeout_s` seconds (one retry on a broken connection).
+class OnceIfBroken(Retry):
+    """Once more on a broken connection, never on a silent one: each try would cost a timeout, each handshake another.
 
-    `url` carries the credentials; it is never logged.
+    Whatever failed is closed, so that a late answer is never taken for that to another question. (A Retry that only
+    leaves timeouts out of its errors does not close: behind Sentinels the dead master would be asked for ever.)
     """
-    return redis.Redis.from_url(
-        url,
-        socket_timeout=timeout_s,
-        socket_connect_timeout=min(CONNECT_TIMEOUT_S, timeout_s),
-        socket_keepalive=True,
-        health_check_interval=5,
-        client_name=name,
-        decode_responses=True,
-        retry=Retry(NoBackoff(), 1),
-        retry_on_error=[redis.ConnectionError],
+
+    def __init__(self) -> None:
+        super().__init__(NoBackoff(), 1)
+
+    def call_with_retry(
+        self,
+        do: Callable[[], Any],
+        fail: Callable[..., Any],
+        is_retryable: Callable[[Exception], bool] | None = None,
+        with_failure_count: bool = False,
+    ) -> Any:
+        """Do it, closing what failed."""
+        failures = 0
+        while True:
+            try:
+                return do()
+            except (redis.ConnectionError, redis.TimeoutError, TimeoutError) as error:
+                failures += 1
+                fail(error, failures) if with_failure_count else fail(error)
+                silent = not isinstance(error, redis.ConnectionError)
+                if silent or failures > 1 or (is_retryable is not None and not is_retryable(error)):
+                    raise
+
+
+def connect(
+    url: str,
+    *,
+    name: str,
+    timeout_s: float = SOCKET_TIMEOUT_S,
+    username: str | None = None,
+    password: str | None = None,
+) -> redis.Redis:
+    """Return a client of the Redis at `url`; `name` is what Redis shows as the client's.
+
+    A hung Redis costs a call one `timeout_s`, two where an idle connection turned out broken first: only a broken
+    connection is tried again, never a silent one. Raises nothing; nothing is opened before the first call.
+    """
+    return redis.Redis.from_url(url, **_options(name, timeout_s, username, password))
+
+
+def connect_by_sentinels(
+    nodes: Sequence[tuple[str, int]],
+    *,
+    master: str,
+    name: str,
+    timeout_s: float = SOCKET_TIMEOUT_S,
+    username: str | None = None,
+    password: str | None = None,
+    sentinel_username: str | None = None,
+    sentinel_password: str | None = None,
+) -> redis.Redis:
+    """Return a client of whichever Redis the Sentinels call `master` at the time of each new connection.
+
+    Bounded as `connect`, plus SENTINEL_TIMEOUT_S for each Sentinel that is silent. A master that was demoted is left
+    at the first write it refuses, or when the Sentinels cut its clients off.
+    """
+    sentinels = cast("Any", Sentinel)(  # untyped
+        list(nodes),
+        sentinel_kwargs=sentinel_options(sentinel_username, sentinel_password),
+        **_options(name, timeout_s, username, password),
     )
+    client: redis.Redis = sentinels.master_for(master)
+    return client
+
+
+def sentinel_options(username: str | None, password: str | None) -> dict[str, Any]:
+    """Return how a Sentinel is asked: shortly, and once. redis-py's default tries a dead one for half a minute."""
+    return {
+        "socket_timeout": SENTINEL_TIMEOUT_S,
+        "socket_connect_timeout": SENTINEL_TIMEOUT_S,
+        "username": username or None,
+        "password": password,
+        "retry": Retry(NoBackoff(), 0),
+    }
+
+
+def _options(name: str, timeout_s: float, username: str | None, password: str | None) -> dict[str, Any]:
+    return {
+        "socket_timeout": timeout_s,
+        "socket_connect_timeout": min(CONNECT_TIMEOUT_S, timeout_s),
+        "socket_keepalive": True,
+        "health_check_interval": 5,
+        "client_name": name,
+        "decode_responses": True,
+        "username": username or None,
+        "password": password,
+        "retry": OnceIfBroken(),
+    }
 
 
 @contextmanager
@@ -46,26 +126,8 @@ def translated() -> Iterator[None]:
     except (redis.ConnectionError, redis.TimeoutError) as error:
         raise StoreUnreachable(f"the store did not answer: {type(error).__name__}") from error
     except redis.ResponseError as error:
+        if isinstance(error, redis.exceptions.NoPermissionError) or _DENIED in str(error):
+            raise StoreUnreachable(
+                f"the store's users' file lacks a right (`fangnetz config redis-acl` makes the file anew): {error}"
+            ) from error
         raise StoreUnreachable(f"the store refused a command: {error}") from error
-
-
-@cache
-def _source(name: str) -> str:
-    folder = files("fangnetz.adapters.redis") / "lua"
-    parts = ["prelude", *(["guard"] if name in GUARDED else []), name]
-    return "\n".join((folder / f"{part}.lua").read_text() for part in parts)
-
-
-class Scripts:
-    """The Lua scripts, by name. One call is one atomic step in the store."""
-
-    def __init__(self, client: redis.Redis) -> None:
-        self._client = client
-        self._loaded: dict[str, Callable[..., Any]] = {}
-
-    def __call__(self, name: str, keys: Sequence[str], args: Sequence[str]) -> Any:
-        script = self._loaded.get(name)
-        if script is None:
-            script = self._loaded[name] = self._client.register_script(_source(name))
-        with translated():
-            return script(keys=list(keys), args=list(args))

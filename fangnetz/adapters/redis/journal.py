@@ -9,11 +9,12 @@ from typing import Any, cast
 import redis
 
 from fangnetz.adapters.redis import codec
-from fangnetz.adapters.redis.client import Scripts, translated
+from fangnetz.adapters.redis.client import translated
 from fangnetz.adapters.redis.codec import instant, micros
 from fangnetz.adapters.redis.keys import CLOSED_MAX, EVENTS_MAX, Keys
+from fangnetz.adapters.redis.scripts import Scripts
 from fangnetz.core.actions import Happened
-from fangnetz.core.errors import Conflict, StaleToken
+from fangnetz.core.errors import Conflict, StaleToken, StoredContentError
 from fangnetz.core.operations import Operation, Outcome, Step
 from fangnetz.core.units import Incarnation, Instant, OperationId, Seconds, VmId
 from fangnetz.ports import Assign, Claim, NotClaimed
@@ -38,15 +39,14 @@ WHY = {
 class RedisJournal:
     """`ports.Journal` on a Redis connection."""
 
-    def __init__(self, client: redis.Redis, cluster: str) -> None:
+    def __init__(self, client: redis.Redis, cluster: str, replicas_min: int = 0) -> None:
+        """`replicas_min`: so many replicas confirm whatever an effect rests on, or it counts as not written."""
         self._redis = client
         self._keys = Keys(cluster)
-        self._scripts = Scripts(client)
+        self._scripts = Scripts(client, replicas_min)
 
     def now(self) -> Instant:
-        with translated():
-            seconds, micro = self._redis.time()
-        return Instant(seconds + micro / 1_000_000)
+        return instant(self._scripts("now", [self._keys.clock], []))
 
     # -- reading --
 
@@ -57,6 +57,13 @@ class RedisJournal:
     def operations_of(self, identities: Iterable[OperationId]) -> tuple[Operation, ...]:
         """Return those of the operations that exist, each with all its steps."""
         wanted = list(dict.fromkeys(identities))
+        try:
+            return self._read_operations(wanted)
+        except StoredContentError:
+            # Headers and steps are read one after the other: one that was forgotten in between has lost its steps.
+            return self._read_operations(wanted)
+
+    def _read_operations(self, wanted: Sequence[OperationId]) -> tuple[Operation, ...]:
         if not wanted:
             return ()
         with translated():
@@ -109,7 +116,9 @@ class RedisJournal:
         step = operation.step(key) if operation else None
         if operation is None or step is None:
             return NotClaimed(code="gone", sentence=f"{identity} {key}: {WHY['gone']}")
-        answer = self._scripts("claim", self._guarded(operation, step), [token, executor, incarnation, micros(lease)])
+        answer = self._scripts.confirmed(
+            "claim", self._guarded(operation, step), [token, executor, incarnation, micros(lease)]
+        )
         if answer[0] != 1:
             return NotClaimed(
                 code=answer[1],
@@ -124,7 +133,7 @@ class RedisJournal:
 
     def renew(self, claim: Claim, lease: Seconds) -> Instant:
         order = claim.step.order
-        answer = self._scripts(
+        answer = self._scripts.confirmed(
             "renew",
             self._guarded(claim.operation, claim.step),
             [claim.token, order.incarnation if order else "", micros(lease)],
@@ -189,22 +198,18 @@ class RedisJournal:
         return bool(self._scripts("give_up", [keys.lease, keys.operation(operation.id), *names], args) == 1)
 
     def mark_dispatched(self, identity: OperationId, keys: Sequence[str]) -> None:
-        with translated():
-            seconds, micro = self._redis.time()
-            pipe = self._redis.pipeline(transaction=False)
-            for key in keys:
-                pipe.hset(self._keys.step(identity, key), "dispatched", str(seconds * 1_000_000 + micro))
-            pipe.execute()
+        if keys:
+            self._scripts("dispatched", [self._keys.step(identity, key) for key in keys], [])
 
     def archive(self) -> None:
         """Drop the oldest closed operations beyond the bound."""
         with translated():
             old = cast("list[str]", self._redis.zrange(self._keys.closed, 0, -(CLOSED_MAX + 1)))
-            for identity in old:
-                header = cast("dict[str, str]", self._redis.hgetall(self._keys.operation(OperationId(identity))))
-                steps = [self._keys.step(OperationId(identity), key) for key in header.get("steps", "").split()]
-                self._redis.delete(self._keys.operation(OperationId(identity)), *steps)
-                self._redis.zrem(self._keys.closed, identity)
+        for identity in map(OperationId, old):
+            with translated():
+                keys = cast("str | None", self._redis.hget(self._keys.operation(identity), "steps"))
+            steps = [self._keys.step(identity, key) for key in (keys or "").split()]
+            self._scripts("drop_operation", [self._keys.closed, self._keys.operation(identity), *steps], [identity])
 
     def log(self, events: Sequence[Happened]) -> None:
         if not events:

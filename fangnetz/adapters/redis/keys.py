@@ -2,8 +2,9 @@
 
 | key                    | kind        | meaning                                                                       |
 |------------------------|-------------|-------------------------------------------------------------------------------|
+| `clock`                | hash        | latest (us) and ahead (us): the store's clock never runs backwards            |
 | `life`                 | hash        | run id, incarnation and since (us) of this store's memory                     |
-| `lease`                | hash        | holder, epoch, until (us): who may decide; epoch is the fencing token         |
+| `lease`                | hash        | holder, epoch, until (us), memory (run id it was given in): who may decide    |
 | `schema`               | string      | version of this layout; another one is refused                                |
 | `hb:<host>`            | hash        | incarnation, sequence, at (us), doc: the last heartbeat                       |
 | `past:<host>`          | list        | boots that a later one followed: they report no more                          |
@@ -19,6 +20,7 @@
 | `power:<host>`         | hash        | device -> latest reading                                                      |
 | `watch:<controller>`   | JSON + TTL  | what that controller observed of each host                                    |
 | `controllers`          | hash        | controller -> when it last looked (us)                                        |
+| `files`                | hash        | controller -> digest of the cluster file it reads                             |
 | `wishes`, `wish:<id>`  | hash, JSON + TTL | wishes not yet settled; the answer to a settled one                      |
 | `alarms`               | JSON        | standing alarms                                                               |
 | `events`               | stream      | everything that happened, one sentence each, bounded                          |
@@ -42,6 +44,7 @@ class Keys:
 
     def __init__(self, cluster: str) -> None:
         self._prefix = f"fn:{{{cluster}}}:"
+        self.clock = self("clock")
         self.life = self("life")
         self.lease = self("lease")
         self.schema = self("schema")
@@ -53,6 +56,7 @@ class Keys:
         self.open = self("ops:open")
         self.closed = self("ops:closed")
         self.controllers = self("controllers")
+        self.files = self("files")
         self.wishes = self("wishes")
         self.alarms = self("alarms")
         self.events = self("events")

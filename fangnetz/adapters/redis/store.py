@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Mapping, Sequence
+from contextlib import suppress
 from typing import Any, cast
 
 import redis
 
-from fangnetz.adapters.redis.client import Scripts, translated
+from fangnetz.adapters.redis.client import translated
 from fangnetz.adapters.redis.codec import (
     adapter,
     decode,
@@ -18,19 +18,18 @@ from fangnetz.adapters.redis.codec import (
     micros,
     naming,
     vm_fields,
-    vm_record,
 )
+from fangnetz.adapters.redis.documents import Documents, document_of
 from fangnetz.adapters.redis.journal import RedisJournal
 from fangnetz.adapters.redis.keys import PAST_BOOTS_MAX, PROBE_ROUNDS_MAX, SCHEMA, WATCH_TTL_S, WISH_RESULT_TTL_S
+from fangnetz.adapters.redis.view import Look, lease_of
 from fangnetz.core.actions import Alarm
 from fangnetz.core.detector import Watch
 from fangnetz.core.errors import StaleToken, StoredContentError, StoreUnreachable
 from fangnetz.core.model import (
-    Binding,
     ClusterView,
     ControlLease,
     Heartbeat,
-    HostDoc,
     HostRecord,
     HostSpec,
     PowerReading,
@@ -44,7 +43,6 @@ from fangnetz.core.model import (
 from fangnetz.core.operations import Operation, OperationState
 from fangnetz.core.units import (
     ControllerId,
-    DeviceName,
     Epoch,
     Generation,
     HostId,
@@ -62,18 +60,13 @@ Raw = dict[str, str]
 class RedisStore(RedisJournal):
     """`ports.Store` and `ports.Operators` on one Redis connection pool; safe to share between threads."""
 
-    def __init__(self, client: redis.Redis, cluster: str) -> None:
-        super().__init__(client, cluster)
-        self._scripts = Scripts(client)
+    def __init__(self, client: redis.Redis, cluster: str, replicas_min: int = 0) -> None:
+        super().__init__(client, cluster, replicas_min)
         self._schema_seen = False
+        self._epoch_seen = Epoch(0)
+        self._documents = Documents()
 
     # -- life and lease --
-
-    def _run_id(self) -> str:
-        with translated():
-            server = self._redis.info("server")
-            replication = self._redis.info("replication")
-        return f"{server.get('run_id', '')}:{replication.get('master_replid', '')}"
 
     def meet(self) -> StoreLife:
         """Register the store's present life; refuse a layout of another version."""
@@ -85,15 +78,17 @@ class RedisStore(RedisJournal):
             if found != str(SCHEMA):
                 raise StoredContentError(f"{keys.schema} is {found}: this version understands layout {SCHEMA} only")
             self._schema_seen = True
-        incarnation, since = self._scripts("meet", [keys.life, keys.lease], [self._run_id()])
+        incarnation, since = self._scripts("meet", [keys.life, keys.lease], [])
         return StoreLife(incarnation=StoreIncarnation(incarnation), since=instant(since))
 
     def take_lease(self, controller: ControllerId, ttl: Seconds) -> ControlLease | None:
         keys = self._keys
-        answer = self._scripts("take_lease", [keys.life, keys.lease], [controller, micros(ttl), self._run_id()])
+        args = [controller, micros(ttl), str(self._epoch_seen)]
+        answer = self._scripts.confirmed("take_lease", [keys.life, keys.lease], args)
         if answer[0] != 1:
             return None
-        return ControlLease(holder=controller, epoch=Epoch(int(answer[1])), until=instant(answer[2]))
+        epoch = self._epoch_seen = Epoch(max(self._epoch_seen, int(answer[1])))
+        return ControlLease(holder=controller, epoch=epoch, until=instant(answer[2]))
 
     def drop_lease(self, controller: ControllerId) -> None:
         self._scripts("drop_lease", [self._keys.lease], [controller])
@@ -101,122 +96,10 @@ class RedisStore(RedisJournal):
     # -- the view --
 
     def view(self, hosts: Mapping[HostId, HostSpec], controller: ControllerId | None) -> ClusterView:
-        """Read the whole cluster: one transaction for what judges hosts, a second for what it names."""
-        keys = self._keys
-        order = list(hosts)
-        with translated():
-            pipe = self._redis.pipeline(transaction=True)
-            pipe.time()
-            pipe.hgetall(keys.life)
-            pipe.hgetall(keys.lease)
-            pipe.hgetall(keys.controllers)
-            pipe.hgetall(keys.open)
-            pipe.hgetall(keys.ledger)
-            pipe.smembers(keys.vms)
-            pipe.hgetall(keys.wishes)
-            pipe.get(keys.placements)
-            for host in order:
-                pipe.hgetall(keys.heartbeat(host))
-                pipe.get(keys.host(host))
-                pipe.hgetall(keys.power(host))
-            first: list[Any] = pipe.execute()
-        seconds, micro = first[0]
-        now = Instant(seconds + micro / 1_000_000)
-        life, lease, controllers, opened, ledger, vm_ids, wishes, placements = first[1:9]
-        beats: dict[HostId, Heartbeat] = {}
-        records: dict[HostId, HostRecord] = {}
-        readings: dict[HostId, tuple[PowerReading, ...]] = {}
-        for index, host in enumerate(order):
-            raw_beat, raw_record, raw_power = first[9 + 3 * index : 12 + 3 * index]
-            if raw_beat:
-                beats[host] = self._heartbeat(host, raw_beat)
-            if raw_record:
-                records[host] = decode(HostRecord, raw_record, keys.host(host))
-            readings[host] = tuple(decode(PowerReading, text, keys.power(host)) for text in raw_power.values())
-        probers = [ControllerId(name) for name in controllers]
-        identities = [OperationId(identity) for identity in opened.values()]
-        names = [VmId(vm) for vm in sorted(vm_ids)]
-        with translated():
-            pipe = self._redis.pipeline(transaction=True)
-            for prober in probers:
-                pipe.lrange(keys.probes(prober), 0, PROBE_ROUNDS_MAX - 1)
-            for vm in names:
-                pipe.hgetall(keys.vm(vm))
-            if controller is not None:
-                pipe.hset(keys.controllers, controller, micros(now))
-            second: list[Any] = pipe.execute()
-        rounds = [
-            decode(ProbeRound, text, keys.probes(prober))
-            for prober, texts in zip(probers, second, strict=False)
-            for text in texts
-        ]
-        vms = {
-            vm: vm_record(vm, fields, keys.vm(vm))
-            for vm, fields in zip(names, second[len(probers) :], strict=False)
-            if fields
-        }
-        docs, host_docs, bindings = self._documents(ledger)
-        held = self._lease(lease) if controller is not None and lease.get("holder") == controller else None
-        with naming(keys.life, "life of a store"):
-            store_life = StoreLife(
-                incarnation=StoreIncarnation(life.get("incarnation", "")), since=instant(life.get("since"))
-            )
-        with naming(keys.controllers, "list of controllers"):
-            looked = {ControllerId(c): instant(at) for c, at in controllers.items()}
-        with naming(keys.placements, "counter"):
-            placed = int(placements or 0)
-        return ClusterView(
-            now=now,
-            life=store_life,
-            lease=held if held is not None and held.until > now else None,
-            hosts=hosts,
-            host_records=records,
-            host_docs=host_docs,
-            heartbeats=beats,
-            # A write asked for again after a lost answer is there twice; it stays one round of evidence.
-            probes=tuple(sorted(dict.fromkeys(rounds), key=lambda probe: probe.started_at)),
-            readings=readings,
-            bindings=bindings,
-            vms=docs,
-            vm_records=vms,
-            operations={op.id: op for op in self.operations_of(identities)},
-            wishes=tuple(
-                sorted((decode(Wish, text, keys.wishes) for text in wishes.values()), key=lambda w: (w.at, w.id))
-            ),
-            placements=placed,
-            controllers=looked,
-        )
-
-    def _heartbeat(self, host: HostId, fields: Raw) -> Heartbeat:
-        with naming(self._keys.heartbeat(host), "heartbeat"):
-            data = {
-                **json.loads(fields["doc"]),
-                "received_at": int(fields["at"]) / 1_000_000,
-                "boot_since": int(fields.get("boot_since") or fields["at"]) / 1_000_000,
-                "contested_at": int(fields.get("contested") or 0) / 1_000_000,
-            }
-        return decode(Heartbeat, json.dumps(data), self._keys.heartbeat(host))
-
-    def _documents(
-        self, ledger: Raw
-    ) -> tuple[dict[VmId, VmDoc], dict[HostId, HostDoc], dict[tuple[HostId, DeviceName], Binding]]:
-        vms: dict[VmId, VmDoc] = {}
-        hosts: dict[HostId, HostDoc] = {}
-        bindings: dict[tuple[HostId, DeviceName], Binding] = {}
-        for key, text in ledger.items():
-            entry = decode(LedgerEntry, text, f"{self._keys.ledger} {key}")
-            if not entry.body:
-                continue
-            kind, _, name = key.partition("/")
-            where = f"{self._keys.ledger} {key}"
-            if kind == "vm":
-                vms[VmId(name)] = decode(VmDoc, entry.body, where)
-            elif kind == "host":
-                hosts[HostId(name)] = decode(HostDoc, entry.body, where)
-            elif kind == "binding":
-                binding = decode(Binding, entry.body, where)
-                bindings[binding.host, binding.device] = binding
-        return vms, hosts, bindings
+        look = Look(self._redis, self._keys, self.operations_of, self._documents)
+        view = look.take(hosts, controller)
+        self._documents = look.documents
+        return view
 
     # -- observation --
 
@@ -229,6 +112,10 @@ class RedisStore(RedisJournal):
             holder = cast("str | None", self._redis.hget(self._keys.lease, "holder"))
             text = cast("str | None", self._redis.get(self._keys.watch(ControllerId(holder)))) if holder else None
         return decode(Watch, text, f"watch:{holder}") if text else None
+
+    def put_files(self, controller: ControllerId, digest: str) -> None:
+        with translated():
+            self._redis.hset(self._keys.files, controller, digest)
 
     def put_heartbeat(self, beat: Heartbeat) -> Instant:
         keys = [self._keys.heartbeat(beat.host), self._keys.past(beat.host)]
@@ -299,9 +186,11 @@ class RedisStore(RedisJournal):
             if version == known:
                 return None
             raw = cast("Raw", self._redis.hgetall(self._keys.ledger))
-        return version, tuple(
-            decode(LedgerEntry, text, f"{self._keys.ledger} {key}") for key, text in sorted(raw.items())
-        )
+        entries: list[LedgerEntry] = []
+        for key, text in sorted(raw.items()):
+            with suppress(StoredContentError):  # every view names it; the others are still copied
+                entries.append(decode(LedgerEntry, text, f"{self._keys.ledger} {key}"))
+        return version, tuple(entries)
 
     def put_ledger(self, entries: Sequence[LedgerEntry]) -> None:
         if entries:
@@ -312,7 +201,8 @@ class RedisStore(RedisJournal):
     def definition(self, vm: VmId) -> VmDoc | None:
         with translated():
             text = cast("str | None", self._redis.hget(self._keys.ledger, f"vm/{vm}"))
-        return self._documents({f"vm/{vm}": text})[0].get(vm) if text else None
+        found = document_of(f"vm/{vm}", text, self._keys) if text else None
+        return found if isinstance(found, VmDoc) else None
 
     # -- wishes, alarms, events (ports.Operators) --
 
@@ -326,17 +216,11 @@ class RedisStore(RedisJournal):
             found, lease = cast("tuple[str | None, Raw]", tuple(pipe.execute()))
         if found is not None and found != str(SCHEMA):
             raise StoredContentError(f"{keys.schema} is {found}: this version understands layout {SCHEMA} only")
-        return self._lease(lease) if "holder" in lease else None
-
-    def _lease(self, fields: Raw) -> ControlLease:
-        with naming(self._keys.lease, "control lease"):
-            return ControlLease(
-                holder=ControllerId(fields["holder"]), epoch=Epoch(int(fields["epoch"])), until=instant(fields["until"])
-            )
+        return lease_of(lease, keys) if "holder" in lease else None
 
     def add_wish(self, wish: Wish) -> None:
-        with translated():
-            self._redis.hset(self._keys.wishes, wish.id, encode(wish))
+        keys = [self._keys.wishes, self._keys.wish(wish.id)]
+        self._scripts("add_wish", keys, [wish.id, encode(wish)])
 
     def settle_wish(self, wish: Wish, result: WishResult) -> None:
         keys = [self._keys.wishes, self._keys.wish(wish.id)]

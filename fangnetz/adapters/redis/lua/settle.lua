@@ -15,9 +15,7 @@ if step[1] ~= 'running' then return {1, text(now)} end
 local open = redis.call('HGET', KEYS[2], 'state') == 'open'
 local skips, adds, assigns = number(ARGV[9]), number(ARGV[10]), number(ARGV[11])
 if not open and (adds > 0 or assigns > 0) then return {0, 'closed'} end
-if assigns > 0 and redis.call('HGET', KEYS[2], 'epoch') ~= redis.call('HGET', KEYS[1], 'epoch') then
-  return {0, 'epoch'}
-end
+if assigns > 0 and not in_charge(KEYS[1], redis.call('HGET', KEYS[2], 'epoch')) then return {0, 'epoch'} end
 local at = 13
 local add_at = {}
 for i = 1, adds do

@@ -1,0 +1,76 @@
+"""The ledger's documents as a view needs them, read again only when its version says that one was written.
+
+A document that cannot be read is named and left out; a host whose document is broken counts as in maintenance.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from typing import cast
+
+import redis
+
+from fangnetz.adapters.redis.client import translated
+from fangnetz.adapters.redis.codec import decode
+from fangnetz.adapters.redis.keys import Keys
+from fangnetz.core.errors import StoredContentError
+from fangnetz.core.model import Binding, HostDoc, OffProof, VmDoc
+from fangnetz.core.units import DeviceName, HostId, VmId
+from fangnetz.ports import LedgerEntry
+
+_KINDS: Mapping[str, type] = {"vm": VmDoc, "host": HostDoc, "binding": Binding, "proof": OffProof}
+Document = VmDoc | HostDoc | Binding | OffProof
+
+
+@dataclass(frozen=True, slots=True)
+class Documents:
+    """Everything the ledger holds at one version. `unreadable`: a sentence for each document that is not among it."""
+
+    version: str = ""
+    vms: dict[VmId, VmDoc] = field(default_factory=dict)
+    hosts: dict[HostId, HostDoc] = field(default_factory=dict)
+    bindings: dict[tuple[HostId, DeviceName], Binding] = field(default_factory=dict)
+    proofs: dict[HostId, OffProof] = field(default_factory=dict)
+    unreadable: list[str] = field(default_factory=list)
+
+
+def read_documents(client: redis.Redis, keys: Keys) -> Documents:
+    """Read the whole ledger."""
+    with translated():
+        pipe = client.pipeline(transaction=True)
+        pipe.get(keys.ledger_version)
+        pipe.hgetall(keys.ledger)
+        version, ledger = cast("tuple[str | None, dict[str, str]]", tuple(pipe.execute()))
+    found = Documents(version=version or "")
+    for key, text in ledger.items():
+        name = key.partition("/")[2]
+        try:
+            document = document_of(key, text, keys)
+        except StoredContentError as error:
+            found.unreadable.append(str(error))
+            if key.startswith("host/"):  # it may have held a maintenance
+                found.hosts[HostId(name)] = HostDoc(id=HostId(name), maintenance=True, reason=str(error))
+            continue
+        match document:
+            case VmDoc():
+                found.vms[VmId(name)] = document
+            case HostDoc():
+                found.hosts[HostId(name)] = document
+            case Binding():
+                found.bindings[document.host, document.device] = document
+            case OffProof():
+                found.proofs[HostId(name)] = document
+            case None:
+                continue
+    return found
+
+
+def document_of(key: str, text: str, keys: Keys) -> Document | None:
+    """Return one document of the ledger; None for a tombstone or a kind of another version."""
+    where = f"{keys.ledger} {key}"
+    entry = decode(LedgerEntry, text, where)
+    kind = _KINDS.get(key.partition("/")[0])
+    if not entry.body or kind is None:
+        return None
+    return cast("Document", decode(kind, entry.body, where))

@@ -1,0 +1,69 @@
+"""The Lua scripts: loaded with their prelude, one atomic step each, confirmed by replicas where there are any."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from functools import cache
+from importlib.resources import files
+from typing import Any
+
+import redis
+
+from fangnetz.adapters.redis.client import translated
+from fangnetz.core.errors import StoreUnreachable
+
+GUARDED = frozenset({"claim", "renew"})
+WAIT_MS = 200
+"""Replicas on one network confirm within a few milliseconds; one that takes longer is no help in time."""
+
+
+@cache
+def _source(name: str) -> str:
+    folder = files("fangnetz.adapters.redis") / "lua"
+    parts = ["prelude", *(["guard"] if name in GUARDED else []), name]
+    return "\n".join((folder / f"{part}.lua").read_text() for part in parts)
+
+
+class Scripts:
+    """The Lua scripts, by name. One call is one atomic step in the store."""
+
+    def __init__(self, client: redis.Redis, replicas_min: int = 0) -> None:
+        """`replicas_min`: how many replicas must have a write that `confirmed` returns from; 0 where there are none."""
+        self._client = client
+        self._replicas_min = replicas_min
+        self._loaded: dict[str, Any] = {}
+
+    def __call__(self, name: str, keys: Sequence[str], args: Sequence[str]) -> Any:
+        with translated():
+            return self._script(name)(keys=list(keys), args=list(args))
+
+    def confirmed(self, name: str, keys: Sequence[str], args: Sequence[str]) -> Any:
+        """Call a script whose answer an effect rests on: replicas have it, and all that was written before it.
+
+        StoreUnreachable if too few confirmed: it may have been written, and may be forgotten again (SAFETY rule 4).
+        """
+        if self._replicas_min == 0:
+            return self(name, keys, args)
+        sha = self._script(name).sha
+        for load in (False, True):
+            with translated():
+                pipe: Any = self._client.pipeline(transaction=False)  # one connection: WAIT speaks of its own writes
+                if load:
+                    pipe.script_load(_source(name))
+                pipe.evalsha(sha, len(keys), *keys, *args)
+                pipe.execute_command("WAIT", self._replicas_min, WAIT_MS)
+                try:
+                    answer, replicas = pipe.execute()[-2:]
+                except redis.exceptions.NoScriptError:
+                    continue
+            if replicas < self._replicas_min:
+                raise StoreUnreachable(
+                    f"{replicas} of {self._replicas_min} replicas confirmed a write within {WAIT_MS} ms: it may be lost"
+                )
+            return answer
+        raise StoreUnreachable(f"the store does not keep its script {name}")
+
+    def _script(self, name: str) -> Any:
+        if name not in self._loaded:
+            self._loaded[name] = self._client.register_script(_source(name))
+        return self._loaded[name]

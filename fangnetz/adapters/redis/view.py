@@ -1,0 +1,222 @@
+"""One look at everything in Redis. What cannot be read is named and left out on the safe side; it never stops the look.
+
+Left out means: a VM nobody decides on, a host without record or proof, a maintenance that still holds. Only what all
+else rests on (the store's life, lease, clock and counters) is refused as a whole.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import dataclass, field
+from functools import partial
+from typing import Any, TypeVar
+
+import redis
+
+from fangnetz.adapters.redis.client import translated
+from fangnetz.adapters.redis.codec import decode, instant, micros, naming, vm_record
+from fangnetz.adapters.redis.documents import Documents, read_documents
+from fangnetz.adapters.redis.keys import PROBE_ROUNDS_MAX, Keys
+from fangnetz.core.errors import StoredContentError
+from fangnetz.core.model import (
+    ClusterView,
+    ControlLease,
+    Heartbeat,
+    HostRecord,
+    HostSpec,
+    PowerReading,
+    ProbeRound,
+    StoreLife,
+    VmRecord,
+    Wish,
+)
+from fangnetz.core.operations import Operation
+from fangnetz.core.units import (
+    ControllerId,
+    Epoch,
+    HostId,
+    Instant,
+    OperationId,
+    StoreIncarnation,
+    VmId,
+)
+
+T = TypeVar("T")
+Raw = dict[str, str]
+ReadOperations = Callable[[Sequence[OperationId]], tuple[Operation, ...]]
+
+
+@dataclass(slots=True)
+class _Hosts:
+    beats: dict[HostId, Heartbeat] = field(default_factory=dict)
+    records: dict[HostId, HostRecord] = field(default_factory=dict)
+    readings: dict[HostId, tuple[PowerReading, ...]] = field(default_factory=dict)
+
+
+class Look:
+    """One reading of a cluster. Made anew for each view; keeps what could not be read."""
+
+    def __init__(self, client: redis.Redis, keys: Keys, read_operations: ReadOperations, known: Documents) -> None:
+        """`known`: the documents an earlier look found; `documents` afterwards: those of this one."""
+        self._redis, self._keys, self._read_operations = client, keys, read_operations
+        self.documents = known
+        self._unreadable: list[str] = []
+
+    def take(self, hosts: Mapping[HostId, HostSpec], controller: ControllerId | None) -> ClusterView:
+        """Read the whole cluster: one transaction for what judges hosts, a second for what it names."""
+        keys = self._keys
+        with translated():
+            pipe = self._redis.pipeline(transaction=True)
+            pipe.time()
+            pipe.hgetall(keys.clock)
+            pipe.hgetall(keys.life)
+            pipe.hgetall(keys.lease)
+            pipe.hgetall(keys.controllers)
+            pipe.hgetall(keys.files)
+            pipe.hgetall(keys.open)
+            pipe.get(keys.ledger_version)
+            pipe.smembers(keys.vms)
+            pipe.hgetall(keys.wishes)
+            pipe.get(keys.placements)
+            self._ask_hosts(pipe, hosts)
+            time, clock, life, lease, controllers, files, opened, version, vm_ids, wishes, placements, *rows = (
+                pipe.execute()
+            )
+        now = self._clock(time, clock)
+        if not version or version != self.documents.version:
+            self.documents = read_documents(self._redis, keys)
+        docs = self.documents
+        self._unreadable.extend(docs.unreadable)
+        probers = [ControllerId(name) for name in controllers]
+        names = [VmId(vm) for vm in sorted(vm_ids)]
+        # Taken out of the cluster file, yet a member once: its VMs may run there.
+        outside = sorted(doc.id for doc in docs.hosts.values() if doc.incarnation and doc.id not in hosts)
+        with translated():
+            pipe = self._redis.pipeline(transaction=True)
+            for prober in probers:
+                pipe.lrange(keys.probes(prober), 0, PROBE_ROUNDS_MAX - 1)
+            for vm in names:
+                pipe.hgetall(keys.vm(vm))
+            self._ask_hosts(pipe, outside)
+            if controller is not None:
+                pipe.hset(keys.controllers, controller, micros(now))
+            second: list[Any] = pipe.execute()
+        rounds = [
+            probe
+            for prober, texts in zip(probers, second, strict=False)
+            for probe in self._all(ProbeRound, texts, keys.probes(prober))
+        ]
+        second = second[len(probers) :]
+        vms, broken = self._vm_records(dict(zip(names, second, strict=False)))
+        found = self._hosts([*hosts, *outside], [*rows, *second[len(names) :]])
+        held = lease_of(lease, keys) if controller is not None and lease.get("holder") == controller else None
+        with naming(keys.life, "life of a store"):
+            store_life = StoreLife(
+                incarnation=StoreIncarnation(life.get("incarnation", "")), since=instant(life.get("since"))
+            )
+        with naming(keys.controllers, "list of controllers"):
+            looked = {ControllerId(c): instant(at) for c, at in controllers.items()}
+        with naming(keys.placements, "counter"):
+            placed = int(placements or 0)
+        operations = self._operations([OperationId(identity) for identity in opened.values()])
+        return ClusterView(
+            now=now,
+            life=store_life,
+            lease=held if held is not None and held.until > now else None,
+            hosts=hosts,
+            host_records=found.records,
+            host_docs=docs.hosts,
+            heartbeats=found.beats,
+            # A write asked for again after a lost answer is there twice; it stays one round of evidence.
+            probes=tuple(sorted(dict.fromkeys(rounds), key=lambda probe: probe.started_at)),
+            readings=found.readings,
+            bindings=docs.bindings,
+            vms={vm: doc for vm, doc in docs.vms.items() if vm not in broken},
+            vm_records=vms,
+            operations=operations,
+            wishes=tuple(sorted(self._all(Wish, wishes.values(), keys.wishes), key=lambda wish: (wish.at, wish.id))),
+            placements=placed,
+            controllers=looked,
+            files={ControllerId(name): digest for name, digest in files.items()},
+            proofs=docs.proofs,
+            unreadable=tuple(self._unreadable),
+        )
+
+    def _ask_hosts(self, pipe: Any, hosts: Iterable[HostId]) -> None:
+        for host in hosts:
+            pipe.hgetall(self._keys.heartbeat(host))
+            pipe.get(self._keys.host(host))
+            pipe.hgetall(self._keys.power(host))
+
+    def _hosts(self, hosts: Sequence[HostId], rows: Sequence[Any]) -> _Hosts:
+        keys, found = self._keys, _Hosts()
+        for index, host in enumerate(hosts):
+            raw_beat, raw_record, raw_power = rows[3 * index : 3 * index + 3]
+            if raw_beat and (beat := self._try(partial(self._heartbeat, host, raw_beat))) is not None:
+                found.beats[host] = beat
+            if raw_record and (record := self._one(HostRecord, raw_record, keys.host(host))) is not None:
+                found.records[host] = record
+            found.readings[host] = self._all(PowerReading, raw_power.values(), keys.power(host))
+        return found
+
+    # -- what may be broken piece by piece --
+
+    def _try(self, read: Callable[[], T]) -> T | None:
+        try:
+            return read()
+        except StoredContentError as error:
+            self._unreadable.append(str(error))
+            return None
+
+    def _one(self, kind: type[T], text: str, key: str) -> T | None:
+        return self._try(lambda: decode(kind, text, key))
+
+    def _all(self, kind: type[T], texts: Iterable[str], key: str) -> tuple[T, ...]:
+        return tuple(value for text in texts if (value := self._one(kind, text, key)) is not None)
+
+    def _operations(self, identities: Sequence[OperationId]) -> dict[OperationId, Operation]:
+        try:
+            found = self._read_operations(identities)
+        except StoredContentError:  # one of them, then: each by itself
+            each = [self._try(partial(self._read_operations, [identity])) for identity in identities]
+            found = tuple(operation for one in each if one for operation in one)
+        return {operation.id: operation for operation in found}
+
+    def _vm_records(self, rows: Mapping[VmId, Raw]) -> tuple[dict[VmId, VmRecord], set[VmId]]:
+        """Return the records, and the VMs whose record is broken: nothing at all may be decided about those."""
+        records: dict[VmId, VmRecord] = {}
+        broken: set[VmId] = set()
+        for vm, fields in rows.items():
+            if not fields:
+                continue
+            record = self._try(partial(vm_record, vm, fields, self._keys.vm(vm)))
+            if record is None:
+                broken.add(vm)
+            else:
+                records[vm] = record
+        return records, broken
+
+    def _clock(self, time: tuple[int, int], clock: Raw) -> Instant:
+        """Return the store's clock as its scripts read it (prelude.lua)."""
+        with naming(self._keys.clock, "clock"):
+            now = time[0] * 1_000_000 + time[1] + int(clock.get("ahead", "0"))
+            return Instant(max(now, int(clock.get("latest", "0"))) / 1_000_000)
+
+    def _heartbeat(self, host: HostId, fields: Raw) -> Heartbeat:
+        with naming(self._keys.heartbeat(host), "heartbeat"):
+            data = {
+                **json.loads(fields["doc"]),
+                "received_at": int(fields["at"]) / 1_000_000,
+                "boot_since": int(fields.get("boot_since") or fields["at"]) / 1_000_000,
+                "contested_at": int(fields.get("contested") or 0) / 1_000_000,
+            }
+        return decode(Heartbeat, json.dumps(data), self._keys.heartbeat(host))
+
+
+def lease_of(fields: Raw, keys: Keys) -> ControlLease:
+    """Return the control lease a hash holds, run out or not."""
+    with naming(keys.lease, "control lease"):
+        return ControlLease(
+            holder=ControllerId(fields["holder"]), epoch=Epoch(int(fields["epoch"])), until=instant(fields["until"])
+        )

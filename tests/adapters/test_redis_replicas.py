@@ -1,0 +1,138 @@
+"""A store with a replica: what an effect rests on is confirmed; a promoted replica that missed a write does no harm."""
+
+from __future__ import annotations
+
+import contextlib
+from collections.abc import Iterator
+
+import pytest
+
+from fangnetz.adapters.redis import RedisStore
+from fangnetz.core.errors import StaleToken, StoreUnreachable
+from fangnetz.core.operations import Step, StepKind
+from fangnetz.core.units import Epoch, Seconds
+from fangnetz.ports import Claim
+from tests.contract.subjects import BOOT, C1, C2, H1, LEASE, OP, Cluster, RedisSubject
+from tests.core.world import beat, host_record, spec
+from tests.redis_server import RedisServer, wait_for
+
+FENCE = Step(key="fence", kind=StepKind.FENCE)
+TTL = Seconds(0.3)
+
+
+@pytest.fixture
+def pair(own_redis: RedisServer) -> Iterator[tuple[RedisServer, RedisServer]]:
+    replica = RedisServer(replica_of=own_redis)
+    try:
+        assert wait_for(replica.is_linked)
+        yield own_redis, replica
+    finally:
+        replica.kill()
+
+
+def store_on(server: RedisServer) -> RedisStore:
+    return RedisStore(server.client(), "test", replicas_min=1)
+
+
+class Replicated(RedisSubject):
+    def another(self) -> RedisStore:
+        return store_on(self._server)
+
+
+@pytest.fixture
+def cluster(pair: tuple[RedisServer, RedisServer]) -> Cluster:
+    return Cluster(Replicated(pair[0]))
+
+
+def test_a_claim_is_granted_once_a_replica_has_it(cluster: Cluster, pair: tuple[RedisServer, RedisServer]) -> None:
+    cluster.open(FENCE)
+    claim = cluster.claim("fence")
+    cluster.store.renew(claim, LEASE)
+    found = store_on(pair[1]).operation(OP)
+    step = found.step("fence") if found else None
+    assert step is not None
+    assert step.token == claim.token, "it is there, without waiting for it"
+
+
+def test_nothing_an_effect_rests_on_counts_as_written_while_no_replica_confirms_it(
+    cluster: Cluster, pair: tuple[RedisServer, RedisServer]
+) -> None:
+    cluster.open(FENCE, FENCE2)
+    claim = cluster.claim("fence")
+    pair[1].freeze()
+    try:
+        with pytest.raises(StoreUnreachable, match="replicas"):
+            cluster.store.renew(claim, LEASE)
+        with pytest.raises(StoreUnreachable, match="replicas"):
+            cluster.try_claim("fence2")
+        with pytest.raises(StoreUnreachable, match="replicas"):
+            cluster.store.take_lease(C1, Seconds(3600))
+    finally:
+        pair[1].thaw()
+    assert wait_for(lambda: _renews(cluster, claim))
+
+
+FENCE2 = Step(key="fence2", kind=StepKind.FENCE)
+
+
+def _renews(cluster: Cluster, claim: Claim) -> bool:
+    with contextlib.suppress(StoreUnreachable):
+        cluster.store.renew(claim, LEASE)
+        return True
+    return False
+
+
+def test_a_promoted_replica_that_missed_the_last_writes_gives_out_no_number_twice_and_grants_nothing(
+    cluster: Cluster, pair: tuple[RedisServer, RedisServer]
+) -> None:
+    master, replica = pair
+    cluster.open(FENCE)
+    assert wait_for(lambda: store_on(replica).operation(OP) is not None)
+    before = cluster.epoch
+    replica.promote()  # while the old master still takes writes: a network split in two
+    cluster.store.drop_lease(C1)
+    lost: list[Epoch] = []
+    with pytest.raises(StoreUnreachable):
+        cluster.store.take_lease(C2, Seconds(3600))  # written by the master alone: never confirmed
+    lost.append(Epoch(int(str(master.client().hget("fn:{test}:lease", "epoch")))))
+    master.kill()
+
+    after = RedisStore(replica.client(), "test")
+    assert after.view({}, C1).lease is not None, "it believes that c1 is in charge, as before the last write"
+    refused = after.claim(OP, "fence", token="t", executor="e", incarnation=BOOT, lease=LEASE)
+    assert not isinstance(refused, Claim)
+    assert refused.code == "life", "nobody has met this memory yet"
+    with pytest.raises(StaleToken):
+        after.put_host(host_record("h1"), None, before)
+    assert after.take_lease(C1, TTL) is None
+
+    old = cluster.life
+    new = after.meet()
+    assert new.incarnation != old.incarnation
+    assert after.take_lease(C1, TTL) is None, "the lease rests for one ttl"
+    taken: list[Epoch] = []
+
+    def take() -> bool:
+        lease = after.take_lease(C2, TTL)
+        taken.extend([lease.epoch] if lease else [])
+        return lease is not None
+
+    assert wait_for(take)
+    assert taken[0] > max(before, *lost)
+
+
+def test_what_was_heard_by_the_old_master_was_not_heard_by_the_new_one_whatever_its_clock_says(
+    cluster: Cluster, pair: tuple[RedisServer, RedisServer]
+) -> None:
+    """Its clock may be slower: then the old one's instants lie in its future."""
+    master, replica = pair
+    master.client().hset("fn:{test}:clock", "ahead", str(3_600_000_000))  # an hour ahead of the other machine
+    heard_at = cluster.store.put_heartbeat(beat("h1", 1.0))
+    assert wait_for(lambda: store_on(replica).view({H1: spec("h1")}, None).heartbeats)
+    master.kill()
+    replica.promote()
+    after = RedisStore(replica.client(), "test")
+    replica.client().hset("fn:{test}:clock", "ahead", "0")
+    life = after.meet()
+    assert life.since > heard_at
+    assert after.put_heartbeat(beat("h1", 2.0)) >= life.since
