@@ -1,6 +1,8 @@
-"""The beat of one controller. Every entry expires before its next one is due, so that a backlog never builds.
+"""The beat of one controller: its own tick, sweep and probe rounds, each on a queue only that controller reads.
 
 Two beats tick side by side: the control lease admits one controller, and two machines' probes tell more than one's.
+No entry expires: an expiry is judged by the reader's wall clock. A backlog cannot build, because the queues are short
+(workers.celery_settings).
 """
 
 from __future__ import annotations
@@ -10,10 +12,7 @@ from typing import Any
 
 from fangnetz.core.policy import Policy
 from fangnetz.core.units import ControllerId
-from tasks.names import PROBE, QUEUE_PROBE, SWEEP, TICK, control_queue
-
-SHARE_OF_INTERVAL = 0.9
-"""A message expires after this share of its interval."""
+from tasks.names import PROBE, SWEEP, TICK, control_queue, probe_queue
 
 
 def beat_schedule(policy: Policy, controller: ControllerId) -> dict[str, dict[str, Any]]:
@@ -22,13 +21,9 @@ def beat_schedule(policy: Policy, controller: ControllerId) -> dict[str, dict[st
     return {
         "tick": _entry(TICK, policy.tick_s, mine),
         "sweep": _entry(SWEEP, policy.tick_s, mine),
-        "probe": _entry(PROBE, policy.heartbeat_s, QUEUE_PROBE),
+        "probe": _entry(PROBE, policy.heartbeat_s, probe_queue(controller)),
     }
 
 
 def _entry(task: str, every_s: float, queue: str) -> dict[str, Any]:
-    return {
-        "task": task,
-        "schedule": timedelta(seconds=every_s),
-        "options": {"queue": queue, "expires": every_s * SHARE_OF_INTERVAL},
-    }
+    return {"task": task, "schedule": timedelta(seconds=every_s), "options": {"queue": queue}}

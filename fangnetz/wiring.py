@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING
 from fangnetz.core.errors import SettingsError
 from fangnetz.core.units import DeviceName, HostId
 from fangnetz.ports import FenceDevice, ProbeTarget
-from fangnetz.settings import DeviceSettings, Settings
+from fangnetz.settings import DeviceSettings, RedisUser, Settings
 
 if TYPE_CHECKING:
     from fangnetz.adapters.boot_files import BootFilesOnDisk
@@ -22,15 +22,31 @@ if TYPE_CHECKING:
     from fangnetz.adapters.redis import RedisStore
 
 
-def open_store(settings: Settings, *, name: str, timeout_s: float = 2.0) -> RedisStore:
+def open_store(settings: Settings, *, name: str, user: RedisUser = "operator", timeout_s: float = 2.0) -> RedisStore:
     """Return the cluster's store; every call on it ends within about twice `timeout_s` seconds.
 
-    `name` is what Redis shows as the client's name.
+    `name` is what Redis shows as the client's name, `user` whom it lets in. Raises SettingsError if the password
+    cannot be read on this machine. Behind Sentinels whatever an effect rests on is confirmed by a replica.
     """
-    from fangnetz.adapters.redis import RedisStore, connect
+    from fangnetz.adapters.redis import RedisStore, connect, connect_by_sentinels
 
-    client = connect(settings.redis.url_with_secret(), name=f"fangnetz-{name}", timeout_s=timeout_s)
-    return RedisStore(client, settings.cluster)
+    place = settings.redis
+    login, watch = place.login_of(user), place.sentinel_login
+    shown, username, password = f"fangnetz-{name}", login.username, login.password()
+    if not place.sentinels:
+        client = connect(place.url, name=shown, timeout_s=timeout_s, username=username, password=password)
+        return RedisStore(client, settings.cluster)
+    client = connect_by_sentinels(
+        place.sentinels,
+        master=place.master,
+        name=shown,
+        timeout_s=timeout_s,
+        username=username,
+        password=password,
+        sentinel_username=watch.username,
+        sentinel_password=watch.password(),
+    )
+    return RedisStore(client, settings.cluster, replicas_min=1)
 
 
 def open_device(device: DeviceSettings) -> FenceDevice:

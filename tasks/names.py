@@ -9,6 +9,7 @@ SWEEP = "fangnetz.sweep"
 PROBE = "fangnetz.probe_hosts"
 READ_POWER = "fangnetz.read_power"
 QUEUE_PROBE = "probe"
+"""Questions to fence devices: any controller's work process may ask them."""
 
 
 def step_task(kind: StepKind) -> str:
@@ -21,6 +22,11 @@ def control_queue(controller: str) -> str:
     return f"control.{controller}"
 
 
+def probe_queue(controller: str) -> str:
+    """Return the queue of that controller's own probe rounds: what its beat asks for, its work process does."""
+    return f"probe.{controller}"
+
+
 __all__ = [
     "PROBE",
     "QUEUE_FENCE",
@@ -31,5 +37,6 @@ __all__ = [
     "TICK",
     "control_queue",
     "host_queue",
+    "probe_queue",
     "step_task",
 ]

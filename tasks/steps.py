@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from functools import partial
 from typing import Any
 
 import structlog
@@ -9,19 +10,21 @@ from celery import Task, shared_task
 
 from fangnetz.core.operations import StepKind
 from fangnetz.engine.execute import Done, Next
+from tasks.later import later
 from tasks.names import step_task
 from tasks.runtime import carry_out
 
 log = structlog.get_logger(__name__)
 RETRY_MAX_S = 5.0
-"""A longer wait is left to the sweep: no message sits in a worker's memory for long."""
+"""A longer wait is left to the sweep: nothing is kept in a worker's memory for long."""
 
 
 def follow(task: Task[Any, Any], done: Done) -> str:
     """Let the chain go on, come back later, or end here, as the engine says."""
     log.info("step", task=task.name, args=task.request.args, next=done.next.value, sentence=done.sentence)
     if done.next is Next.AGAIN and done.wait_s <= RETRY_MAX_S:
-        raise task.retry(countdown=done.wait_s, max_retries=None)
+        again = task.signature_from_request(task.request)  # with the rest of its chain
+        later(done.wait_s, partial(again.apply_async, retry=False))
     if done.next is not Next.GO_ON:
         task.request.chain = None
     return done.sentence

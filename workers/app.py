@@ -17,6 +17,7 @@ def create_app(settings: Settings, role: str, name: str) -> Celery:
     """Return the app of one process."""
     made = Celery("fangnetz", include=list(TASK_MODULES), set_as_current=True)
     made.conf.update(celery_settings(settings, role, name))
+    made.events.dispatcher_cls = "workers.events:BriefDispatcher"
     return made
 
 

@@ -16,6 +16,7 @@ from fangnetz.core.operations import StepKind
 from fangnetz.core.units import ControllerId, DeviceName, HostId, Seconds
 from fangnetz.engine.execute import Executor
 from fangnetz.engine.ledger import Ledger
+from fangnetz.engine.marked import marked_dispatcher, marked_files, marked_store
 from fangnetz.engine.steps.failover import FailoverSteps
 from fangnetz.engine.steps.fence import FenceSteps
 from fangnetz.engine.tick import Controller
@@ -47,9 +48,9 @@ def install_controller(app: Celery, settings: Settings, me: Identity) -> None:
     controller = known_controller(settings, me)
     policy = settings.policy
     hosts: dict[HostId, HostSpec] = {host: it.spec for host, it in settings.hosts.items()}
-    store = wiring.open_store(settings, name=f"{me.role}-{me.name}")
-    dispatcher = CeleryDispatcher(app, settings.controllers, policy)
-    ledger = Ledger(store, wiring.open_ledger_files(me.state_dir))
+    store = marked_store(wiring.open_store(settings, name=f"{me.role}-{me.name}", user="controller"))
+    dispatcher = marked_dispatcher(CeleryDispatcher(app, settings.controllers))
+    ledger = Ledger(store, marked_files(wiring.open_ledger_files(me.state_dir)))
     kept: dict[HostId, dict[DeviceName, FenceDevice]] = {}
 
     def devices(host: HostId) -> dict[DeviceName, FenceDevice]:
@@ -158,7 +159,7 @@ def _add_alarm_clock(app: Celery, runtime: Runtime, me: Identity) -> None:
 
     def ring() -> None:
         try:
-            app.send_task(TICK, queue=queue, expires=1.0)
+            app.send_task(TICK, queue=queue)
         except Exception as error:  # noqa: BLE001 - the beat's tick comes anyway
             log.warning("alarm clock", error=type(error).__name__)
 

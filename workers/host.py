@@ -15,6 +15,7 @@ from fangnetz.core.operations import StepKind
 from fangnetz.core.units import HostId, Seconds, VmId
 from fangnetz.engine.execute import Executor
 from fangnetz.engine.ledger import Ledger
+from fangnetz.engine.marked import marked_boot, marked_files, marked_store
 from fangnetz.engine.report import InventoryKeeper, Reporter
 from fangnetz.engine.steps.vm import VmSteps
 from fangnetz.settings import Settings
@@ -42,11 +43,11 @@ class HostParts:
         self._settings, self._host = settings, host
         self._guids: tuple[str, ...] = ()
         self._trouble = ""
-        store = wiring.open_store(settings, name=f"host-{host}")
-        beats = wiring.open_store(settings, name=f"heartbeat-{host}", timeout_s=1.0)
-        boot = wiring.open_boot_files(me.run_dir)
+        store = marked_store(wiring.open_store(settings, name=f"host-{host}", user="host"))
+        beats = marked_store(wiring.open_store(settings, name=f"heartbeat-{host}", user="host", timeout_s=1.0))
+        boot = marked_boot(wiring.open_boot_files(me.run_dir))
         hypervisor = wiring.open_hypervisor(settings, host)
-        self._ledger = Ledger(store, wiring.open_ledger_files(me.state_dir))
+        self._ledger = Ledger(store, marked_files(wiring.open_ledger_files(me.state_dir)))
         self.inventory = InventoryKeeper(hypervisor, policy.heartbeat_s, self._report)
         hypervisor.watch(self.inventory.kick)
         steps = VmSteps(
@@ -61,7 +62,7 @@ class HostParts:
         self.executor = Executor(
             name=f"host-{host}",
             journal=store,
-            dispatcher=CeleryDispatcher(app, settings.controllers, policy),
+            dispatcher=CeleryDispatcher(app, settings.controllers),
             clock=SystemClock(),
             policy=policy,
             effects={StepKind.START: steps.start, StepKind.STOP: steps.stop},
@@ -72,7 +73,7 @@ class HostParts:
             store=beats,
             boot=boot,
             inventory=lambda: self.inventory.latest,
-            orders=lambda: tuple(self.executor.in_hand),
+            orders=lambda: self.executor.in_hand_since(self.inventory.latest.taken_at),
             interval=policy.heartbeat_s,
             guids=lambda: self._guids,
             sent=self._heartbeat_sent,

@@ -17,7 +17,7 @@ One long-running process of Fangnetz. ROLE is one of
   flower    shows workers and tasks in a browser
 
 Environment: FANGNETZ_CONFIG (/etc/fangnetz/cluster.yaml), FANGNETZ_STATE_DIR (/var/lib/fangnetz),
-FANGNETZ_RUN_DIR (/run/fangnetz)."""
+FANGNETZ_RUN_DIR (/run/fangnetz), FANGNETZ_FAULT (a fault point to fail at, for tests: `fangnetz lab faults`)."""
 
 POOL = {"host": 8, "control": 1, "work": 16, "fence": 8}
 """Threads per role. A libvirt connection does not survive a fork, and threads cost less memory than processes."""
@@ -25,7 +25,12 @@ POOL = {"host": 8, "control": 1, "work": 16, "fence": 8}
 
 def queues(role: str, name: str) -> str:
     """Return the queues a role reads."""
-    return {"host": f"host.{name}", "control": f"control.{name}", "work": "work,probe", "fence": "fence"}[role]
+    return {
+        "host": f"host.{name}",
+        "control": f"control.{name}",
+        "work": f"work,probe,probe.{name}",
+        "fence": "fence",
+    }[role]
 
 
 def worker_arguments(role: str, name: str, node: str) -> list[str]:
@@ -76,7 +81,8 @@ def _serve(role: str) -> None:
 
     from celery.signals import setup_logging
 
-    from fangnetz.settings import load_settings
+    from fangnetz.engine import faults
+    from fangnetz.settings import Role, load_settings
     from workers.app import TASK_MODULES, create_app
     from workers.controller import install_controller, known_controller
     from workers.environment import identity
@@ -84,7 +90,9 @@ def _serve(role: str) -> None:
     from workers.host import install_host
 
     me = identity(role)
-    settings = load_settings(me.config, role="host" if role == "host" else "controller")
+    faults.listen(me.run_dir, role)
+    reads: Role = "host" if role == "host" else "flower" if role == "flower" else "controller"
+    settings = load_settings(me.config, reads)
     app = create_app(settings, role, me.name)
     setup_logging.connect(lambda **_: None, weak=False)
     for module in TASK_MODULES:

@@ -41,11 +41,11 @@ class Session:
         try:
             yield self.store
         except StoreUnreachable as error:
-            raise StoreUnreachable(f"{error} (store {self.settings.redis.url})") from error
+            raise StoreUnreachable(f"{error} (store {self.settings.redis.place})") from error
         except (ValueError, KeyError, TypeError) as error:
             # The adapter names the key of what it does not understand; this catches what never got that far.
             raise StoredContentError(
-                f"the store {self.settings.redis.url} holds content this version does not understand: {error!r}"
+                f"the store {self.settings.redis.place} holds content this version does not understand: {error!r}"
             ) from error
 
 

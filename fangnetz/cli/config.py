@@ -9,7 +9,15 @@ from typing import Annotated
 import typer
 import yaml
 
-from fangnetz.settings import SettingsFault, faults_text, inspect_settings, settings_as_tree
+from fangnetz.core.errors import SettingsError
+from fangnetz.settings import (
+    REDIS_SERVERS,
+    REDIS_USERS,
+    SettingsFault,
+    faults_text,
+    inspect_settings,
+    settings_as_tree,
+)
 from fangnetz.settings.load import Role
 
 app = typer.Typer(no_args_is_help=True, help="Check and show the cluster file.")
@@ -64,6 +72,57 @@ def show(file: File = _DEFAULT, as_json: Json = False, on_host: OnHost = False) 
         typer.echo(json.dumps(tree))
     else:
         typer.echo(yaml.safe_dump(tree, sort_keys=False, allow_unicode=True, width=110), nl=False)
+
+
+@app.command("redis-acl")
+def redis_acl(
+    file: File = _DEFAULT,
+    output: Annotated[
+        Path | None, typer.Option("--output", metavar="PATH", help="Write it there (mode 640), not to stdout.")
+    ] = None,
+) -> None:
+    """Make Redis' users' file (`aclfile`) from the users of the cluster file. It holds hashes, never a password.
+
+    Run it where every user's password can be read. Then: `redis-cli ACL LOAD`.
+    """
+    from fangnetz.adapters.redis.acl import Credential, acl_text, sha256_of
+
+    found = inspect_settings(file, "host")
+    if found.settings is None:
+        typer.echo(faults_text(found.faults), err=True)
+        raise typer.Exit(1)
+    redis = found.settings.redis
+    if not redis.users:
+        typer.echo(f"{file}: redis.users: is missing: it names each user and where its password lies", err=True)
+        raise typer.Exit(1)
+    try:
+        credentials: dict[str, Credential] = {
+            user: Credential(username=login.username, sha256=sha256_of(login.password() or ""))
+            for user in (*REDIS_USERS, *REDIS_SERVERS)
+            if (login := redis.users.get(user)) is not None
+        }
+    except SettingsError as error:
+        typer.echo(str(error), err=True)
+        raise typer.Exit(1) from error
+    text = acl_text(found.settings.cluster, redis.database, credentials)
+    if output is None:
+        typer.echo(text, nl=False)
+        return
+    try:
+        _write_private(output, text)
+    except OSError as error:
+        typer.echo(f"{output}: cannot be written: {error.strerror}", err=True)
+        raise typer.Exit(1) from error
+    typer.echo(f"{output}: {len(credentials)} users; load it with `redis-cli ACL LOAD`")
+
+
+def _write_private(path: Path, text: str) -> None:
+    """Replace a file at once: who reads it meanwhile sees the old one or the new one."""
+    fresh = path.with_name(f".{path.name}.new")
+    fresh.unlink(missing_ok=True)
+    fresh.touch(mode=0o640)
+    fresh.write_text(text)
+    fresh.replace(path)
 
 
 def _role(on_host: bool) -> Role:

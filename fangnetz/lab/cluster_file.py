@@ -10,7 +10,8 @@ import yaml
 
 from fangnetz.lab.bmc import USER
 from fangnetz.lab.definitions import priority_of
-from fangnetz.lab.plan import IPMI_PORT, LIBVIRT_PORT, REDIS_PORT, Plan
+from fangnetz.lab.plan import IPMI_PORT, LIBVIRT_PORT, REDIS_PORT, SENTINEL_MASTER, SENTINEL_PORT, Plan
+from fangnetz.settings import REDIS_SERVERS, REDIS_USERS
 
 HOST_MEMORY_MIB = 1024
 HOST_CPUS = 8
@@ -20,7 +21,10 @@ def make_secrets(plan: Plan) -> dict[str, str]:
     """Make a password for each thing that wants one, kept in files of root's own; return them by name."""
     folder = plan.folder / "secrets"
     folder.mkdir(mode=0o700)
-    made = {name: secrets.token_hex(8) for name in ("redis", "flower", *plan.bmcs)}
+    users = [f"redis-{user}" for user in REDIS_USERS]
+    if plan.sentinel:
+        users += [*(f"redis-{server}" for server in REDIS_SERVERS), "sentinels"]
+    made = {name: secrets.token_hex(8) for name in ("redis", *users, "flower", *plan.bmcs)}
     for name, password in made.items():
         path = secret_path(plan, name)
         path.touch(mode=0o600)
@@ -41,10 +45,7 @@ def write_cluster_file(plan: Plan) -> None:
 def _tree(plan: Plan) -> dict[str, Any]:
     return {
         "cluster": plan.name,
-        "redis": {
-            "url": f"redis://{plan.address('redis')}:{REDIS_PORT}/0",
-            "password_file": str(secret_path(plan, "redis")),
-        },
+        "redis": _redis(plan),
         "controllers": {controller: {"address": str(plan.address(controller))} for controller in plan.controllers},
         "flower": {
             "address": "127.0.0.1",
@@ -55,6 +56,18 @@ def _tree(plan: Plan) -> dict[str, Any]:
         "hosts": {host: _host(plan, host) for host in plan.hosts},
         "vms": {vm: {"xml_file": f"vms/{vm}.xml", "priority": priority_of(plan, vm)} for vm in plan.vms},
         "policy": {"profile": plan.policy},
+    }
+
+
+def _redis(plan: Plan) -> dict[str, Any]:
+    users = {user: {"username": user, "password_file": str(secret_path(plan, f"redis-{user}"))} for user in REDIS_USERS}
+    if not plan.sentinel:
+        return {"url": f"redis://{plan.address('redis')}:{REDIS_PORT}/0", "users": users}
+    return {
+        "sentinels": [f"{plan.address(node)}:{SENTINEL_PORT}" for node in plan.stores],
+        "master": SENTINEL_MASTER,
+        "sentinel_login": {"password_file": str(secret_path(plan, "sentinels"))},
+        "users": users,
     }
 
 

@@ -24,9 +24,14 @@ HOSTS_MAX = 40
 VMS_MAX = 40
 ISCSI_PORT = 3260
 REDIS_PORT = 6379
+SENTINEL_PORT = 26379
+SENTINEL_MASTER = "fangnetz"
+"""What the Sentinels call the Redis they watch."""
+STORES_MAX = 3
 LIBVIRT_PORT = 16509
 IPMI_PORT = 623
 _FIRST: dict[Link, int] = {"cluster": 0, "storage": 64, "bmc": 128}
+_FIRST_STORE = 7
 _FIRST_HOST = 11
 
 
@@ -43,6 +48,7 @@ class Plan:
     storage_lock: bool
     bare: bool
     flower_port: int
+    sentinel: bool = False
 
     @property
     def tag(self) -> str:
@@ -76,7 +82,12 @@ class Plan:
     @property
     def nodes(self) -> tuple[str, ...]:
         """Every node with a namespace of its own, the switch left out."""
-        return (*self.hosts, *self.bmcs, *self.controllers, "redis", "storage")
+        return (*self.hosts, *self.bmcs, *self.controllers, *self.stores, "storage")
+
+    @property
+    def stores(self) -> tuple[str, ...]:
+        """Every node that runs a Redis; with Sentinels three, of which the first begins as master."""
+        return tuple(f"redis{number + 1}" for number in range(STORES_MAX)) if self.sentinel else ("redis",)
 
     def host_folder(self, host: str) -> Path:
         """Disk, logs and settings of a host."""
@@ -90,7 +101,7 @@ class Plan:
             return ("bmc",)
         if node == "storage":
             return ("storage",)
-        if node == "redis":
+        if node in self.stores:
             return ("cluster",)
         return ("cluster", "bmc")
 
@@ -118,6 +129,8 @@ class Plan:
             return 2
         if node in self.controllers:
             return 3 + self.controllers.index(node)
+        if node in self.stores:
+            return _FIRST_STORE + self.stores.index(node)
         return _FIRST_HOST + self.hosts.index(node.removeprefix("bmc-"))
 
     def save(self) -> None:

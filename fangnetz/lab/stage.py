@@ -30,6 +30,7 @@ def staged(
     vms: int = 4,
     policy: Policy = "default",
     bare: bool = False,
+    sentinel: bool = False,
     keep: Callable[[], bool] = lambda: False,
     say: Say = lambda _: None,
 ) -> Iterator[Lab]:
@@ -38,7 +39,7 @@ def staged(
     What ends by an exception is taken down in any case. Raises LabError if it does not come up or does not go.
     """
     with _signals(_end):
-        lab = Lab.up(name=name, hosts=hosts, vms=vms, policy=policy, bare=bare, say=say)
+        lab = Lab.up(name=name, hosts=hosts, vms=vms, policy=policy, bare=bare, sentinel=sentinel, say=say)
         kept = False
         try:
             yield lab

@@ -29,7 +29,9 @@ def lab_status(plan: Plan) -> dict[str, Any]:
         "policy": plan.policy,
         "storage_lock": plan.storage_lock,
         "subnet": plan.subnet,
-        "redis": f"{plan.address('redis')}:{REDIS_PORT}",
+        "redis": f"{plan.address(plan.stores[0])}:{REDIS_PORT}",
+        "stores": {node: f"{plan.address(node)}:{REDIS_PORT}" for node in plan.stores},
+        "sentinel": plan.sentinel,
         "storage": f"{plan.address('storage', 'storage')}:{ISCSI_PORT}",
         "flower": None
         if plan.bare

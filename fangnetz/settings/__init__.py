@@ -22,16 +22,23 @@ from fangnetz.settings.schema import DRIVERS, Driver
 from fangnetz.settings.secrets import Secret
 from fangnetz.settings.show import settings_as_tree
 from fangnetz.settings.values import (
+    REDIS_SERVERS,
+    REDIS_USERS,
     ControllerSettings,
     DeviceSettings,
     FlowerSettings,
     HostSettings,
+    Login,
+    RedisServer,
     RedisSettings,
+    RedisUser,
     Settings,
 )
 
 __all__ = [
     "DRIVERS",
+    "REDIS_SERVERS",
+    "REDIS_USERS",
     "BlockDisk",
     "ControllerSettings",
     "DeviceSettings",
@@ -42,7 +49,10 @@ __all__ = [
     "HostSettings",
     "Inspection",
     "IscsiDisk",
+    "Login",
+    "RedisServer",
     "RedisSettings",
+    "RedisUser",
     "Role",
     "Secret",
     "Settings",

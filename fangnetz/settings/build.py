@@ -10,7 +10,7 @@ from fangnetz.core.policy import Policy
 from fangnetz.core.units import ControllerId, DeviceName, HostId, MiB, VmId
 from fangnetz.settings.domain import BlockDisk, FileDisk, IscsiDisk, ShortVm, StorageLease, domain_xml
 from fangnetz.settings.domain_facts import vm_doc_from_xml
-from fangnetz.settings.names import split_portal
+from fangnetz.settings.names import SENTINEL_PORT, split_node, split_portal
 from fangnetz.settings.schema import (
     DRIVERS,
     NO_NETWORK,
@@ -18,6 +18,8 @@ from fangnetz.settings.schema import (
     DeviceShape,
     DiskShape,
     HostShape,
+    LoginShape,
+    RedisShape,
     SecretShape,
     ShortVmShape,
     XmlVmShape,
@@ -28,7 +30,10 @@ from fangnetz.settings.values import (
     DeviceSettings,
     FlowerSettings,
     HostSettings,
+    Login,
+    RedisServer,
     RedisSettings,
+    RedisUser,
     Settings,
 )
 
@@ -49,9 +54,7 @@ def build_settings(path: Path, shape: ClusterShape, policy: Policy, xmls: Mappin
     return Settings(
         path=path,
         cluster=shape.cluster,
-        redis=RedisSettings(
-            url=shape.redis.url, username=shape.redis.username or "", secret=_secret(base, shape.redis)
-        ),
+        redis=_redis(base, shape.redis),
         controllers={
             ControllerId(name): ControllerSettings(id=ControllerId(name), address=controller.address)
             for name, controller in shape.controllers.items()
@@ -64,6 +67,34 @@ def build_settings(path: Path, shape: ClusterShape, policy: Policy, xmls: Mappin
         else {VmId(name): _vm(shape.cluster, VmId(name), vm, xmls) for name, vm in shape.vms.items()},
         policy=policy,
     )
+
+
+def _redis(base: Path, shape: RedisShape) -> RedisSettings:
+    named: dict[RedisUser | RedisServer, LoginShape | None] = (
+        {}
+        if shape.users is None
+        else {
+            "controller": shape.users.controller,
+            "host": shape.users.host,
+            "flower": shape.users.flower,
+            "operator": shape.users.operator,
+            "replica": shape.users.replica,
+            "sentinel": shape.users.sentinel,
+        }
+    )
+    nodes = (split_node(node, SENTINEL_PORT) for node in shape.sentinels or ())
+    return RedisSettings(
+        url=shape.url or "",
+        sentinels=tuple(node for node in nodes if node is not None),
+        master=shape.master or "",
+        login=_login(base, shape),
+        users={user: _login(base, login) for user, login in named.items() if login is not None},
+        sentinel_login=Login() if shape.sentinel_login is None else _login(base, shape.sentinel_login),
+    )
+
+
+def _login(base: Path, shape: LoginShape) -> Login:
+    return Login(username=shape.username or "", secret=_secret(base, shape))
 
 
 def _secret(base: Path, shape: SecretShape) -> Secret | None:

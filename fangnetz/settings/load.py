@@ -22,6 +22,7 @@ from fangnetz.settings.fitness import UnfitLevel, unfit_for_ha
 from fangnetz.settings.rules import (
     check_addresses,
     check_policy,
+    check_redis,
     check_secrets,
     check_shared_disks,
     check_short_vms,
@@ -31,8 +32,11 @@ from fangnetz.settings.shape import check_shape
 from fangnetz.settings.tree import Tree, read_tree
 from fangnetz.settings.values import Settings
 
-Role = Literal["controller", "host"]
-"""Who reads: a controller needs every secret and every VM's XML; a host needs neither and gets no VMs."""
+Role = Literal["controller", "host", "flower"]
+"""Who reads: a controller needs the fence secrets and every VM's XML, Flower its own password, a host neither.
+
+Only a controller gets VMs. Each needs what it logs in with itself, and nobody else's secret.
+"""
 
 FILE_BYTES_MAX = 1 << 20
 """No cluster file is longer; a longer one is not read."""
@@ -83,7 +87,8 @@ def _judge(tree: Tree, warnings: Tree, path: Path, role: Role) -> Settings | Non
     xmls = _read_domains(tree, path.parent) if everything else {}
     facts = _check_domains(tree, warnings, xmls)
     policy = check_policy(tree)
-    check_secrets(tree, path.parent, must_exist=everything)
+    check_secrets(tree, path.parent, role)
+    check_redis(tree)
     check_addresses(tree)
     check_short_vms(tree)
     check_sizes(tree, facts, policy)

@@ -18,6 +18,8 @@ _ENV = re.compile(r"[A-Za-z_][A-Za-z0-9_]{0,127}")
 _ISCSI_TARGET = re.compile(r"(?:iqn|eui|naa)\.[A-Za-z0-9.:_-]{1,219}")
 _LIBVIRT_URI = re.compile(r"[a-z][a-z0-9+]*://[^\s@]*")
 _LOCKSPACE = re.compile(r"[A-Za-z0-9][A-Za-z0-9_-]{0,47}")
+_REDIS_USER = re.compile(r"[A-Za-z0-9._-]{1,63}")
+SENTINEL_PORT = "26379"
 _REDIS_DATABASE = re.compile(r"/?|/[0-9]{1,5}")
 
 
@@ -47,7 +49,12 @@ def same_address(text: str) -> str:
 
 def split_portal(text: str) -> tuple[str, int] | None:
     """Return address and port of `address:port` (IPv6 in brackets; port 3260 if none is given), or None."""
-    address, port = text, "3260"
+    return split_node(text, "3260")
+
+
+def split_node(text: str, port: str) -> tuple[str, int] | None:
+    """Return address and port of `address:port` (IPv6 in brackets; `port` if none is given), or None."""
+    address = text
     if text.startswith("["):
         address, _, rest = text[1:].partition("]")
         if rest:
@@ -92,6 +99,19 @@ def _env(text: str) -> str:
 def _portal(text: str) -> str:
     if split_portal(text) is None:
         raise refuse("must be address:port of an iSCSI portal")
+    return text
+
+
+def _sentinel(text: str) -> str:
+    if split_node(text, SENTINEL_PORT) is None:
+        raise refuse("must be address:port of a Sentinel")
+    return text
+
+
+def _redis_user(text: str) -> str:
+    # A name goes into Redis' user file, where blanks part words.
+    if not _REDIS_USER.fullmatch(text):
+        raise refuse("must be 1 to 63 letters, digits, dots, _ and -")
     return text
 
 
@@ -146,4 +166,6 @@ IscsiTarget = Annotated[str, AfterValidator(_iscsi_target)]
 Lockspace = Annotated[str, AfterValidator(_lockspace)]
 AbsolutePath = Annotated[str, AfterValidator(_absolute)]
 LibvirtUri = Annotated[str, AfterValidator(_libvirt_uri)]
+RedisUserName = Annotated[str, AfterValidator(_redis_user)]
+Sentinel = Annotated[str, AfterValidator(_sentinel)]
 RedisUrl = Annotated[str, AfterValidator(_redis_url)]

@@ -19,16 +19,19 @@ from fangnetz.settings.secrets import Secret
 from fangnetz.settings.tree import Tree
 
 
-def check_secrets(tree: Tree, base: Path, *, must_exist: bool) -> None:
-    """Exactly one place per secret, a place where one is needed, and (if it must) something usable in it."""
-    for path, needed in _secret_groups(tree):
+def check_secrets(tree: Tree, base: Path, role: str) -> None:
+    """Exactly one place per secret, a place where one is needed, and something usable in those this role reads.
+
+    A host reads its secrets when it needs them: its file may be checked where they are not.
+    """
+    for path, needed, readers in _secret_groups(tree):
         file, env = tree.text(*path, "password_file"), tree.text(*path, "password_env")
         inline = any(word in ("password", "passwd", "pass", "secret") for word in tree.keys(*path))
         if file and env:
             tree.fault((*path, "password_env"), "must not stand beside password_file: a secret has one place")
         elif not file and not env and needed and not inline:
             tree.fault((*path, "password_file"), f"is required (or password_env): {needed}", shown="")
-        if must_exist:
+        if role in readers:
             for key, secret in (
                 ("password_file", Secret(file=base / file) if file else None),
                 ("password_env", Secret(env=env) if env else None),
@@ -37,14 +40,56 @@ def check_secrets(tree: Tree, base: Path, *, must_exist: bool) -> None:
                     tree.fault((*path, key), rule)
 
 
-def _secret_groups(tree: Tree) -> Iterator[tuple[KeyPath, str]]:
-    """Every group that may name a secret, and why it must (or nothing)."""
-    yield ("redis",), "a username needs a password" if tree.text("redis", "username") else ""
+def _secret_groups(tree: Tree) -> Iterator[tuple[KeyPath, str, tuple[str, ...]]]:
+    """Every group that may name a secret, why it must (or nothing), and which roles must be able to read it."""
+    named = tree.keys("redis", "users")
+    yield (
+        ("redis",),
+        "a username needs a password" if tree.text("redis", "username") else "",
+        tuple(role for role in ("controller", "flower") if role not in named),
+    )
+    for user in named:
+        yield ("redis", "users", user), "a user of Redis logs in with a password", () if user == "host" else (user,)
+    if isinstance(tree.get(("redis", "sentinel_login")), dict):
+        yield ("redis", "sentinel_login"), "it is there to name one", ("controller", "flower")
     if isinstance(tree.get(("flower",)), dict):
-        yield ("flower",), "Flower can run tasks and is never open"
+        yield ("flower",), "Flower can run tasks and is never open", ("flower",)
     for _, path in _devices(tree):
         driver = DRIVERS.get(tree.text(*path, "driver") or "")
-        yield path, "this driver logs in" if driver is not None and driver.needs_secret else ""
+        yield path, "this driver logs in" if driver is not None and driver.needs_secret else "", ("controller",)
+
+
+def check_redis(tree: Tree) -> None:
+    """Redis is found in one way; whoever logs in has a login, and no two of them the same name."""
+    if not isinstance(tree.get(("redis",)), dict):
+        return
+    keys = tree.keys("redis")
+    if "url" in keys and "sentinels" in keys:
+        tree.fault(("redis", "sentinels"), "must not stand beside url: Redis is found in one way")
+    elif "url" not in keys and "sentinels" not in keys:
+        tree.fault(("redis", "url"), "is required (or sentinels and master)", shown="")
+    if "sentinels" in keys and "master" not in keys:
+        tree.fault(("redis", "master"), "is required beside sentinels: what they call the Redis they watch", shown="")
+    for key in ("master", "sentinel_login"):
+        if key in keys and "sentinels" not in keys:
+            tree.fault(("redis", key), "goes with sentinels only")
+    users = tree.keys("redis", "users")
+    if not users:
+        return
+    names: dict[str, str] = {}
+    for user in users:
+        name = tree.text("redis", "users", user, "username") or ""
+        if not name:
+            tree.fault(("redis", "users", user, "username"), "is required: users are told apart by it", shown="")
+        elif (other := names.setdefault(name, user)) != user:
+            tree.fault(("redis", "users", user, "username"), f"is the name of user {other} too: their rights differ")
+    everybody = tree.text("redis", "password_file") or tree.text("redis", "password_env")
+    needed = ["controller", "host", "operator", *(["flower"] if tree.get(("flower",)) is not None else [])]
+    for user in needed:
+        if user not in users and not everybody:
+            tree.fault(
+                ("redis", "users", user), "is required: where there are users, each who logs in is one", shown=""
+            )
 
 
 def _devices(tree: Tree) -> Iterator[tuple[str, KeyPath]]:

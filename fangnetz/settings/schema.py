@@ -23,6 +23,8 @@ from fangnetz.settings.names import (
     Name,
     Portal,
     RedisUrl,
+    RedisUserName,
+    Sentinel,
     VmName,
 )
 
@@ -69,9 +71,25 @@ class SecretShape(Shape):
     password_env: EnvName | None = None
 
 
-class RedisShape(SecretShape):
-    url: RedisUrl
-    username: Text | None = None
+class LoginShape(SecretShape):
+    username: RedisUserName | None = None
+
+
+class RedisUsersShape(Shape):
+    controller: LoginShape | None = None
+    host: LoginShape | None = None
+    flower: LoginShape | None = None
+    operator: LoginShape | None = None
+    replica: LoginShape | None = None
+    sentinel: LoginShape | None = None
+
+
+class RedisShape(LoginShape):
+    url: RedisUrl | None = None
+    sentinels: Annotated[list[Sentinel], Field(min_length=1)] | None = None
+    master: Name | None = None
+    users: RedisUsersShape | None = None
+    sentinel_login: LoginShape | None = None
 
 
 class ControllerShape(Shape):
@@ -181,6 +199,9 @@ class ClusterShape(Shape):
 SHAPES: dict[tuple[str, ...], type[Shape]] = {
     (): ClusterShape,
     ("redis",): RedisShape,
+    ("redis", "users"): RedisUsersShape,
+    ("redis", "users", "*"): LoginShape,
+    ("redis", "sentinel_login"): LoginShape,
     ("controllers", "*"): ControllerShape,
     ("flower",): FlowerShape,
     ("hosts", "*"): HostShape,

@@ -5,7 +5,7 @@ from __future__ import annotations
 import dataclasses
 
 from fangnetz.settings.secrets import Secret
-from fangnetz.settings.values import HostSettings, Settings
+from fangnetz.settings.values import HostSettings, Login, RedisSettings, Settings, node_text
 
 
 def settings_as_tree(settings: Settings) -> dict[str, object]:
@@ -14,11 +14,7 @@ def settings_as_tree(settings: Settings) -> dict[str, object]:
     return {
         "file": str(settings.path),
         "cluster": settings.cluster,
-        "redis": {
-            "url": settings.redis.url,
-            "username": settings.redis.username,
-            "password": _place(settings.redis.secret),
-        },
+        "redis": _redis(settings.redis),
         "controllers": {name: {"address": one.address} for name, one in settings.controllers.items()},
         "flower": None
         if flower is None
@@ -45,6 +41,24 @@ def settings_as_tree(settings: Settings) -> dict[str, object]:
             for field in dataclasses.fields(settings.policy)
         },
     }
+
+
+def _redis(redis: RedisSettings) -> dict[str, object]:
+    where: dict[str, object] = (
+        {"sentinels": [node_text(*node) for node in redis.sentinels], "master": redis.master}
+        if redis.sentinels
+        else {"url": redis.url}
+    )
+    return {
+        **where,
+        **_login(redis.login),
+        "users": {user: _login(login) for user, login in redis.users.items()},
+        "sentinel_login": _login(redis.sentinel_login),
+    }
+
+
+def _login(login: Login) -> dict[str, object]:
+    return {"username": login.username, "password": _place(login.secret)}
 
 
 def _host(host: HostSettings) -> dict[str, object]:

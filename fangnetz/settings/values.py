@@ -3,33 +3,83 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
-from urllib.parse import quote
+from typing import Literal, get_args
+from urllib.parse import quote, urlsplit
 
 from fangnetz.core.model import HostSpec, VmDoc
 from fangnetz.core.policy import Policy
 from fangnetz.core.units import ControllerId, DeviceName, HostId, VmId
 from fangnetz.settings.secrets import Secret
 
+RedisUser = Literal["controller", "host", "flower", "operator"]
+"""Who logs in at Redis: the processes by their role; `operator` is a person at the command line."""
+RedisServer = Literal["replica", "sentinel"]
+"""Which servers log in at Redis: replicas at their master, Sentinels at all."""
+REDIS_USERS: tuple[RedisUser, ...] = get_args(RedisUser)
+REDIS_SERVERS: tuple[RedisServer, ...] = get_args(RedisServer)
+
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class RedisSettings:
-    """The store and broker. `url` holds no credentials."""
+class Login:
+    """A name and where its password lies. Both empty: nothing is asked for. Never holds the password."""
 
-    url: str
     username: str = ""
     secret: Secret | None = None
 
-    def url_with_secret(self) -> str:
-        """Return the URL to connect with, credentials included: never log or store it.
+    def password(self) -> str | None:
+        """Return the password, None if there is none. SettingsError if it cannot be read on this machine."""
+        return None if self.secret is None else self.secret.read()
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class RedisSettings:
+    """The store and broker: one Redis at `url`, or the one that `sentinels` call `master`. Holds no credentials.
+
+    `login` serves whoever has none of its own in `users`; `sentinel_login` is what the Sentinels themselves ask for.
+    """
+
+    url: str = ""
+    sentinels: tuple[tuple[str, int], ...] = ()
+    master: str = ""
+    login: Login = Login()
+    users: Mapping[RedisUser | RedisServer, Login] = field(default_factory=dict)
+    sentinel_login: Login = Login()
+
+    @property
+    def place(self) -> str:
+        """Where it is, in words that may be shown."""
+        nodes = ", ".join(node_text(host, port) for host, port in self.sentinels)
+        return self.url or f"{self.master}, as the Sentinels {nodes} say"
+
+    @property
+    def database(self) -> int:
+        """Its number; always 0 behind Sentinels."""
+        path = urlsplit(self.url).path.strip("/")
+        return int(path) if path else 0
+
+    def login_of(self, user: RedisUser | RedisServer) -> Login:
+        """Return what this user logs in with."""
+        return self.users.get(user, self.login)
+
+    def broker_url(self, user: RedisUser) -> str:
+        """Return Celery's broker URL, credentials included: never log or store it.
 
         Raises SettingsError if the secret cannot be read on this machine.
         """
-        if self.secret is None:
-            return self.url
-        scheme, rest = self.url.split("://", 1)
-        return f"{scheme}://{quote(self.username, safe='')}:{quote(self.secret.read(), safe='')}@{rest}"
+        login = self.login_of(user)
+        password = login.password()
+        name = "" if password is None else f"{quote(login.username, safe='')}:{quote(password, safe='')}@"
+        if not self.sentinels:
+            scheme, rest = self.url.split("://", 1)
+            return f"{scheme}://{name}{rest}"
+        return ";".join(f"sentinel://{name}{node_text(host, port)}/0" for host, port in self.sentinels)
+
+
+def node_text(host: str, port: int) -> str:
+    """Return `host:port`, an IPv6 address in brackets."""
+    return f"[{host}]:{port}" if ":" in host else f"{host}:{port}"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -18,6 +18,7 @@ from fangnetz.core.policy import PROFILES, Policy
 from fangnetz.core.units import ControllerId, DeviceName, HostId, VmId
 from fangnetz.settings import (
     DRIVERS,
+    Login,
     RedisSettings,
     Secret,
     check_settings,
@@ -122,7 +123,7 @@ def test_a_host_needs_neither_secrets_nor_vm_files(cluster: ClusterFile, monkeyp
     assert settings.vms == {}
     assert set(settings.hosts) == {"host1", "host2"}
     with pytest.raises(SettingsError, match="FN_TEST_REDIS"):
-        settings.redis.url_with_secret()
+        settings.redis.broker_url("host")
 
 
 def test_a_host_still_judges_everything_else(cluster: ClusterFile) -> None:
@@ -152,17 +153,17 @@ def test_a_secret_is_found_from_any_folder(cluster: ClusterFile, monkeypatch: py
 
 def test_the_redis_url_gets_its_secret_only_on_demand(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("FN_TEST_REDIS", "a/b:c@d")
-    redis = RedisSettings(url="redis://h:6379/0", username="me", secret=Secret(env="FN_TEST_REDIS"))
-    assert redis.url_with_secret() == "redis://me:a%2Fb%3Ac%40d@h:6379/0"
+    redis = RedisSettings(url="redis://h:6379/0", login=Login(username="me", secret=Secret(env="FN_TEST_REDIS")))
+    assert redis.broker_url("host") == "redis://me:a%2Fb%3Ac%40d@h:6379/0"
     assert "a/b" not in repr(redis)
     assert "%2F" not in repr(redis)
-    assert RedisSettings(url="redis://h:6379/0").url_with_secret() == "redis://h:6379/0"
+    assert RedisSettings(url="redis://h:6379/0").broker_url("host") == "redis://h:6379/0"
 
 
 def test_no_form_of_the_settings_holds_a_secret(cluster: ClusterFile, example: Path) -> None:
     for path in (cluster.path, example):
         settings = load_settings(path)
-        settings.redis.url_with_secret()  # reading it leaves nothing behind
+        settings.redis.broker_url("controller")  # reading it leaves nothing behind
         forms = [
             repr(settings),
             str(settings),
@@ -188,3 +189,51 @@ def test_a_warning_stops_nothing(cluster: ClusterFile) -> None:
 def test_every_driver_is_accepted(cluster: ClusterFile, driver: str) -> None:
     cluster.mend("driver: ipmi", f"driver: {driver}")
     assert cluster.faults() == ()
+
+
+USERS = """\
+  users:
+    controller: {username: c, password_env: FN_TEST_REDIS}
+    host: {username: h, password_file: secrets/redis-host}
+    flower: {username: f, password_file: secrets/redis-flower}
+    operator: {username: o, password_file: secrets/redis-operator}
+"""
+
+
+def test_each_role_logs_in_as_itself_and_needs_nobody_elses_password(cluster: ClusterFile) -> None:
+    cluster.mend("  password_env: FN_TEST_REDIS\n", USERS)
+    flower = cluster.path.parent / "secrets" / "redis-flower"
+    assert cluster.faults() == (), "a controller reads its own password only"
+    redis = load_settings(cluster.path).redis
+    assert redis.broker_url("controller") == f"redis://c:{SECRET}@10.0.0.2:6379/0"
+    for other in ("host", "flower", "operator"):
+        with pytest.raises(SettingsError, match=f"redis-{other}"):
+            redis.broker_url(other)  # type: ignore[arg-type]
+    assert [fault.key for fault in check_settings(cluster.path, "flower")] == ["redis.users.flower.password_file"]
+    flower.write_text("fl0wer\n")
+    flower.chmod(0o600)
+    assert load_settings(cluster.path, "flower").redis.broker_url("flower") == "redis://f:fl0wer@10.0.0.2:6379/0"
+    assert check_settings(cluster.path, "host") == ()
+
+
+def test_who_is_no_user_uses_the_login_for_all(cluster: ClusterFile) -> None:
+    cluster.mend("6379/0\n", "6379/0\n  username: all\n  users: {host: {username: h, password_file: x}}\n")
+    redis = load_settings(cluster.path).redis
+    assert redis.broker_url("operator") == redis.broker_url("flower") == f"redis://all:{SECRET}@10.0.0.2:6379/0"
+
+
+def test_every_sentinel_is_in_the_brokers_url(cluster: ClusterFile) -> None:
+    cluster.mend(
+        "  url: redis://10.0.0.2:6379/0\n",
+        "  sentinels: [10.0.0.5, 'redis-b:26380', '[fd00::5]:26379']\n  master: fangnetz\n"
+        "  sentinel_login: {password_env: FN_TEST_REDIS}\n  username: u\n",
+    )
+    redis = load_settings(cluster.path).redis
+    assert redis.sentinels == (("10.0.0.5", 26379), ("redis-b", 26380), ("fd00::5", 26379))
+    assert redis.broker_url("host") == ";".join(
+        f"sentinel://u:{SECRET}@{node}/0" for node in ("10.0.0.5:26379", "redis-b:26380", "[fd00::5]:26379")
+    )
+    assert redis.sentinel_login.password() == SECRET
+    assert "fangnetz" in redis.place
+    assert SECRET not in redis.place
+    assert redis.database == 0

@@ -1,4 +1,7 @@
-"""One host and one controller as they really run: `fangnetz-worker` processes on a real store and a test libvirt."""
+"""One host and one controller as they really run: `fangnetz-worker` processes on a real store and a test libvirt.
+
+The store has the users' file that `fangnetz config redis-acl` would write: whatever runs here proves its rights.
+"""
 
 from __future__ import annotations
 
@@ -16,19 +19,28 @@ from celery import Celery
 
 from fangnetz import wiring
 from fangnetz.adapters.redis import RedisStore
+from fangnetz.adapters.redis.acl import SERVERS, USERS, Credential, acl_text, sha256_of
 from fangnetz.core.model import ClusterView, VmDoc, VmSpec, VmState, VmWish, Wish, WishKind
 from fangnetz.core.operations import Operation, OperationKind
 from fangnetz.core.units import MiB, VmId
 from fangnetz.settings import Settings, load_settings
-from tests.redis_server import RedisServer, wait_for
+from tests.redis_server import RedisServer, free_port, wait_for
 from workers.app import create_app
 
 REDIS_SECRET = "r3dis-Sup3r-s3cret"
 BMC_SECRET = "bmc-Sup3r-s3cret"
+HAND = "hand"
 
 FILE = """\
 cluster: demo
-redis: {{url: "redis://127.0.0.1:{port}/0", password_file: {folder}/redis-secret}}
+redis:
+{redis}
+  users:
+    controller: {{username: fn-controller, password_file: {folder}/redis-controller}}
+    host: {{username: fn-host, password_file: {folder}/redis-host}}
+    flower: {{username: fn-flower, password_file: {folder}/redis-flower}}
+    operator: {{username: fn-operator, password_file: {folder}/redis-operator}}
+flower: {{port: {flower}, password_file: {folder}/flower}}
 controllers:
   c1: {{address: 127.0.0.1}}
 hosts:
@@ -56,10 +68,10 @@ def closed_port() -> int:
 class Monitor:
     """Every command Redis is sent, by clients and scripts, as long as it runs (Redis leaves AUTH out)."""
 
-    def __init__(self, port: int, password: str) -> None:
+    def __init__(self, port: int, user: str, password: str) -> None:
         self.lines: list[str] = []
         self._socket = socket.create_connection(("127.0.0.1", port))
-        self._socket.sendall(f"AUTH {password}\r\nMONITOR\r\n".encode())
+        self._socket.sendall(f"AUTH {user} {password}\r\nMONITOR\r\n".encode())
         self._thread = threading.Thread(target=self._run, name="monitor", daemon=True)
         self._thread.start()
 
@@ -69,29 +81,61 @@ class Monitor:
                 self.lines.append(line.decode(errors="replace"))
 
 
+def secret_of(user: str) -> str:
+    """A password of each user's own; every one begins with REDIS_SECRET."""
+    return f"{REDIS_SECRET}-{user}"
+
+
+def users_file() -> str:
+    """The product's users, and one that may do all: the test's own hand."""
+    known = {user: Credential(username=f"fn-{user}", sha256=sha256_of(secret_of(user))) for user in (*USERS, *SERVERS)}
+    return acl_text("demo", 0, known) + f"user {HAND} on #{sha256_of(secret_of(HAND))} ~* &* +@all\n"
+
+
 class Processes:
     """The processes of one cluster; each logs into a file of its role's name."""
 
+    more_policy = ""
+
     def __init__(self, folder: Path) -> None:
         self.folder = folder
-        self.server = RedisServer(REDIS_SECRET)
-        self.raw = self.server.client()
-        (folder / "redis-secret").write_text(REDIS_SECRET + "\n")
-        (folder / "bmc").write_text(BMC_SECRET + "\n")
-        for secret in ("redis-secret", "bmc"):
+        for secret, text in {
+            "bmc": BMC_SECRET,
+            "flower": REDIS_SECRET,
+            **{f"redis-{user}": secret_of(user) for user in (*USERS, *SERVERS)},
+        }.items():
+            (folder / secret).write_text(text + "\n")
             (folder / secret).chmod(0o600)
+        (folder / "users.acl").write_text(users_file())
         (folder / "guid").write_text("System GUID  : 11223344-5566-7788-99aa-bbccddeeff00\n")
         self.config = folder / "cluster.yaml"
-        self.config.write_text(FILE.format(port=self.server.port, folder=folder, closed=closed_port()))
+        self.server = self.start_store()
+        self.raw = self.server.client()
+        self.config.write_text(
+            FILE.format(redis=self.place(), folder=folder, closed=closed_port(), flower=free_port()) + self.more_policy
+        )
         try:
             self.settings: Settings = load_settings(self.config)
         except BaseException:
             self.server.kill()
             raise
-        self.store: RedisStore = wiring.open_store(self.settings, name="test")
+        self.store: RedisStore = wiring.open_store(self.settings, name="test", user="controller")
+        # Who sends messages a person may not, as a controller gone astray would; and a person.
+        self.insider: Celery = create_app(self.settings, "work", "test")
         self.app: Celery = create_app(self.settings, "client", "test")
-        self.monitor = Monitor(self.server.port, REDIS_SECRET)
+        self.monitor = Monitor(self.server.port, HAND, secret_of(HAND))
         self.running: dict[str, subprocess.Popen[bytes]] = {}
+
+    def start_store(self) -> RedisServer:
+        """Start what this cluster has for a store, append-only, with its users' file."""
+        data = self.folder / "redis"
+        data.mkdir()
+        options = ["--aclfile", f"{self.folder}/users.acl", "--appendonly", "yes", "--dir", str(data)]
+        return RedisServer(secret_of(HAND), user=HAND, options=options)
+
+    def place(self) -> str:
+        """Return where it is, as the cluster file says it."""
+        return f'  url: "redis://127.0.0.1:{self.server.port}/0"'
 
     def environment(self, **more: str) -> dict[str, str]:
         keep = {name: os.environ[name] for name in ("PATH", "HOME", "LANG") if name in os.environ}
@@ -103,7 +147,8 @@ class Processes:
             **more,
         }
 
-    def start(self, *roles: str, fault: str = "") -> None:
+    def start(self, *roles: str, fault: str = "", **more: str) -> None:
+        """Start these roles; `more` goes into their environment."""
         for role in roles:
             where = {
                 "FANGNETZ_STATE_DIR": str(self.folder / f"state-{'h1' if role == 'host' else 'c1'}"),
@@ -114,7 +159,7 @@ class Processes:
             with self.log(role).open("ab") as log:
                 self.running[role] = subprocess.Popen(
                     [worker_command(), role],
-                    env=self.environment(**where),
+                    env=self.environment(**where, **more),
                     stdin=subprocess.DEVNULL,
                     stdout=log,
                     stderr=log,

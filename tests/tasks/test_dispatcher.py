@@ -6,7 +6,6 @@ from celery import Celery
 from kombu import Queue
 
 from fangnetz.core.operations import Operation, OperationKind, Order, start_steps, vm_start_steps
-from fangnetz.core.policy import Policy
 from fangnetz.core.units import (
     ControllerId,
     Epoch,
@@ -44,6 +43,6 @@ def test_an_order_for_a_host_this_machine_does_not_know_holds_no_other_message_b
         reason="a test",
         steps=(*start_steps(), *vm_start_steps(order, attempt=1, after="plan/1")),
     )
-    CeleryDispatcher(app, [ControllerId("c1")], Policy()).dispatch(operation, [("start/web/1",), ("close",)])
+    CeleryDispatcher(app, [ControllerId("c1")]).dispatch(operation, [("start/web/1",), ("close",)])
     assert client.llen("work") == 1
     app.close()

@@ -83,14 +83,14 @@ def test_a_public_task_is_a_wish_and_nothing_more(cluster: Processes) -> None:
 
 @pytest.mark.parametrize(
     ("role", "fault"),
-    [("work", "step.claimed"), ("work", "step.before_settle"), ("work", "step.settled"), ("host", "step.settled")],
+    [("work", "plan.claimed"), ("work", "plan.before_settle"), ("work", "plan.settled"), ("host", "start.settled")],
 )
 def test_a_worker_killed_in_the_middle_of_a_step_delays_the_operation_and_no_more(
     cluster: Processes, role: str, fault: str
 ) -> None:
     """The test driver's domains live in the host worker: killing it ends them, so it dies only after its step."""
     before = {op.id for op in cluster.operations(OperationKind.START, "db")}
-    (cluster.folder / f"run-{role}" / "fault").write_text(f"{fault}:kill")
+    (cluster.folder / f"run-{role}" / f"fault.{role}").write_text(f"{fault}:kill")
     cluster.wish("vm_start", "db", "ada")
     assert wait_for(lambda: cluster.died(role), 45, every=0.05), cluster.said(role)[-3000:]
     cluster.start(role)
@@ -117,7 +117,7 @@ def test_a_step_sent_by_hand_without_its_line_does_nothing_and_says_so(
 ) -> None:
     before = cluster.view()
     said = len(cluster.said(role))
-    cluster.app.send_task(f"fangnetz.{task}", args=("no-such", f"by-hand/{task}"), queue=queue)
+    cluster.insider.send_task(f"fangnetz.{task}", args=("no-such", f"by-hand/{task}"), queue=queue)
     assert wait_for(lambda: f"by-hand/{task}" in cluster.said(role)[said:], 20), cluster.said(role)[-2000:]
     (line,) = [line for line in cluster.said(role)[said:].splitlines() if f"by-hand/{task}: nothing is done" in line]
     assert "next=stop" in line
@@ -143,11 +143,11 @@ def test_a_message_that_makes_no_sense_harms_nobody(
 ) -> None:
     pid = cluster.running[role].pid
     before = cluster.view()
-    cluster.app.send_task(task, args=arguments, queue=queue)
+    cluster.insider.send_task(task, args=arguments, queue=queue)
     proof = {"host": "start_vm", "work": "plan_recovery", "fence": "fence_host"}[role]
     own = {"host": "host.h1", "work": "work", "fence": "fence"}[role]
     said = len(cluster.said(role))
-    cluster.app.send_task(f"fangnetz.{proof}", args=("no-such", "after"), queue=own)
+    cluster.insider.send_task(f"fangnetz.{proof}", args=("no-such", "after"), queue=own)
     assert wait_for(lambda: "no-such after: nothing is done" in cluster.said(role)[said:], 20)
     assert cluster.running[role].poll() is None
     assert cluster.running[role].pid == pid
@@ -170,7 +170,7 @@ def test_events_read_as_the_story_and_ticks_and_probes_are_silent(cluster: Proce
 def test_no_secret_is_in_redis_in_a_message_an_event_or_a_log(cluster: Processes, listener: Listener) -> None:
     cluster.wish("vm_start", "db", "ada")
     assert cluster.becomes("db", VmState.RUNNING)
-    cluster.app.send_task("fangnetz.read_power", args=("h1", ["ipmi"]), queue="probe")
+    cluster.insider.send_task("fangnetz.read_power", args=("h1", ["ipmi"]), queue="probe")
     assert wait_for(lambda: cluster.view().readings["h1"], 20), "the fence device, and so its secret, was used"
     commands = cluster.monitor.lines
     assert any("fangnetz.start_vm" in line for line in commands), "the monitor sees messages"

@@ -1,0 +1,130 @@
+"""Workers whose clocks are an hour off: orders are carried out, none is lost unsaid; a beat survives a jump of its own.
+
+The clock that is wrong is that of the process (wrong_clock.c); all others are right.
+"""
+
+from __future__ import annotations
+
+import shutil
+import subprocess
+import sys
+import textwrap
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from fangnetz.core.model import VmState, VmWish
+from fangnetz.core.operations import OperationKind, OperationState
+from tests.redis_server import RedisServer
+from tests.tasks.cluster import Processes
+
+pytestmark = pytest.mark.skipif(shutil.which("gcc") is None, reason="needs gcc (Debian package)")
+HOUR_S = 3600
+SLOW = 90.0
+
+
+@pytest.fixture(scope="module")
+def wrong_clock(tmp_path_factory: pytest.TempPathFactory) -> str:
+    """What to preload into a process to give it a clock of its own."""
+    source = Path(__file__).with_name("wrong_clock.c")
+    made = tmp_path_factory.mktemp("clock") / "wrong_clock.so"
+    subprocess.run(["gcc", "-shared", "-fPIC", "-O1", "-o", str(made), str(source), "-ldl"], check=True)
+    return str(made)
+
+
+@pytest.fixture(scope="module")
+def cluster(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Processes]:
+    made = Processes(tmp_path_factory.mktemp("clocks"))
+    made.define("db", VmWish.STOPPED)
+    yield made
+    made.end()
+
+
+def said(cluster: Processes) -> str:
+    return "\n".join(f"--- {role}\n{cluster.said(role)[-2500:]}" for role in cluster.running)
+
+
+@pytest.mark.parametrize(
+    ("wrong", "hours"),
+    [(("host",), 1), (("host",), -1), (("control", "beat"), 1), (("work", "fence"), -1), (("control", "beat"), -1)],
+)
+def test_an_hour_between_clocks_neither_stops_nor_loses_an_order(
+    cluster: Processes, wrong_clock: str, wrong: tuple[str, ...], hours: int
+) -> None:
+    for role in list(cluster.running):
+        cluster.kill(role)
+    cluster.start(*wrong, LD_PRELOAD=wrong_clock, WRONG_CLOCK_S=str(hours * HOUR_S))
+    cluster.start(*({"host", "control", "work", "fence", "beat"} - set(wrong)))
+    # The test driver's domains live in the host worker: a new one has none.
+    assert cluster.becomes("db", VmState.STOPPED, SLOW), said(cluster)
+    before = {op.id for kind in OperationKind for op in cluster.operations(kind, "db")}
+    for task, state in (("vm_start", VmState.RUNNING), ("vm_stop", VmState.STOPPED)):
+        cluster.wish(task, "db", "a test")
+        assert cluster.becomes("db", state, SLOW), said(cluster)
+    assert cluster.nothing_under_way(), said(cluster)
+    done = [op for kind in OperationKind for op in cluster.operations(kind, "db") if op.id not in before]
+    assert len(done) == 2, [(op.id, op.kind, op.state, op.sentence) for op in done]
+    assert {op.state for op in done} == {OperationState.DONE}
+    assert not any("revoked" in cluster.said(role).lower() for role in cluster.running)
+    for role in wrong:
+        assert "Drift" not in cluster.said(role)
+
+
+JUMP = """
+    import sys, time
+    import celery.beat, redis
+    from celery import Celery
+    from datetime import timedelta
+    from beat.scheduler import SteadyScheduler
+
+    app = Celery("test", broker=sys.argv[1])
+    app.conf.beat_max_loop_interval = 0.05
+    every = {"schedule": timedelta(seconds=0.2), "options": {"queue": "q"}}
+    app.conf.beat_schedule = {"one": {"task": "one", **every}, "two": {"task": "two", **every}}
+    scheduler = SteadyScheduler(app)
+    end = time.monotonic() + 2.0
+    while time.monotonic() < end:
+        time.sleep(scheduler.tick())
+    before = time.time()
+    print("jump", flush=True)
+    sys.stdin.readline()
+    assert abs(time.time() - before) > 3000, "the clock was set"
+    end = time.monotonic() + 2.0
+    while time.monotonic() < end:
+        time.sleep(scheduler.tick())
+"""
+
+
+@pytest.mark.parametrize("hours", [1, -1])
+def test_a_beat_whose_clock_is_set_goes_on_with_all_its_entries(
+    redis_server: RedisServer, wrong_clock: str, tmp_path: Path, hours: int
+) -> None:
+    clock = tmp_path / "off"
+    clock.write_text("0\n")
+    process = subprocess.Popen(
+        [sys.executable, "-c", textwrap.dedent(JUMP), redis_server.url],
+        env={"PATH": "/usr/bin:/bin", "LD_PRELOAD": wrong_clock, "WRONG_CLOCK_FILE": str(clock)},
+        cwd=Path(__file__).parents[2],
+        stdin=subprocess.PIPE,
+        stdout=subprocess.PIPE,
+        text=True,
+    )
+    assert process.stdin is not None
+    assert process.stdout is not None
+    client = redis_server.client()
+    try:
+        assert process.stdout.readline() == "jump\n"
+        sent = client.llen("q")
+        assert sent >= 8
+        clock.write_text(f"{hours * HOUR_S}\n")
+        process.stdin.write("\n")
+        process.stdin.flush()
+        assert process.wait(60) == 0
+    finally:
+        process.kill()
+        process.wait()
+    later = client.lrange("q", 0, client.llen("q") - sent - 1)
+    for name in ("one", "two"):
+        assert sum(f'"task": "{name}"' in text for text in later) >= 4, later
+    assert len(later) <= 30, "nothing is made up for"
