@@ -1,6 +1,6 @@
 # Verbs only; each says in one line what it runs. Everything but `lock` and `clean` prepares the machine by itself.
 .DEFAULT_GOAL := help
-.PHONY: help setup demo test check bench lab soak soak-idle lock clean
+.PHONY: help setup demo test check bench lab soak soak-storm soak-tests soak-table soak-idle lock clean
 
 PYTHON := .venv/bin/python
 # Labs make namespaces and bridges, so whatever starts one runs as root.
@@ -8,6 +8,11 @@ AS_ROOT := $(shell test "$$(id -u)" = 0 || echo sudo -E)
 # Where the figures go; TESTS narrows `make test`, e.g. TESTS="tests/core -k quorum".
 JSON ?= bench.json
 TESTS ?=
+# A storm: how long, which seed (by chance if none), how many one after the other, where its results add up.
+SECONDS ?= 600
+SEED ?=
+RUNS ?= 1
+RECORDS ?= build/soak.jsonl
 
 help:  ## list the verbs
 	@sed -n 's/^\([a-z-]*\):.*## /\1\t/p' Makefile | expand -t 12
@@ -33,7 +38,16 @@ bench: setup  ## recovery times over pulled plugs, as JSON
 lab: setup  ## bring up a lab to play with; `fangnetz lab down` removes it
 	$(AS_ROOT) .venv/bin/fangnetz lab up
 
-soak: soak-idle  ## every endurance run
+soak: soak-storm soak-tests soak-table soak-idle  ## every endurance run
+
+soak-storm: setup  ## random faults from a seed: SECONDS=600 SEED=7 RUNS=1; results add up in build/soak.jsonl
+	$(AS_ROOT) $(PYTHON) -m fangnetz.lab.storm --seconds $(SECONDS) --runs $(RUNS) $(if $(SEED),--seed $(SEED)) --json $(RECORDS)
+
+soak-tests: setup  ## the tests too long for `make test`
+	$(AS_ROOT) .venv/bin/pytest -m soak $(TESTS)
+
+soak-table: setup  ## every step of a failover struck before, after and past its write; prints the table
+	$(AS_ROOT) $(PYTHON) -m fangnetz.lab.table
 
 soak-idle: setup  ## all cores saturated for minutes: nobody may be called lost
 	$(AS_ROOT) $(PYTHON) -m fangnetz.lab.soak_idle

@@ -61,6 +61,21 @@ class Mode(StrEnum):
     WRONG_PASSWORD = "wrong-password"  # noqa: S105  (the name of a fault)
 
 
+class StoreDeed(StrEnum):
+    """What can be done to a store."""
+
+    KILL = "kill"
+    STOP = "stop"
+    START = "start"
+    HANG = "hang"
+    RESUME = "resume"
+    WIPE = "wipe"
+    SAVE = "save"
+    ROLLBACK = "rollback"
+    PART = "part"
+    JOIN = "join"
+
+
 Name = Annotated[str | None, typer.Option("--name", help="Which lab; the default is this checkout's own.")]
 Json = Annotated[bool, typer.Option("--json", help="Print JSON on stdout.")]
 Host = Annotated[str, typer.Argument(metavar="HOST", help="host1, host2, …")]
@@ -83,6 +98,9 @@ def up(
     bare: Annotated[
         bool, typer.Option("--bare", help="Hosts with libvirt, storage, BMCs and Redis; no Fangnetz.")
     ] = False,
+    sentinel: Annotated[
+        bool, typer.Option("--sentinel", help="Three Redis with a Sentinel each, instead of one Redis.")
+    ] = False,
     as_json: Json = False,
 ) -> None:
     """Bring a lab up; return when all its VMs run and are seen writing."""
@@ -95,6 +113,7 @@ def up(
             policy=policy.value,
             storage_lock=storage_lock,
             bare=bare,
+            sentinel=sentinel,
             say=lambda words: _err.print(f"[dim]lab: {words}[/dim]"),
         )
         status = lab.status()
@@ -205,6 +224,18 @@ def bmc(
         _answer(Lab.open(name).bmc(host, mode.value), as_json, f"The BMC of {host} is {mode.value}.")
 
 
+@app.command("store")
+def store(
+    verb: Annotated[StoreDeed, typer.Argument(metavar="kill|stop|start|hang|resume|wipe|save|rollback|part|join")],
+    node: Annotated[str, typer.Option("--node", help="Which Redis.")] = "redis",
+    name: Name = None,
+    as_json: Json = False,
+) -> None:
+    """Kill, stop, hang, empty the store, put it back to an older state (save, rollback), part it from its replicas."""
+    with _sentences():
+        _answer(Lab.open(name).store(verb.value, node), as_json, f"The store on {node}: {verb.value}, done.")
+
+
 @app.command("witness")
 def witness(
     name: Name = None,
@@ -223,6 +254,44 @@ def witness(
             if not watch:
                 break
             time.sleep(1)
+
+
+@app.command("faults")
+def faults(as_json: Json = False) -> None:
+    """List every fault point of the product: where a process can be made to fail."""
+    from fangnetz.engine.fault_points import POINTS
+
+    if as_json:
+        _print_json({"items": [{"point": point, "sentence": sentence} for point, sentence in POINTS.items()]})
+        return
+    table = Table("point", "what has happened there", box=None)
+    for point, sentence in POINTS.items():
+        table.add_row(point, sentence)
+    _out.print(table)
+    _out.print("Arm one with `fangnetz lab fault MACHINE/ROLE POINT[@HOST-OR-VM]:kill|freeze|hang|raise`", markup=False)
+
+
+@app.command("fault")
+def fault(
+    process: Annotated[
+        str, typer.Argument(metavar="MACHINE/ROLE", help="host1/worker, c1/control, c1/work or c1/fence.")
+    ],
+    words: Annotated[
+        str, typer.Argument(metavar="POINT[@SUBJECT]:ACTION", help="kill, freeze, hang or raise; `off` takes it back.")
+    ],
+    name: Name = None,
+    as_json: Json = False,
+) -> None:
+    """Make a process fail, once, at a fault point; `off` disarms it and lets a hung thread go on."""
+    from fangnetz.lab.arming import arm, disarm
+
+    with _sentences():
+        at, plan = time.time(), Lab.open(name).plan
+        if words == "off":
+            disarm(plan, process)
+        else:
+            arm(plan, process, words)
+        _answer(at, as_json, f"{process} is {'disarmed' if words == 'off' else f'armed: {words}'}.")
 
 
 @contextmanager

@@ -1,19 +1,23 @@
 """Carry out one step: claim its line, keep the lease alive, do the effect, settle, hand on. The same for every step.
 
-A message is only a doorbell: what arrives late, twice or out of order finds its line settled, leased or refused.
+A message is only a doorbell: what arrives late, twice or out of order finds its line settled, leased or refused. A
+lease is never kept for longer than the step's bound: whoever hangs loses it, and has no effect any more.
 """
 
 from __future__ import annotations
 
+import contextlib
 import random
 import threading
 import uuid
-from collections.abc import Callable, Mapping, Sequence
+from collections import Counter, deque
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from enum import StrEnum
+from typing import assert_never
 
 from fangnetz.core.actions import Happened
-from fangnetz.core.errors import Conflict, StaleToken, StoreUnreachable, WorldError
+from fangnetz.core.errors import Conflict, FangnetzError, StaleToken, StoreUnreachable, WorldError
 from fangnetz.core.operations import (
     Operation,
     OperationState,
@@ -26,13 +30,36 @@ from fangnetz.core.operations import (
 )
 from fangnetz.core.policy import Policy
 from fangnetz.core.units import Incarnation, Instant, OperationId, Seconds
-from fangnetz.engine.faults import point
+from fangnetz.engine.faults import FaultInjected, point, step_point
 from fangnetz.ports import Assign, Claim, Clock, Dispatcher, Journal
 
 PLAN_TRIES_MAX = 20
 """A plan that others overtook is made anew so many times in one claim."""
 PLAN_PAUSE_S = 0.02
 """Up to so long before the next try, by chance, so that two planners do not run in step."""
+THINKING_BOUND_S = Seconds(10.0)
+"""A step that only reads and writes the store and our files: a few calls, each given up after about 2 s."""
+AGAIN_AFTER_S = Seconds(0.5)
+"""A world that said no is asked again after this long."""
+
+ENDED_MAX = 256
+"""So many steps that ended are remembered for `in_hand_since`: a host's worker carries out a few a minute."""
+
+
+def bound_of(kind: StepKind, policy: Policy) -> Seconds:
+    """Return how long one claim of a step may be kept: what its effect may take, and a step lease for the rest."""
+    match kind:
+        case StepKind.FENCE | StepKind.POWER_ON:
+            span = policy.fence_bound_s
+        case StepKind.START:
+            span = policy.start_bound_s
+        case StepKind.STOP:
+            span = Seconds(policy.stop_bound_s + policy.start_bound_s)  # as long as its order holds
+        case StepKind.CONFIRM | StepKind.PROVE | StepKind.PLAN | StepKind.SEE_RUNNING | StepKind.CLOSE:
+            span = THINKING_BOUND_S
+        case _:
+            assert_never(kind)
+    return Seconds(span + policy.step_lease_s)
 
 
 class Next(StrEnum):
@@ -67,12 +94,13 @@ class Settlement:
 
 @dataclass(slots=True)
 class Context:
-    """One claimed step in the hands of its executor."""
+    """One claimed step in the hands of its executor. `began`: monotonic, from before the claim was asked for."""
 
     claim: Claim
     journal: Journal
     policy: Policy
     clock: Clock
+    began: float
     lost: threading.Event = field(default_factory=threading.Event)
     _until: float = 0.0
 
@@ -84,20 +112,51 @@ class Context:
     def step(self) -> Step:
         return self.claim.step
 
+    @property
+    def ends(self) -> float:
+        """The instant (monotonic) from which this claim is not renewed any more and allows no effect."""
+        return self.began + bound_of(self.step.kind, self.policy)
+
+    def stage(self, stage: str) -> None:
+        """Pass a stage of this step: a test may have it fail here."""
+        step_point(self.step.kind, stage, _subject(self.operation, self.step))
+
     def renew(self) -> Instant:
         """Extend the lease, counting from before the question was sent. StaleToken if we are no longer in charge."""
+        self.stage("before_renew")
         before = self.clock.monotonic()
         until = self.journal.renew(self.claim, self.policy.step_lease_s)
         self._until = before + self.policy.step_lease_s
+        self.stage("renewed")
         return until
 
-    def guard(self) -> None:
-        """Ask right before an effect: the store still wants it, and our own deadline has not passed."""
-        if self.lost.is_set():
-            raise StaleToken(f"{self.operation.id} {self.step.key}: its lease was lost")
+    def guard(self) -> float:
+        """Ask right before an effect: the store still wants it, and our own deadline has not passed.
+
+        Returns until when (monotonic) that permission lasts; an effect that comes later must not come at all.
+        """
+        self.still_held()
         self.renew()
-        if self.clock.monotonic() >= self._until:
+        permitted_until = min(self._until, self.ends)
+        if self.clock.monotonic() >= permitted_until:
             raise StaleToken(f"{self.operation.id} {self.step.key}: the answer came after the lease's end")
+        return permitted_until
+
+    def last_look(self, point_name: str, subject: str) -> float:
+        """Guard, pass a fault point, and see that the permission outlasted it: the effect is the very next thing.
+
+        Returns what `guard` does.
+        """
+        permitted_until = self.guard()
+        point(point_name, subject)
+        if self.clock.monotonic() >= permitted_until:
+            raise StaleToken(f"{self.operation.id} {self.step.key}: it was held up right before its effect")
+        return permitted_until
+
+    def still_held(self) -> None:
+        """StaleToken if the lease was lost or this claim has used up its bound. Asks nobody."""
+        if self.lost.is_set() or self.clock.monotonic() >= self.ends:
+            raise StaleToken(f"{self.operation.id} {self.step.key}: its lease was lost")
 
 
 Effect = Callable[[Context], Settlement]
@@ -120,11 +179,34 @@ class Executor:
         self._name, self._journal, self._dispatcher = name, journal, dispatcher
         self._clock, self._policy, self._effects = clock, policy, effects
         self._incarnation = incarnation
-        self.in_hand: set[str] = set()
-        """`<operation>/<step>` of everything being carried out now."""
+        self._in_hand: Counter[str] = Counter()
+        self._ended: deque[tuple[float, str]] = deque(maxlen=ENDED_MAX)
+        self._lock = threading.Lock()
+
+    @property
+    def in_hand(self) -> frozenset[str]:
+        """`<operation>/<step>` of everything being carried out now, by however many threads."""
+        with self._lock:
+            return frozenset(self._in_hand)
+
+    def in_hand_since(self, at: float) -> frozenset[str]:
+        """What is in hand or was after this instant (monotonic).
+
+        An inventory taken at that instant says nothing about what such steps did; one that ended earlier it shows.
+        """
+        with self._lock:
+            return frozenset(self._in_hand) | {hand for ended_at, hand in self._ended if ended_at >= at}
 
     def carry_out(self, identity: OperationId, key: str, kind: StepKind) -> Done:
         """Claim and do one step. Never raises for a world that says no: that is an outcome."""
+        try:
+            return self._carry_out(identity, key, kind)
+        except StaleToken as stale:
+            return Done(next=Next.STOP, sentence=str(stale))
+        except (StoreUnreachable, FaultInjected) as away:
+            return Done(next=Next.STOP, sentence=f"{identity} {key}: {away}; the sweep takes it up again")
+
+    def _carry_out(self, identity: OperationId, key: str, kind: StepKind) -> Done:
         operation = self._journal.operation(identity)
         step = operation.step(key) if operation else None
         if operation is None or step is None or step.kind is not kind:
@@ -134,11 +216,12 @@ class Executor:
             return Done(next=Next.GO_ON if ahead else Next.STOP, sentence=f"{identity} {key} is {step.state} already")
         if not is_ready(operation, step):
             return Done(next=Next.STOP, sentence=f"{identity} {key} waits for {', '.join(step.after)}")
-        token = uuid.uuid4().hex
+        step_point(kind, "before_claim", _subject(operation, step))
+        began = self._clock.monotonic()
         claim = self._journal.claim(
             identity,
             key,
-            token=token,
+            token=uuid.uuid4().hex,
             executor=self._name,
             incarnation=self._incarnation,
             lease=self._policy.step_lease_s,
@@ -147,31 +230,54 @@ class Executor:
             if claim.code == "later":
                 return Done(next=Next.AGAIN, sentence=claim.sentence, wait_s=Seconds(claim.wait_s + 0.02))
             return Done(next=Next.STOP, sentence=claim.sentence)
-        point("step.claimed")
-        context = Context(claim=claim, journal=self._journal, policy=self._policy, clock=self._clock)
-        hand = f"{identity}/{key}"
-        self.in_hand.add(hand)
-        keeper = LeaseKeeper(context)
-        keeper.start()
+        context = Context(claim=claim, journal=self._journal, policy=self._policy, clock=self._clock, began=began)
+        with self._hold(f"{identity}/{key}"), LeaseKeeper(context):
+            return self._claimed(context)
+
+    @contextlib.contextmanager
+    def _hold(self, hand: str) -> Iterator[None]:
+        with self._lock:
+            self._in_hand[hand] += 1
+        try:
+            yield
+        finally:
+            with self._lock:
+                self._in_hand[hand] -= 1
+                self._ended.append((self._clock.monotonic(), hand))
+                if not self._in_hand[hand]:
+                    del self._in_hand[hand]
+
+    def _claimed(self, context: Context) -> Done:
         try:
             return self._effect(context)
-        except StaleToken as stale:
-            return Done(next=Next.STOP, sentence=str(stale))
-        except StoreUnreachable as away:
-            return Done(next=Next.STOP, sentence=f"{identity} {key}: {away}; the sweep takes it up again")
-        finally:
-            keeper.stop()
-            self.in_hand.discard(hand)
+        except (StaleToken, StoreUnreachable):
+            raise
+        except FaultInjected as asked:
+            self._give_back(context, str(asked), AGAIN_AFTER_S)
+            raise
+        except Exception as error:
+            # A fault of ours is loud, but the step does not wait for its lease and the journal says what it was.
+            sentence = f"{context.operation.id} {context.step.key}: {type(error).__name__}: {error}"
+            self._give_back(context, sentence, self._policy.step_lease_s)
+            raise
+
+    def _give_back(self, context: Context, sentence: str, after: Seconds) -> None:
+        """Make the step claimable again, if its outcome is not written yet; whoever cannot leaves it to the lease."""
+        with contextlib.suppress(FangnetzError):
+            self._journal.settle(context.claim, Outcome(state=StepState.READY, sentence=sentence, retry_after_s=after))
 
     def _effect(self, context: Context) -> Done:
         effect = self._effects[context.step.kind]
+        context.stage("claimed")
         for _ in range(PLAN_TRIES_MAX):
             try:
                 settlement = effect(context)
             except StoreUnreachable:
                 raise
             except WorldError as error:
-                settlement = Settlement(Outcome(state=StepState.READY, sentence=str(error), retry_after_s=Seconds(0.5)))
+                settlement = Settlement(
+                    Outcome(state=StepState.READY, sentence=str(error), retry_after_s=AGAIN_AFTER_S)
+                )
             try:
                 return self._settle(context, settlement)
             except Conflict:
@@ -180,9 +286,9 @@ class Executor:
 
     def _settle(self, context: Context, settlement: Settlement) -> Done:
         outcome = settlement.outcome
-        point("step.before_settle")
+        context.stage("before_settle")
         operation = self._journal.settle(context.claim, outcome, settlement.assigns, settlement.placements)
-        point("step.settled")
+        context.stage("settled")
         events = list(settlement.events)
         if outcome.closes is not None:
             events.append(closed_event(operation))
@@ -191,41 +297,54 @@ class Executor:
             settlement.after()
         if outcome.state is StepState.READY:
             return Done(next=Next.AGAIN, sentence=outcome.sentence, wait_s=Seconds(outcome.retry_after_s + 0.02))
+        context.stage("before_hand_on")
         if operation.state is OperationState.OPEN:
             chains = handed_on(operation, context.step.key, [step.key for step in outcome.adds])
             if chains:
                 self._dispatcher.dispatch(operation, chains)
         else:
             self._dispatcher.nudge()
+        context.stage("handed_on")
         forward = outcome.state is StepState.DONE and outcome.closes is None
         return Done(next=Next.GO_ON if forward else Next.STOP, sentence=outcome.sentence)
 
 
 class LeaseKeeper:
-    """Renews a claim's lease from a thread of its own while the effect runs; sets `lost` when it no longer can."""
+    """Renews a claim's lease from a thread of its own while the effect runs; sets `lost` when it no longer can.
+
+    Never renews beyond the step's bound: a thread that hangs in a library must not hold an incident for ever.
+    """
 
     def __init__(self, context: Context) -> None:
         self._context = context
         self._end = threading.Event()
         self._thread = threading.Thread(target=self._run, name=f"lease {context.step.key}", daemon=True)
 
-    def start(self) -> None:
+    def __enter__(self) -> None:
         self._thread.start()
 
-    def stop(self) -> None:
+    def __exit__(self, *_how: object) -> None:
         self._end.set()
 
     def _run(self) -> None:
         context = self._context
         while not self._end.wait(context.policy.step_lease_s / 3):
+            if context.clock.monotonic() >= context.ends:
+                context.lost.set()
+                return
             try:
                 context.renew()
             except StaleToken:
                 if not self._end.is_set():
                     context.lost.set()
                 return
-            except StoreUnreachable:
+            except WorldError:
                 continue
+
+
+def _subject(operation: Operation, step: Step) -> str:
+    """Return whom a step is about: the VM of its order, else what its operation is about."""
+    return step.order.vm if step.order is not None else operation.subject
 
 
 def closed_event(operation: Operation) -> Happened:
@@ -238,4 +357,4 @@ def closed_event(operation: Operation) -> Happened:
     )
 
 
-__all__ = ["Context", "Done", "Effect", "Executor", "Next", "Settlement", "closed_event"]
+__all__ = ["Context", "Done", "Effect", "Executor", "Next", "Settlement", "bound_of", "closed_event"]

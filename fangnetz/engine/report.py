@@ -103,6 +103,7 @@ class Reporter:
 
     def beat(self) -> Heartbeat:
         """Return the report as of now; never waits for libvirt."""
+        orders = tuple(sorted(self._orders()))  # before the inventory: what ended in between is in one of them
         inventory = self._inventory()
         age = time.monotonic() - inventory.taken_at
         if inventory.taken_at == float("-inf"):
@@ -119,7 +120,7 @@ class Reporter:
             inventory=inventory.domains,
             inventory_age_s=Seconds(round(age, 3)),
             releases=self._boot.releases(),
-            orders=tuple(sorted(self._orders())),
+            orders=orders,
             load=round(os.getloadavg()[0], 2),
             memory_free_mib=_memory_free(),
             bmc_guids=self._guids(),

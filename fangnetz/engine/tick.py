@@ -121,7 +121,7 @@ class Controller:
             if self._given_up(operation, step, view):
                 chains.extend((other.key,) for other in operation.steps if other.kind is StepKind.CLOSE)
                 continue
-            young = step.state is StepState.READY and now - step.dispatched_at < self._policy.step_lease_s
+            young = now - step.dispatched_at < self._policy.step_lease_s
             if step.not_before <= now and not young:
                 chains.append(chain_from(operation, step.key))
         if chains:

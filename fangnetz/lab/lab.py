@@ -22,7 +22,7 @@ from typing import Any, Literal, Self
 
 from fangnetz.lab import bmc, cuts, freeze, host, verdict
 from fangnetz.lab.bmc import MODES, BmcMode, build_bmc
-from fangnetz.lab.broker import start_redis
+from fangnetz.lab.broker import start_stores
 from fangnetz.lab.cluster_file import make_secrets, write_cluster_file
 from fangnetz.lab.cuts import Direction
 from fangnetz.lab.definitions import write_definitions, xml_path
@@ -38,6 +38,7 @@ from fangnetz.lab.product import check_product, start_controllers
 from fangnetz.lab.run import run, script
 from fangnetz.lab.status import lab_status
 from fangnetz.lab.storage import start_storage
+from fangnetz.lab.store_faults import VERBS, StoreVerb, store_fault
 
 Say = Callable[[str], None]
 LIBVIRT_WITHIN_S = 90.0
@@ -61,10 +62,12 @@ class Lab:
         policy: Policy = "default",
         storage_lock: bool = False,
         bare: bool = False,
+        sentinel: bool = False,
         say: Say = lambda _: None,
     ) -> Self:
         """Bring a lab up, removing first what a crash of the same lab left; return when its VMs are seen writing.
 
+        With `sentinel` there are three Redis with a Sentinel each instead of one Redis.
         A bare lab has network, storage, Redis, BMCs and hosts with libvirtd, but no Fangnetz and no running VMs.
         Raises LabError, with everything removed again, if it cannot be brought up.
         """
@@ -90,6 +93,7 @@ class Lab:
                 storage_lock=storage_lock,
                 bare=bare,
                 flower_port=_free_port(),
+                sentinel=sentinel,
             )
             lab = cls(plan)
             try:
@@ -161,6 +165,12 @@ class Lab:
         if mode not in MODES:
             raise LabUsageError(f"a BMC can be {', '.join(MODES)}, not {mode!r}")
         return bmc.set_bmc_mode(self.plan, host_id, mode)
+
+    def store(self, verb: StoreVerb, node: str = "redis") -> float:
+        """Do to the store what store_fault says. Return the instant before the effect."""
+        if verb not in VERBS:
+            raise LabUsageError(f"a store can be told {', '.join(VERBS)}, not {verb!r}")
+        return store_fault(self.plan, verb, node)
 
     def witness(self) -> dict[str, Any]:
         """Return the witness's report: boots, overlaps and gaps of every VM's disk."""
@@ -241,7 +251,7 @@ class Lab:
         write_cluster_file(plan)
         say("starting storage, Redis, BMCs and hosts")
         start_storage(plan)
-        start_redis(plan, passwords["redis"])
+        start_stores(plan, passwords)
         for each in plan.hosts:
             build_host(plan, each)
             build_bmc(plan, each, passwords[f"bmc-{each}"])

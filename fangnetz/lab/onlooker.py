@@ -47,9 +47,17 @@ class Onlooker:
         self._vms = lab.plan.vms
         self.policy: Policy = settings.policy
 
+    def view(self) -> ClusterView:
+        """Return all that stands in the store now, as a controller would read it."""
+        return self._store.view(self._hosts, None)
+
+    def operations(self, limit: int = LATEST_MAX) -> tuple[Operation, ...]:
+        """Return so many of the latest operations, open and closed."""
+        return self._store.operations(limit)
+
     def heard_at(self) -> dict[str, float]:
         """Return when each host was last heard, seconds since the epoch; a host never heard is left out."""
-        return {host: float(beat.received_at) for host, beat in self._view().heartbeats.items()}
+        return {host: float(beat.received_at) for host, beat in self.view().heartbeats.items()}
 
     def failover(self, host: str, since: float) -> Failover | None:
         """Return the latest failover of a host that was opened after `since`, None if there is none."""
@@ -76,7 +84,7 @@ class Onlooker:
     def unrest(self) -> str:
         """Return why the cluster is not in its best state, or an empty string."""
         try:
-            lease, watch, view = self._store.control_lease(), self._store.holder_watch(), self._view()
+            lease, watch, view = self._store.control_lease(), self._store.holder_watch(), self.view()
         except StoreUnreachable as error:
             return str(error)
         if lease is None or lease.until <= view.now or watch is None:
@@ -122,8 +130,5 @@ class Onlooker:
 
     def alive_hosts(self) -> set[str]:
         """Return the hosts whose state is online."""
-        records = self._view().host_records
+        records = self.view().host_records
         return {str(host) for host, record in records.items() if record.state is HostState.ONLINE}
-
-    def _view(self) -> ClusterView:
-        return self._store.view(self._hosts, None)

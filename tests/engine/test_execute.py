@@ -4,16 +4,21 @@ from __future__ import annotations
 
 import threading
 from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
 
 import pytest
 
 from fangnetz.core.errors import FenceUnreachable, StaleToken, StoreUnreachable
 from fangnetz.core.operations import OperationState, Outcome, Step, StepKind, StepState
+from fangnetz.core.policy import Policy
 from fangnetz.core.units import OperationId, Seconds
-from fangnetz.engine.execute import Context, Next, Settlement
+from fangnetz.engine import faults
+from fangnetz.engine.execute import Context, Next, Settlement, bound_of
+from fangnetz.engine.fault_points import STEP_STAGES
 from tests.contract.subjects import C2, OP
 from tests.engine.bench import Bench
 from tests.redis_server import wait_for
+from workers.clock import SystemClock
 
 DONE = Settlement(Outcome(state=StepState.DONE, sentence="done"))
 A, B = Step(key="a", kind=StepKind.CONFIRM), Step(key="b", kind=StepKind.PLAN, after=("a",))
@@ -122,6 +127,24 @@ def test_the_lease_is_kept_alive_for_as_long_as_the_effect_takes(bench: Bench) -
     assert bench.step("a").attempt == 1
 
 
+def test_one_renewal_that_fails_is_not_the_last(bench: Bench, tmp_path: Path) -> None:
+    bench.open(A, B)
+    others: list[str] = []
+
+    def long(_context: Context) -> Settlement:
+        for _ in range(8):
+            threading.Event().wait(0.25)
+            others.append(bench.refused("a"))
+        return DONE
+
+    deafen = faults.listen(tmp_path, "test", "confirm.before_renew:raise")
+    try:
+        assert bench.do(bench.executor({StepKind.CONFIRM: long}), "a").next is Next.GO_ON
+    finally:
+        deafen()
+    assert set(others) == {"leased"}
+
+
 def test_an_executor_that_lost_its_claim_knows_and_stops_quietly(bench: Bench) -> None:
     bench.open(A, B)
     noticed = threading.Event()
@@ -183,7 +206,10 @@ def test_an_answer_that_comes_after_the_leases_end_is_no_permission(bench: Bench
 
         def sleep(self, span: Seconds) -> None: ...
 
-    context = Context(claim=bench.claim("a"), journal=bench.store, policy=bench.policy, clock=SlowClock())
+    clock = SlowClock()
+    context = Context(
+        claim=bench.claim("a"), journal=bench.store, policy=bench.policy, clock=clock, began=clock.monotonic()
+    )
     with pytest.raises(StaleToken):
         context.guard()
 
@@ -231,10 +257,98 @@ def test_an_effect_whose_grounds_changed_is_made_anew_and_not_for_ever(bench: Be
 
 def test_a_fault_of_ours_is_loud_and_leaves_nothing_in_hand(bench: Bench) -> None:
     bench.open(A, B)
-    executor = bench.executor({StepKind.CONFIRM: Effect(ZeroDivisionError())})
+    effect = Effect(ZeroDivisionError("by nought"), DONE)
+    executor = bench.executor({StepKind.CONFIRM: effect})
     with pytest.raises(ZeroDivisionError):
         bench.do(executor, "a")
     assert executor.in_hand == set()
+    step = bench.step("a")
+    assert (step.state, "ZeroDivisionError: by nought" in step.sentence) == (StepState.READY, True)
+    assert wait_for(lambda: bench.do(executor, "a").next is Next.GO_ON)
+    assert effect.runs == 2
+
+
+FENCE = Step(key="a", kind=StepKind.FENCE)
+
+
+class Hung:
+    """Hangs the first time it is asked, as a library that does not come back; then wants to have its effect."""
+
+    def __init__(self) -> None:
+        self.context: Context | None = None
+        self.let_go = threading.Event()
+        self.effects: list[str] = []
+
+    def __call__(self, context: Context) -> Settlement:
+        first = self.context is None
+        if first:
+            self.context = context
+            self.let_go.wait(30)
+        context.guard()
+        self.effects.append("late" if first else "in time")
+        return DONE
+
+
+def test_a_hung_effect_loses_its_lease_at_the_steps_bound_and_another_takes_over(bench: Bench) -> None:
+    bench.open(FENCE, B)
+    effect = Hung()
+    executor = bench.executor({StepKind.FENCE: effect})
+    began = SystemClock().monotonic()
+    with ThreadPoolExecutor(1) as pool:
+        hung = pool.submit(bench.do, executor, "a")
+        assert wait_for(lambda: effect.context is not None)
+        assert wait_for(lambda: bench.do(executor, "a").next is Next.GO_ON, 30, every=0.1)
+        assert SystemClock().monotonic() - began >= bench.policy.fence_bound_s, "a slow effect is not a hung one"
+        assert effect.context is not None
+        assert effect.context.lost.is_set()
+        assert executor.in_hand == {f"{OP}/a"}, "its thread is still there, and it is still told"
+        effect.let_go.set()
+        assert hung.result(10).next is Next.STOP
+    assert (effect.effects, bench.step("a").attempt, executor.in_hand) == (["in time"], 2, frozenset())
+
+
+def test_once_the_bound_has_passed_no_effect_is_allowed_even_if_nobody_took_over(bench: Bench) -> None:
+    bench.open(FENCE, B)
+    claim = bench.claim("a")
+    long_ago = SystemClock().monotonic() - bound_of(StepKind.FENCE, bench.policy)
+    context = Context(claim=claim, journal=bench.store, policy=bench.policy, clock=SystemClock(), began=long_ago)
+    with pytest.raises(StaleToken):
+        context.guard()
+    assert bench.step("a").lease_until == claim.until, "and the lease is not renewed for asking"
+
+
+def test_every_kind_of_step_has_a_bound_longer_than_a_lease(bench: Bench) -> None:
+    policy = Policy()
+    assert all(bound_of(kind, policy) > policy.step_lease_s for kind in StepKind)
+    assert bound_of(StepKind.FENCE, policy) == policy.fence_bound_s + policy.step_lease_s
+    assert bound_of(StepKind.START, policy) > policy.start_bound_s
+
+
+@pytest.mark.parametrize("stage", sorted(STEP_STAGES))
+def test_a_failure_raised_at_any_stage_is_told_and_the_step_ends_all_the_same(
+    bench: Bench, tmp_path: Path, stage: str
+) -> None:
+    bench.open(A, Step(key="close", kind=StepKind.CLOSE, after=("*",)))
+    runs: list[str] = []
+
+    def effect(context: Context) -> Settlement:
+        context.guard()
+        runs.append("once more")
+        return DONE
+
+    executor = bench.executor({StepKind.CONFIRM: effect})
+    deafen = faults.listen(tmp_path, "test", f"confirm.{stage}:raise")
+    try:
+        first = bench.do(executor, "a")
+    finally:
+        deafen()
+    assert f"confirm.{stage}" in first.sentence
+    step = bench.step("a")
+    assert step.state is not StepState.RUNNING, "nobody has to wait for a lease"
+    assert wait_for(lambda: bench.do(executor, "a").next is Next.GO_ON)
+    assert bench.step("a").state is StepState.DONE
+    assert len(runs) <= 2
+    assert executor.in_hand == frozenset()
 
 
 def test_what_is_in_hand_is_told_while_it_is(bench: Bench) -> None:
@@ -244,6 +358,17 @@ def test_what_is_in_hand_is_told_while_it_is(bench: Bench) -> None:
     bench.do(executor, "a")
     assert seen == [{f"{OP}/a"}]
     assert executor.in_hand == set()
+
+
+def test_a_step_that_ended_after_an_inventory_is_still_told_beside_it(bench: Bench) -> None:
+    """Else a VM just started is neither in the inventory nor among the orders of a heartbeat."""
+    bench.open(A, B)
+    executor = bench.executor({StepKind.CONFIRM: Effect()})
+    before = SystemClock().monotonic()
+    bench.do(executor, "a")
+    assert executor.in_hand == frozenset()
+    assert executor.in_hand_since(before) == {f"{OP}/a"}
+    assert executor.in_hand_since(SystemClock().monotonic()) == frozenset()
 
 
 def test_fan_outs_and_joins_are_sent_and_the_follower_travels_along(bench: Bench) -> None:

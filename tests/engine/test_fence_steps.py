@@ -2,14 +2,17 @@
 
 from __future__ import annotations
 
+import threading
 from collections.abc import Callable
 from dataclasses import replace
+from pathlib import Path
 
 import pytest
 
 from fangnetz.core.model import HostState, OffProof, Power, ProofKind
 from fangnetz.core.operations import OperationState, StepState
 from fangnetz.core.units import DeviceName, HostId, Instant, Seconds
+from fangnetz.engine import execute, faults
 from fangnetz.engine.execute import Done, Next
 from fangnetz.engine.steps.failover import PROOF
 from fangnetz.ports import PowerAnswer
@@ -306,6 +309,68 @@ def test_no_cut_once_the_operation_is_closed(bench: Bench) -> None:
     before_the_cut(bench, ipmi, lambda: bench.store.end_operation(OP, OperationState.CANCELLED, "enough", bench.epoch))
     assert fence(bench).next is Next.STOP
     assert ipmi.orders == []
+
+
+def held_up(monkeypatch: pytest.MonkeyPatch, at: str, seconds: float) -> None:
+    """Let the executor's own thread stand still at a point or a stage, as a stopped process does."""
+    thread = threading.current_thread()
+
+    def wait(name: str) -> None:
+        if name == at and threading.current_thread() is thread:
+            threading.Event().wait(seconds)
+
+    monkeypatch.setattr(execute, "point", lambda name, _subject: wait(name))
+    monkeypatch.setattr(execute, "step_point", lambda _kind, stage, _subject: wait(stage))
+
+
+def test_a_cut_held_up_after_its_last_look_is_not_sent(bench: Bench, monkeypatch: pytest.MonkeyPatch) -> None:
+    (ipmi,) = lost_host(bench)
+    held_up(monkeypatch, "fence.before_cut", bench.policy.step_lease_s + 0.1)
+    assert fence(bench).next is Next.STOP
+    assert (ipmi.orders, bench.step("fence").state) == ([], StepState.RUNNING)
+
+
+def test_no_cut_after_the_bound_by_which_others_reckon_it_cannot_come_any_more(
+    bench: Bench, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (ipmi,) = lost_host(bench)
+    held_up(monkeypatch, "before_renew", bench.policy.fence_bound_s + 0.1)
+    assert fence(bench).next is Next.STOP
+    assert ipmi.orders == []
+
+
+def cut_by_us(bench: Bench) -> bool:
+    record = bench.host("h1")
+    assert record is not None
+    return record.cut_by_us
+
+
+def test_whose_cut_it_was_is_known_even_if_the_executor_dies_right_after_it(bench: Bench, tmp_path: Path) -> None:
+    (ipmi,) = lost_host(bench)
+    deafen = faults.listen(tmp_path, "test", "fence.sent:raise")
+    try:
+        assert fence(bench).next is Next.AGAIN
+    finally:
+        deafen()
+    assert (ipmi.orders, "fence_sent_at" in bench.step("fence").facts) == ([Power.OFF], False)
+    assert wait_for(lambda: fence(bench).next is Next.GO_ON)
+    assert ipmi.orders == [Power.OFF], "it reads off: it is not cut twice"
+    assert bench.do(bench.deciding(), "prove").next is Next.GO_ON
+    assert cut_by_us(bench), "so it is switched on again as any host we cut"
+
+
+def test_a_host_found_off_stays_one_that_we_did_not_cut(bench: Bench) -> None:
+    (ipmi,) = lost_host(bench)
+    old = bench.host("h1")
+    assert old is not None
+    assert bench.store.put_host(replace(old, cut_by_us=True), old, bench.epoch), "intended once, and then not done"
+    ipmi.power = Power.OFF
+    ipmi.mode = "dark"
+    assert fence(bench).next is Next.AGAIN
+    ipmi.mode = "ok"
+    assert wait_for(lambda: fence(bench).next is Next.GO_ON)
+    assert bench.do(bench.deciding(), "prove").next is Next.GO_ON
+    assert (ipmi.orders, cut_by_us(bench)) == ([], False)
 
 
 def test_a_host_in_maintenance_is_not_cut(bench: Bench) -> None:

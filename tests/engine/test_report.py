@@ -204,3 +204,14 @@ def test_reports_go_on_after_the_store_was_away(host: Host, own_redis: RedisServ
     own_redis.restart()
     assert wait_for(lambda: own_redis.client().exists("fn:{test}:hb:h1"))
     reporter.stop()
+
+
+def test_an_order_that_ends_while_the_report_is_made_is_still_in_it(host: Host) -> None:
+    """Else its VM is in neither: the inventory is from before the step ended."""
+    host.orders = {"op-1/start/web/1"}
+
+    def as_it_was_before_the_step_ended() -> Inventory:
+        host.orders = set()
+        return Inventory(domains=(), taken_at=0.0, error="")
+
+    assert host.make(as_it_was_before_the_step_ended, FAST).beat().orders == ("op-1/start/web/1",)

@@ -15,9 +15,12 @@ import pytest
 
 from fangnetz.adapters.boot_files import BootFilesOnDisk
 from fangnetz.adapters.libvirt import LibvirtHypervisor
+from fangnetz.adapters.libvirt import hypervisor as libvirt_hypervisor
+from fangnetz.adapters.libvirt.connection import Link
 from fangnetz.core.errors import HypervisorRefused, HypervisorUnreachable, StorageLeaseHeld, StoredContentError
 from fangnetz.core.operations import OperationState, Order, Step, StepKind, StepState, vm_start_steps
 from fangnetz.core.units import Generation, HostId, Instant, VmId
+from fangnetz.engine import execute
 from fangnetz.engine.execute import Done, Executor, Next
 from fangnetz.engine.steps import vm as vm_steps
 from fangnetz.engine.steps.vm import VmSteps
@@ -175,7 +178,7 @@ def test_a_refusal_that_cannot_be_promised_is_not_reported(host: Host, monkeypat
     monkeypatch.setattr(BootFilesOnDisk, "release", full)
     with pytest.raises(OSError, match="No space"):
         host.start(definition=lambda _vm: "<domain type='no-such'><name>x</name></domain>")
-    assert host.step().state is StepState.RUNNING
+    assert (host.step().state, "No space" in host.step().sentence) == (StepState.READY, True)
 
 
 def test_what_was_released_is_never_started_again_whatever_the_store_says(host: Host) -> None:
@@ -226,8 +229,8 @@ def test_libvirts_no_is_not_believed_while_such_a_domain_is_there(host: Host, mo
     host.ordered()
     create = host.hypervisor.create
 
-    def create_and_deny(vm: VmId, text: str, generation: Generation) -> None:
-        create(vm, text, generation)
+    def create_and_deny(vm: VmId, text: str, generation: Generation, still: Callable[[], None]) -> None:
+        create(vm, text, generation, still)
         raise HypervisorRefused("something after the start went wrong")
 
     with monkeypatch.context() as broken:
@@ -270,6 +273,55 @@ def test_no_start_once_the_order_no_longer_holds(host: Host, monkeypatch: pytest
         later.setattr(host.hypervisor, "domains", domains)
         assert host.start().next is Next.STOP
     assert (host.copies, host.boot.released(host.vm)) == ([], 0)
+
+
+def frozen_at(words: str, host: Host, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Stand still at a point for longer than the lease just confirmed, as a stopped process does."""
+    real = execute.point
+
+    def point(name: str, subject: str) -> None:
+        real(name, subject)
+        if name == words:
+            threading.Event().wait(host.bench.policy.step_lease_s + 0.1)
+
+    monkeypatch.setattr(execute, "point", point)
+
+
+def test_a_start_held_up_right_before_libvirts_call_does_not_happen(
+    host: Host, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    host.ordered()
+    frozen_at("start.before_create", host, monkeypatch)
+    assert host.start().next is Next.STOP
+    assert (host.copies, host.step().state, host.boot.released(host.vm)) == ([], StepState.RUNNING, 0)
+
+
+def test_a_stop_held_up_right_before_libvirts_call_does_not_happen(host: Host, monkeypatch: pytest.MonkeyPatch) -> None:
+    host.hypervisor.create(host.vm, xml(host.vm), Generation(7))
+    frozen_at("stop.before_destroy", host, monkeypatch)
+    assert stop(host, force=True).next is Next.STOP
+    assert (host.copies, host.boot.released(host.vm)) == ([7], 0)
+
+
+@pytest.mark.parametrize("what", ["start", "stop"])
+def test_what_changes_while_libvirt_is_still_asked_is_seen_before_the_effect(
+    host: Host, monkeypatch: pytest.MonkeyPatch, what: str
+) -> None:
+    """libvirt's own questions come between our last look and its call, and may take a minute."""
+    host.ordered()
+    if what == "stop":
+        host.hypervisor.create(host.vm, xml(host.vm), Generation(7))
+    find = libvirt_hypervisor._find
+
+    def slow(link: Link, vm: VmId) -> object:
+        host.bench.lead(C2)
+        return find(link, vm)
+
+    with monkeypatch.context() as later:
+        later.setattr(libvirt_hypervisor, "_find", slow)
+        assert (host.start() if what == "start" else stop(host, force=True)).next is Next.STOP
+    assert host.copies == ([] if what == "start" else [7])
+    assert host.boot.released(host.vm) == 0
 
 
 def test_an_order_for_another_boot_is_not_carried_out(host: Host, tmp_path: Path) -> None:
@@ -383,10 +435,14 @@ def test_no_stop_once_the_order_no_longer_holds(host: Host, monkeypatch: pytest.
         if when == "while the guest is waited for":
             overthrow()
 
+    def destroy(_vm: VmId, still: Callable[[], None]) -> None:
+        still()
+        asked.append("destroy")
+
     with monkeypatch.context() as later:
         later.setattr(host.hypervisor, "domains", look)
         later.setattr(host.hypervisor, "shutdown", deaf)
-        later.setattr(host.hypervisor, "destroy", lambda _vm: asked.append("destroy"))
+        later.setattr(host.hypervisor, "destroy", destroy)
         assert stop(host, force=when == "right before the cut").next is Next.STOP
     assert asked == (["shutdown"] if when == "while the guest is waited for" else [])
     assert (host.copies, host.boot.released(host.vm)) == ([7], 0)
@@ -402,7 +458,7 @@ def test_a_copy_of_another_generation_is_not_stopped_and_nothing_is_promised(hos
 def test_nothing_is_released_before_the_copy_is_known_to_be_gone(host: Host, monkeypatch: pytest.MonkeyPatch) -> None:
     host.hypervisor.create(host.vm, xml(host.vm), Generation(7))
     with monkeypatch.context() as deaf:
-        deaf.setattr(host.hypervisor, "destroy", lambda _vm: None)
+        deaf.setattr(host.hypervisor, "destroy", lambda _vm, _still: None)
         assert stop(host, force=True).next is Next.AGAIN
     assert (host.copies, host.boot.released(host.vm)) == ([7], 0)
 
@@ -410,7 +466,7 @@ def test_nothing_is_released_before_the_copy_is_known_to_be_gone(host: Host, mon
 def test_a_libvirt_that_hangs_while_stopping_promises_nothing(host: Host, monkeypatch: pytest.MonkeyPatch) -> None:
     host.hypervisor.create(host.vm, xml(host.vm), Generation(7))
 
-    def hang(_vm: VmId) -> None:
+    def hang(_vm: VmId, _still: Callable[[], None]) -> None:
         raise HypervisorUnreachable("libvirt hangs")
 
     with monkeypatch.context() as hung:

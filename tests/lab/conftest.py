@@ -8,9 +8,11 @@ from collections.abc import Iterator
 import pytest
 
 from fangnetz.lab import Lab
+from fangnetz.lab.stage import own_name
 from tests.lab.cluster import Cluster
 
-NAME = "end-to-end"
+NAME = own_name("test")
+"""Two checkouts never share a lab."""
 
 
 @pytest.fixture(scope="session")

@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+from io import StringIO
 from itertools import pairwise
 from typing import Any
 
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+from rich.console import Console
 
 from fangnetz.lab.bench.arithmetic import (
     Marks,
@@ -21,9 +23,12 @@ from fangnetz.lab.bench.arithmetic import (
     spread,
     window_left,
 )
+from fangnetz.lab.bench.journal import JournalCost
 from fangnetz.lab.bench.machine_load import MachineLoad
 from fangnetz.lab.bench.report import IdleBoot, Series, whole
+from fangnetz.lab.bench.resume import Resume
 from fangnetz.lab.bench.rounds import Round, VmFigures
+from fangnetz.lab.bench.table import show
 from fangnetz.lab.demo.judgement import faults, judge
 from fangnetz.lab.soak_idle.tally import Tally
 from fangnetz.lab.whereabouts import first_write_after, fullest
@@ -157,6 +162,37 @@ def test_one_overlap_is_one_too_many() -> None:
     report = report_of(round_of(6.0), round_of(6.0, overlaps=1))
     assert report["overlaps"] == 1
     assert not goal(report, "plug-default-1: overlaps")["met"]
+
+
+# --- what crashes cost ---
+
+
+def crashed(*seconds: float, faults: tuple[str, ...] = (), step_us: float = 900.0) -> dict[str, Any]:
+    journal = JournalCost(steps=3, claim_us=500.0, renew_us=100.0, settle_us=300.0, step_us=step_us, load=LOAD)
+    killed = Resume(process="work", resumed_s=seconds, load=LOAD, faults=faults)
+    return whole([], [], [], 0.0, journal=journal, resumes=[killed])
+
+
+def test_work_that_goes_on_late_or_wrongly_misses_its_goal() -> None:
+    late, wrong = "work killed, goes on: median, s", "work killed: faults"
+    assert goal(crashed(4.0, 4.9, 6.0), late)["met"]
+    assert not goal(crashed(4.0, 5.1, 6.0), late)["met"]
+    assert not goal(crashed(), late)["met"]
+    assert goal(crashed(4.0), wrong)["met"]
+    assert not goal(crashed(4.0, faults=("vm1 booted 2 times, not 1",)), wrong)["met"]
+
+
+def test_a_dear_journal_misses_its_goal() -> None:
+    assert goal(crashed(), "journal, a step: median, µs")["met"]
+    assert not goal(crashed(step_us=10_001.0), "journal, a step: median, µs")["met"]
+
+
+def test_what_crashes_cost_is_shown_with_its_figures() -> None:
+    console = Console(width=150, record=True, file=StringIO())
+    show(console, crashed(4.0, 4.5, 6.0, faults=("two incidents",)))
+    said = console.export_text()
+    for words in ("900 µs", "4.0 … 4.5 … 6.0 s", "two incidents"):
+        assert words in said
 
 
 # --- the demo's judgement ---

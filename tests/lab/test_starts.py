@@ -43,7 +43,7 @@ def test_a_start_without_an_answer_may_be_running_and_happens_once(cluster: Clus
     cluster.lab.fangnetz("vm", "stop", vm, "--wait")
     cluster.until(lambda: cluster.vm(vm)["state"] == "stopped", 120, f"{vm} is stopped")
     for node in cluster.lab.plan.hosts:
-        cluster.lab.in_host(node, "sh", "-c", "echo start.before_create:freeze > /run/fangnetz/fault")
+        cluster.lab.in_host(node, "sh", "-c", "echo start.before_create:freeze > /run/fangnetz/fault.host")
     at = cluster.cursor()
     cluster.lab.fangnetz("vm", "start", vm)
     frozen: list[str] = []
@@ -52,13 +52,13 @@ def test_a_start_without_an_answer_may_be_running_and_happens_once(cluster: Clus
         frozen[:] = [
             node
             for node in cluster.lab.plan.hosts
-            if not cluster.lab.in_host(node, "sh", "-c", "cat /run/fangnetz/fault", tolerate=True).strip()
+            if not cluster.lab.in_host(node, "sh", "-c", "cat /run/fangnetz/fault.host", tolerate=True).strip()
         ]
         return bool(frozen)
 
     cluster.until(one_froze, 30, "the worker froze before the call")
     for node in cluster.lab.plan.hosts:
-        cluster.lab.in_host(node, "rm", "-f", "/run/fangnetz/fault")
+        cluster.lab.in_host(node, "rm", "-f", "/run/fangnetz/fault.host")
     owner = frozen[0]
     cluster.until(lambda: cluster.host(owner)["state"] == "suspect", 30, "its worker is missed, its kernel answers")
     pause_until = cluster.cursor() + 60

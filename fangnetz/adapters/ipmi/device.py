@@ -6,6 +6,7 @@ number, never shows its password. Why a helper process does the talking: see `ca
 
 from __future__ import annotations
 
+import math
 import time
 from collections.abc import Callable
 from typing import Literal
@@ -58,18 +59,21 @@ class IpmiDevice:
             raw=answer.get("raw", ""),
         )
 
-    def switch(self, wanted: Power, bound: Seconds) -> str:
-        """Send off or on and return what the BMC said. After `bound` the command is not sent any more."""
+    def switch(self, wanted: Power, bound: Seconds, until: float = math.inf) -> str:
+        """Send off or on and return what the BMC said. After `bound` or `until` the command is not sent any more."""
         match wanted:
             case Power.OFF:
-                return self._ask("off", bound)["raw"]
+                return self._ask("off", bound, until)["raw"]
             case Power.ON:
-                return self._ask("on", bound)["raw"]
+                return self._ask("on", bound, until)["raw"]
             case Power.UNKNOWN:
                 raise ValueError("a plug can be switched off or on")
 
-    def _ask(self, do: Literal["status", "off", "on"], bound: Seconds) -> dict[str, str]:
-        deadline = time.monotonic() + bound
+    def _ask(self, do: Literal["status", "off", "on"], bound: Seconds, until: float = math.inf) -> dict[str, str]:
+        now = time.monotonic()
+        deadline = min(now + bound, until)
+        if deadline <= now:
+            raise FenceUnreachable(f"{self._name} at {self._address}: it is too late to send anything.")
         request = {
             "do": do,
             "address": self._address,

@@ -75,9 +75,10 @@ class LibvirtHypervisor:
         """All active domains. One round trip when nothing is new."""
         return self._ask(self._domains)
 
-    def create(self, vm: VmId, xml: str, generation: Generation) -> None:
+    def create(self, vm: VmId, xml: str, generation: Generation, still: Callable[[], object] = lambda: None) -> None:
         """Start a transient domain with the generation in its metadata.
 
+        `still` is called after all of libvirt was asked, right before the effect; what it raises is raised instead.
         HypervisorRefused (StorageLeaseHeld): libvirt said no and no domain of this name and generation is here.
         HypervisorUnreachable: not known, it may be running or start yet; ask `domains`.
         """
@@ -86,6 +87,7 @@ class LibvirtHypervisor:
         def start(deadline: Deadline, link: Link) -> None:
             self._refuse_what_is_there(link, vm, generation)
             self._refuse_while_unanswered(link, vm)
+            still()
             deadline.check()
             with self._guard:
                 self._unanswered[vm] = None
@@ -114,14 +116,18 @@ class LibvirtHypervisor:
 
         self._do(ask_guest, self._question_bound)
 
-    def destroy(self, vm: VmId) -> None:
-        """End the domain and return when it is gone. HypervisorUnreachable while a start of it is unanswered."""
+    def destroy(self, vm: VmId, still: Callable[[], object] = lambda: None) -> None:
+        """End the domain and return when it is gone. HypervisorUnreachable while a start of it is unanswered.
+
+        `still` is called right before a domain that is there is ended; what it raises is raised instead.
+        """
 
         def end(deadline: Deadline, link: Link) -> None:
             domain = _find(link, vm)
             if domain is None or not domain.isActive():
                 self._refuse_while_unanswered(link, vm)
                 return
+            still()
             deadline.check()
             try:
                 domain.destroy()

@@ -107,6 +107,8 @@ class FailoverSteps:
         fence = operation.step("fence")
         cut = fence is not None and bool(fence.facts.get("fence_sent_at"))
         lost_claim = fence is not None and fence.attempt > 1
+        # An executor that died between its cut and its outcome left only the intent; then it reads off for us.
+        intended = lost_claim and old is not None and old.cut_by_us and proof.kind is ProofKind.ALREADY_OFF
         return replace(
             old or HostRecord(id=host),
             state=HostState.FENCED,
@@ -114,7 +116,7 @@ class FailoverSteps:
             reason=proof.sentence,
             incarnation=operation.incarnation,
             proof=proof,
-            cut_by_us=cut or proof.kind is ProofKind.READ_BACK_OFF,
+            cut_by_us=cut or intended or proof.kind is ProofKind.READ_BACK_OFF,
             cut_possible_until=Instant(fence.claimed_at + self._policy.fence_bound_s)
             if fence is not None and lost_claim
             else Instant(0.0),

@@ -21,7 +21,7 @@ from fangnetz.core.units import DeviceName, HostId, Incarnation, Instant, Second
 from fangnetz.engine.execute import Context, Settlement
 from fangnetz.engine.faults import point
 from fangnetz.engine.observe import Observation, observe
-from fangnetz.engine.steps.failover import PROOF, grounds
+from fangnetz.engine.steps.failover import PROOF, PUT_TRIES_MAX, grounds
 from fangnetz.ports import FenceDevice, Store
 
 Devices = Callable[[HostId], Mapping[DeviceName, FenceDevice]]
@@ -75,8 +75,11 @@ class FenceSteps:
             context=context,
             host=host,
             devices=self._devices(host),
-            deadline=context.clock.monotonic() + self._policy.fence_bound_s,
+            # Counted from before the claim: by its `claimed_at` others reckon when nothing can be cut any more.
+            deadline=context.began + self._policy.fence_bound_s,
         )
+        if context.step.attempt == 1:
+            self._write_intent(attempt, False)  # what an earlier operation intended and did not do says nothing here
         levels = [(number, level) for number, level in enumerate(self._hosts[host].fencing, start=1) if level]
         for at, (number, level) in enumerate(levels):
             attempt.level_deadline = context.clock.monotonic() + attempt.left / (len(levels) - at)
@@ -145,19 +148,19 @@ class FenceSteps:
     def _cut(self, attempt: _Attempt, number: int, device: FenceDevice) -> None:
         """Read the gates once more, then send off. What the device answers is only kept, never believed."""
         context, host = attempt.context, attempt.host
+        self._write_intent(attempt, True)
         seen = observe(self._store, self._hosts, self._policy)
         _, skips, refusal = grounds(context.operation, seen, self._policy)
         if refusal or skips:
             raise _NoLongerWanted(refusal or f"{host} has booted anew: nothing is left to fence")
-        point("fence.before_cut")
         sent_at = self._store.now()
-        context.guard()
         try:
-            answer = device.switch(Power.OFF, Seconds(min(self._policy.power_ask_s, attempt.left)))
+            until = self._permitted_until(attempt, "fence.before_cut")
+            answer = device.switch(Power.OFF, self._policy.power_ask_s, until)
         except (FenceRefused, FenceUnreachable) as error:
             answer = str(error)
             attempt.said.append(f"{device.name}: {error}")
-        point("fence.sent")
+        point("fence.sent", host)
         attempt.facts.setdefault("fence_sent_at", sent_at)
         attempt.facts[f"answer/{device.name}"] = answer
         attempt.events.append(
@@ -168,6 +171,27 @@ class FenceSteps:
                 facts={"host": host, "level": number, "device": device.name, "answer": answer},
             )
         )
+
+    def _write_intent(self, attempt: _Attempt, cut: bool) -> None:
+        """Write into the host's record that we cut it, before we do: whoever takes over must know whose cut it was."""
+        for _ in range(PUT_TRIES_MAX):
+            record = self._store.view(self._hosts, None).host_records.get(attempt.host)
+            if record is None or record.cut_by_us is cut:
+                return
+            new = replace(record, cut_by_us=cut)
+            if self._store.put_host(new, record, attempt.context.operation.epoch):
+                return
+        raise StaleToken(f"{attempt.context.operation.id}: the record of {attempt.host} changes too fast")
+
+    def _permitted_until(self, attempt: _Attempt, point_name: str) -> float:
+        """Take the last look before a switch; return until when (monotonic) it may be sent. StaleToken if not at all.
+
+        That is while the lease just confirmed lasts, and within the attempt's bound.
+        """
+        until = min(attempt.context.last_look(point_name, attempt.host), attempt.deadline)
+        if attempt.context.clock.monotonic() >= until:
+            raise StaleToken(f"{attempt.context.operation.id}: the bound of this attempt on {attempt.host} has passed")
+        return until
 
     def _proof(
         self, attempt: _Attempt, readings: Mapping[DeviceName, PowerReading], kind: ProofKind
@@ -264,14 +288,15 @@ class FenceSteps:
             context=context,
             host=host,
             devices=self._devices(host),
-            deadline=context.clock.monotonic() + self._policy.fence_bound_s,
+            deadline=context.began + self._policy.fence_bound_s,
         )
         troubles: list[str] = []
         for name, reading in self._read_all(attempt, names).items():
             try:
                 if reading.power is not Power.ON:
-                    context.guard()
-                    attempt.devices[name].switch(Power.ON, self._policy.power_ask_s)
+                    until = self._permitted_until(attempt, "power_on.before_switch")
+                    attempt.devices[name].switch(Power.ON, self._policy.power_ask_s, until)
+                    point("power_on.switched", host)
             except (FenceRefused, FenceUnreachable) as error:
                 troubles.append(f"{name}: {error}")
         while attempt.left > 0:

@@ -7,6 +7,7 @@ call without an answer is never a refusal (SAFETY rule 3).
 from __future__ import annotations
 
 from collections.abc import Callable
+from functools import partial
 
 from fangnetz.core.actions import Happened
 from fangnetz.core.errors import (
@@ -80,17 +81,17 @@ class VmSteps:
                 context, order, f"{order.host} has a domain {order.vm} of generation {present.generation} already"
             )
         sent_at = self._journal.now()
-        context.guard()
-        point("start.before_create")
         try:
-            self._hypervisor.create(order.vm, xml, order.generation)
+            self._hypervisor.create(
+                order.vm, xml, order.generation, partial(context.last_look, "start.before_create", order.vm)
+            )
         except StorageLeaseHeld as error:
             return self._refused_by_libvirt(context, order, str(error), {"refusal": LEASE_HELD})
         except HypervisorRefused as error:
             return self._refused_by_libvirt(context, order, str(error), {"refusal": "libvirt"})
         except HypervisorUnreachable as error:
             return self._again(f"{order.host} was asked to start {order.vm} and its libvirt did not answer: {error}")
-        point("start.created")
+        point("start.created", order.vm)
         return self._started(order, f"{order.vm} is started on {order.host}", sent_at)
 
     def _refused_by_libvirt(self, context: Context, order: Order, said: str, facts: dict[str, Fact]) -> Settlement:
@@ -161,15 +162,16 @@ class VmSteps:
         if present is not None:
             context.guard()
             if not order.force:
+                point("stop.before_shutdown", order.vm)
                 self._hypervisor.shutdown(order.vm)
+                point("stop.shut_down", order.vm)
                 end = context.clock.monotonic() + self._policy.stop_bound_s
                 while self._find(order.vm) is not None and context.clock.monotonic() < end:
-                    if context.lost.is_set():
-                        raise StaleToken(f"{context.step.key}: its lease was lost")
+                    context.still_held()
                     context.clock.sleep(POLL_S)
             if self._find(order.vm) is not None:
-                context.guard()
-                self._hypervisor.destroy(order.vm)
+                self._hypervisor.destroy(order.vm, partial(context.last_look, "stop.before_destroy", order.vm))
+                point("stop.destroyed", order.vm)
         if self._find(order.vm) is not None:
             return self._again(f"{order.vm} is still there after it was switched off")
         self._boot.release(order.vm, order.generation)

@@ -18,8 +18,10 @@ from rich.console import Console
 
 from fangnetz.core.errors import FangnetzError
 from fangnetz.lab.bench.idle import boot_times, worker_costs
+from fangnetz.lab.bench.journal import JournalCost, journal_cost
 from fangnetz.lab.bench.machine_load import machine_load
 from fangnetz.lab.bench.report import IdleBoot, IdleWorkers, Series, whole
+from fangnetz.lab.bench.resume import Resume, resumes
 from fangnetz.lab.bench.rounds import Cause, Round, gather, play, restore
 from fangnetz.lab.bench.table import show
 from fangnetz.lab.errors import LabError
@@ -39,6 +41,8 @@ LAST_WORDS = 15
 IDLE_S = 30.0
 IDLE_QUICK_S = 10.0
 ROUNDS_QUICK = 1
+KILLS_MAX = 3
+"""Rounds of each kind of kill: each takes half a minute, and what they measure is a lease and a tick."""
 
 
 class Bench:
@@ -49,6 +53,8 @@ class Bench:
         self.series: list[Series] = []
         self.boots: list[IdleBoot] = []
         self.workers: list[IdleWorkers] = []
+        self.journal: JournalCost | None = None
+        self.resumes: list[Resume] = []
 
     def idle_boots(self) -> None:
         """The guest alone, and as many at once as the big series has, in a lab without Fangnetz."""
@@ -59,6 +65,15 @@ class Bench:
                 last = [max(boot_times(lab, lab.plan.vms[:at_once])) for _ in range(self._rounds)]
                 self.boots.append(IdleBoot(at_once=at_once, last_s=tuple(last), load=load))
                 self._say(f"  {at_once} at once: {', '.join(f'{took:.1f}' for took in last)} s")
+            self.journal = journal_cost(lab)
+            self._say(f"  the journal costs a step {self.journal.step_us:.0f} µs")
+
+    def kills(self) -> None:
+        """Each kind of process, killed with its work in hand."""
+        with self._lab("kills, policy default", vms=MANY) as lab:
+            onlooker = Onlooker(lab)
+            onlooker.wait_until_calm()
+            self.resumes = resumes(lab, onlooker, min(self._rounds, KILLS_MAX), self._say)
 
     def one_vm(self, policy: Policy, causes: tuple[Cause, ...]) -> None:
         """Idle workers, then one VM whose host is struck again and again."""
@@ -168,11 +183,13 @@ def main() -> int:
         for policy in POLICIES[chosen.policy]:
             bench.one_vm(policy, CAUSES[policy])
             bench.many_vms(policy)
+        bench.kills()
     except (LabError, FangnetzError) as error:
         problem = str(error)
     except KeyboardInterrupt:
         problem = "interrupted"
-    report = {**whole(bench.series, bench.boots, bench.workers, began_at), "error": problem or None}
+    figures = whole(bench.series, bench.boots, bench.workers, began_at, journal=bench.journal, resumes=bench.resumes)
+    report = {**figures, "error": problem or None}
     if chosen.json is not None and (bench.series or not problem):
         chosen.json.write_text(json.dumps(report, indent=1) + "\n")
     if bench.series:
@@ -180,6 +197,7 @@ def main() -> int:
     if problem:
         errors.print(f"The bench failed: {problem}", style="bold red", markup=False)
     failed = problem or report["overlaps"] or any(row["error"] for row in report["series"])
+    failed = failed or any(each["faults"] for each in report["resume"])
     return 1 if failed else 0
 
 

@@ -11,13 +11,18 @@ from typing import Any
 
 from fangnetz.lab.bench.arithmetic import Spread, own_before_start, own_overhead, spread
 from fangnetz.lab.bench.idle import WorkerCost
+from fangnetz.lab.bench.journal import JournalCost
 from fangnetz.lab.bench.machine_load import MachineLoad
+from fangnetz.lab.bench.resume import Resume
 from fangnetz.lab.bench.rounds import Cause, Round, VmFigures
 
 SCHEMA = 1
 OVERHEAD_MAX_S = 1.5
 PSS_MAX_BYTES = 130_000_000
 CPU_MAX_SHARE = 0.02
+JOURNAL_MAX_US = 10_000.0
+"""What the journal may add to a step: nobody notices a hundredth of a second in a recovery of seconds."""
+RESUME_MAX_S = 5.0
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -70,7 +75,13 @@ LIMITS: dict[str, Limit] = {
 
 
 def whole(
-    series: Sequence[Series], boots: Sequence[IdleBoot], workers: Sequence[IdleWorkers], began_at: float
+    series: Sequence[Series],
+    boots: Sequence[IdleBoot],
+    workers: Sequence[IdleWorkers],
+    began_at: float,
+    *,
+    journal: JournalCost | None = None,
+    resumes: Sequence[Resume] = (),
 ) -> dict[str, Any]:
     """Return everything that was measured."""
     by_count = {boot.at_once: spread(boot.last_s) for boot in boots}
@@ -88,8 +99,19 @@ def whole(
             {"policy": each.policy, "load": asdict(each.load), "hosts": [asdict(cost) for cost in each.costs]}
             for each in workers
         ],
+        "journal": None if journal is None else asdict(journal),
+        "resume": [
+            {
+                "process": each.process,
+                "resumed_s": _plain(spread(each.resumed_s)),
+                "rounds": [round(span, 3) for span in each.resumed_s],
+                "faults": list(each.faults),
+                "load": asdict(each.load),
+            }
+            for each in resumes
+        ],
         "overlaps": max((one.overlaps for each in series for one in each.rounds), default=0),
-        "goals": goals(rows, workers),
+        "goals": [*goals(rows, workers), *journal_goals(journal, resumes)],
     }
 
 
@@ -184,6 +206,21 @@ def goals(rows: Sequence[dict[str, Any]], workers: Sequence[IdleWorkers]) -> lis
         goal(f"idle host worker, {each.policy}: PSS, MB", PSS_MAX_BYTES / 1e6, _worst_pss_mb(each.costs))
         goal(f"idle host worker, {each.policy}: % of a core", CPU_MAX_SHARE * 100, _worst_cpu_percent(each.costs))
     return found
+
+
+def journal_goals(journal: JournalCost | None, resumes: Sequence[Resume]) -> list[dict[str, Any]]:
+    """Return the goals of what crashes cost: the journal's price for a step, and when work goes on."""
+    found: list[tuple[str, float, float | None]] = []
+    if journal is not None:
+        found.append(("journal, a step: median, µs", JOURNAL_MAX_US, journal.step_us))
+    for each in resumes:
+        took = spread(each.resumed_s)
+        found.append((f"{each.process} killed, goes on: median, s", RESUME_MAX_S, took.median if took else None))
+        found.append((f"{each.process} killed: faults", 0, len(each.faults)))
+    return [
+        {"goal": name, "limit": limit, "measured": value, "met": value is not None and value <= limit}
+        for name, limit, value in found
+    ]
 
 
 def _worst_pss_mb(costs: Iterable[WorkerCost]) -> float | None:

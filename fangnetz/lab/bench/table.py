@@ -42,9 +42,34 @@ def show(console: Console, report: dict[str, Any]) -> None:
                 f"{cost['cpu_share'] * 100:.2f} % of a core over {cost['seconds']:.0f} s",
                 markup=False,
             )
+    _show_crashes(console, report)
     console.print()
     console.print(Text("Goals", style="bold"))
     console.print(_goals(report))
+
+
+def _show_crashes(console: Console, report: dict[str, Any]) -> None:
+    journal = report["journal"]
+    if journal is None and not report["resume"]:
+        return
+    console.print()
+    console.print(Text("What a crash costs", style="bold"))
+    if journal is not None:
+        console.print(
+            f"  the journal, a step: {journal['step_us']:.0f} µs (claim {journal['claim_us']:.0f}, renewal "
+            f"{journal['renew_us']:.0f}, outcome {journal['settle_us']:.0f}; {_load(journal['load'])})",
+            markup=False,
+        )
+    for each in report["resume"]:
+        took = each["resumed_s"]
+        if took is not None:
+            console.print(
+                f"  {each['process']} killed, its work goes on after {took['min']:.1f} … {took['median']:.1f} … "
+                f"{took['max']:.1f} s ({_load(each['load'])})",
+                markup=False,
+            )
+        for words in each["faults"]:
+            console.print(f"    {words}", style="red", markup=False)
 
 
 def _recovery(report: dict[str, Any]) -> Table:

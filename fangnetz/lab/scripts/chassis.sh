@@ -14,6 +14,7 @@ get.power)
     if [ ! -e "$bmc/lied" ] && host_is_on "$HOST_FOLDER"; then echo power:1; else echo power:0; fi
     ;;
 set.power)
+    echo "$EPOCHREALTIME $3 $mode" >>"$bmc/power.log"
     # The simulator's sockets must not live on in what is started here.
     for fd in /proc/$$/fd/*; do
         fd=${fd##*/}

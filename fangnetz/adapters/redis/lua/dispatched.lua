@@ -1,6 +1,6 @@
 -- Write down that steps were sent on their way. KEYS: steps. A step that is not there (any more) is not made by it.
 local now = text(now_us())
 for i = 1, #KEYS do
-  if redis.call('HGET', KEYS[i], 'state') == 'ready' then redis.call('HSET', KEYS[i], 'dispatched', now) end
+  if redis.call('EXISTS', KEYS[i]) == 1 then redis.call('HSET', KEYS[i], 'dispatched', now) end
 end
 return #KEYS

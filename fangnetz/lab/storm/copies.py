@@ -1,0 +1,71 @@
+"""Every QEMU process that ever ran, as the machine itself knows it, and what may never be said of them. Pure.
+
+Nothing here comes from Fangnetz: processes, hosts and numbers are read from the kernel and from libvirt's own files.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+from itertools import pairwise
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Copy:
+    """One QEMU process of one VM. Instants are seconds since the epoch; `started_at` is the kernel's, to 10 ms.
+
+    `ended_at`: the last instant at which it was found alive (a frozen one is alive), never later than its death.
+    """
+
+    vm: str
+    host: str
+    host_boot: str
+    pid: int
+    started_at: float
+    ended_at: float
+    alive: bool
+    generation: int | None = None
+    """What libvirt keeps in the domain's metadata; None if it could not be read while it lived."""
+
+
+SLACK_S = 0.03
+"""The kernel counts a process's start in hundredths of a second."""
+
+
+def unproven_starts(copies: Iterable[Copy]) -> tuple[str, ...]:
+    """Return each start of a VM while an earlier copy of it still lived somewhere, on whatever host, frozen or not."""
+    found: list[str] = []
+    for ordered in _by_vm(copies):
+        for index, later in enumerate(ordered):
+            found += [
+                f"{later.vm} was started on {later.host} (pid {later.pid}) while its copy on {earlier.host} "
+                f"(pid {earlier.pid}) lived for {earlier.ended_at - later.started_at:.2f} s more"
+                for earlier in ordered[:index]
+                if earlier.ended_at > later.started_at + SLACK_S
+            ]
+    return tuple(found)
+
+
+def repeated_generations(copies: Iterable[Copy]) -> tuple[str, ...]:
+    """Return each number of a VM that two processes carried, or that was not greater than the one before it."""
+    found: list[str] = []
+    for ordered in _by_vm(copies):
+        numbered = [copy for copy in ordered if copy.generation is not None]
+        for before, after in pairwise(numbered):
+            if before.generation is not None and after.generation is not None and after.generation <= before.generation:
+                found.append(
+                    f"{after.vm} was started on {after.host} with generation {after.generation} after "
+                    f"{before.generation} on {before.host}"
+                )
+    return tuple(found)
+
+
+def runs_at(copies: Iterable[Copy], at: float) -> tuple[Copy, ...]:
+    """Return the copies that lived at an instant."""
+    return tuple(copy for copy in copies if copy.started_at <= at <= copy.ended_at)
+
+
+def _by_vm(copies: Iterable[Copy]) -> Iterable[Sequence[Copy]]:
+    known = sorted(copies, key=lambda copy: (copy.started_at, copy.pid))
+    for vm in sorted({copy.vm for copy in known}):
+        yield [copy for copy in known if copy.vm == vm]

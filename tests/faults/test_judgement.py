@@ -1,0 +1,143 @@
+"""The table's cells are whole, its judgement misses nothing, and the page about it names the same points."""
+
+from __future__ import annotations
+
+import re
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+
+from fangnetz.core.operations import Operation, OperationKind, Step, StepKind, StepState, failover_steps
+from fangnetz.core.units import Epoch, Instant, OperationId
+from fangnetz.engine.fault_points import POINTS
+from fangnetz.lab.table.cells import Blow, Cell, Moment, all_cells, cell
+from fangnetz.lab.table.judgement import Seen, faults_of, rows_of, went_on_at
+
+PAGE = Path(__file__).resolve().parents[2] / "docs" / "fault-points.md"
+STEPS = ("confirm", "fence", "prove", "plan", "start", "running", "close")
+
+
+def test_every_step_is_struck_at_every_moment_by_every_blow() -> None:
+    cells = all_cells()
+    for step in STEPS:
+        assert {(c.moment, c.blow) for c in cells if c.step == step} == {(m, b) for m in Moment for b in Blow}
+    assert {c.step for c in cells} == {"open", "dispatch", *STEPS}
+    assert len({c.name for c in cells}) == len(cells)
+    assert all(c.point in POINTS for c in cells)
+
+
+def test_the_page_lists_the_points_of_the_table() -> None:
+    rows = re.findall(r"^\| (\w+)[^|]*\| (`[^|]*`)? *\| (`[^|]*`)? *\| (`[^|]*`)? *\|$", PAGE.read_text(), re.MULTILINE)
+    told = {(step, moment, point.strip("`")) for step, *points in rows for moment, point in zip(Moment, points)}  # noqa: B905
+    assert {each for each in told if each[2]} == {(c.step, c.moment, c.point) for c in all_cells()}
+
+
+def seen(name: str = "plan.settled:kill", **changed: object) -> Seen:
+    """A cell that went as it must: struck at 102, gone on at 106, two VMs moved, a third left alone."""
+    well = Seen(
+        cell=cell(name),
+        host="host1",
+        vms=("vm1", "vm2"),
+        caused_at=100.0,
+        struck="c1/work",
+        struck_at=102.0,
+        thawed_at=None,
+        went_on_at=106.0,
+        ended_at=109.0,
+        state="done",
+        sentence="2 of 2 VMs run",
+        incidents=1,
+        offs=0,
+        boots={"vm1": 1, "vm2": 1, "vm3": 0},
+        copies={"vm1": 1, "vm2": 1, "vm3": 1},
+        overlaps=0,
+    )
+    return replace(well, **changed)  # type: ignore[arg-type]  # what a test changes
+
+
+def test_a_cell_that_went_well_has_no_fault_and_its_figures() -> None:
+    assert faults_of(seen(), 12.0) == ()
+    (row,) = rows_of([seen()], 12.0)
+    assert (row["resumed_s"], row["incident_s"], row["boots"], row["faults"]) == (4.0, 9.0, 1, [])
+
+
+@pytest.mark.parametrize(
+    ("changed", "word"),
+    [
+        ({"state": "needs_person"}, "needs_person"),
+        ({"incidents": 2}, "2 incidents"),
+        ({"offs": 1}, "1 power-off"),
+        ({"overlaps": 1}, "two copies"),
+        ({"boots": {"vm1": 2, "vm2": 1}}, "vm1 booted 2"),
+        ({"boots": {"vm1": 0, "vm2": 1}}, "vm1 booted 0"),
+        ({"boots": {"vm1": 1, "vm2": 1, "vm3": 1}}, "vm3 booted 1"),
+        ({"copies": {"vm1": 2}}, "vm1 has 2 QEMU"),
+        ({"copies": {"vm1": 0}}, "vm1 has 0 QEMU"),
+        ({"returned_and_cut": True}, "was cut by the thawed"),
+        ({"went_on_at": 114.1}, "went on after 12.1 s"),
+    ],
+)
+def test_anything_else_is_a_fault_with_its_reason(changed: dict[str, object], word: str) -> None:
+    (fault,) = faults_of(seen(**changed), 12.0)
+    assert word in fault
+
+
+@pytest.mark.parametrize("offs", [0, 2])
+def test_a_host_that_is_cut_off_gets_one_power_off_and_no_second(offs: int) -> None:
+    assert faults_of(seen("fence.sent:kill", offs=1), 12.0) == ()
+    assert faults_of(seen("fence.sent:kill", offs=offs), 12.0) != ()
+
+
+def test_work_only_the_frozen_process_could_do_is_counted_from_its_thaw() -> None:
+    assert seen(thawed_at=150.0, went_on_at=151.5).resumed_s == 1.5
+    assert seen(thawed_at=150.0, went_on_at=106.0).resumed_s == 4.0
+    assert seen(went_on_at=None).resumed_s is None
+    assert faults_of(seen(went_on_at=None), 12.0) == ()
+
+
+def operation(**claims: tuple[int, float, float]) -> Operation:
+    """A failover whose steps were claimed so: key -> (attempt, first claim, last claim)."""
+    steps = []
+    extra = Step(key="start/vm1/1", kind=StepKind.START, after=("plan/1",))
+    for step in (*failover_steps(), extra):
+        attempt, first, last = claims.get(step.key.partition("/")[0], (0, 0.0, 0.0))
+        steps.append(
+            replace(
+                step,
+                attempt=attempt,
+                started_at=Instant(first),
+                claimed_at=Instant(last),
+                ended_at=Instant(last + 0.1),
+                state=StepState.DONE,
+            )
+        )
+    return Operation(
+        id=OperationId("op"),
+        kind=OperationKind.FAILOVER,
+        subject="host1",
+        epoch=Epoch(1),
+        opened_at=Instant(101.0),
+        reason="",
+        steps=tuple(steps),
+    )
+
+
+@pytest.mark.parametrize(
+    ("name", "expected"),
+    [
+        ("operation.before_open:kill", 101.0),
+        ("operation.opened:kill", 101.2),
+        ("prove.claimed:kill", 106.0),
+        ("prove.before_settle:kill", 106.0),
+        ("prove.settled:kill", 107.0),
+        ("plan.settled:kill", 108.0),
+        ("close.settled:kill", None),
+    ],
+)
+def test_work_goes_on_with_the_next_claim_of_the_step_or_of_what_follows_it(name: str, expected: float | None) -> None:
+    went = operation(
+        confirm=(1, 101.2, 101.2), prove=(2, 101.9, 106.0), plan=(1, 107.0, 107.0), start=(1, 108.0, 108.0)
+    )
+    chosen: Cell = cell(name)
+    assert went_on_at(chosen, went, "vm1", 102.0) == expected

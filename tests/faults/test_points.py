@@ -1,0 +1,141 @@
+"""The table of fault points and the code are equal, and every write of the ports lies between two points."""
+
+from __future__ import annotations
+
+import ast
+import inspect
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from fangnetz import ports
+from fangnetz.core.operations import StepKind
+from fangnetz.engine.fault_points import (
+    BOOT_CALLS,
+    DISPATCHER_CALLS,
+    EFFECTS,
+    FILE_CALLS,
+    POINTS,
+    STEP_NAMES,
+    STEP_STAGES,
+    STEP_WRITES,
+    STORE_CALLS,
+    Call,
+)
+from fangnetz.engine.marked import marked_store
+
+SOURCE = Path(ports.__file__).parent
+NAMED = {"point": 0, "last_look": 0, "_permitted_until": 1, "partial": 1}
+"""Functions that pass a point, and which of their arguments names it."""
+
+
+def calls(*names: str) -> Iterator[ast.Call]:
+    """Every call in the product of a function or method of one of these names."""
+    for file in sorted(SOURCE.rglob("*.py")):
+        for node in ast.walk(ast.parse(file.read_text())):
+            if isinstance(node, ast.Call):
+                called = node.func.attr if isinstance(node.func, ast.Attribute) else getattr(node.func, "id", "")
+                if called in names:
+                    yield node
+
+
+def literals(index: int, *names: str) -> set[str]:
+    found = set()
+    for call in calls(*names):
+        if len(call.args) > index and isinstance(call.args[index], ast.Constant):
+            found.add(str(call.args[index].value))  # type: ignore[attr-defined]
+    return found
+
+
+def test_every_effect_in_the_table_is_passed_by_the_code_and_the_other_way_round() -> None:
+    passed: set[str] = set()
+    for name, index in NAMED.items():
+        passed |= {found for found in literals(index, name) if "." in found}
+    assert passed == set(EFFECTS)
+
+
+def test_every_stage_in_the_table_is_passed_by_the_executor_and_the_other_way_round() -> None:
+    assert literals(0, "stage") | literals(1, "step_point") == set(STEP_STAGES)
+    assert set(STEP_NAMES) == set(StepKind)
+
+
+def methods(port: type) -> set[str]:
+    return {
+        name
+        for base in port.__mro__
+        if base.__module__ == ports.__name__
+        for name, member in vars(base).items()
+        if inspect.isfunction(member) and not name.startswith("_")
+    }
+
+
+QUESTIONS = {
+    "now", "operation", "view", "holder_watch", "alarms", "ledger", "definition", "control_lease", "wish_result",
+    "operations", "events",
+}  # fmt: skip
+
+
+@pytest.mark.parametrize(
+    ("port", "marked", "questions"),
+    [
+        ((ports.Store, ports.Operators), set(STORE_CALLS) | STEP_WRITES, QUESTIONS),
+        ((ports.Dispatcher,), set(DISPATCHER_CALLS), set()),
+        ((ports.LedgerFiles,), set(FILE_CALLS), {"load"}),
+        ((ports.BootFiles,), set(BOOT_CALLS), {"lock", "released", "releases"}),
+    ],
+    ids=["store", "dispatcher", "ledger files", "boot files"],
+)
+def test_every_method_of_a_port_is_a_question_or_lies_between_two_points(
+    port: tuple[type, ...], marked: set[str], questions: set[str]
+) -> None:
+    found = set().union(*(methods(each) for each in port))
+    assert found == marked | questions
+    assert not marked & questions
+
+
+def test_no_two_points_share_a_name_and_each_has_a_sentence() -> None:
+    all_calls: list[Call] = [
+        call
+        for table in (STORE_CALLS, DISPATCHER_CALLS, FILE_CALLS, BOOT_CALLS)
+        for call in table.values()
+    ]  # fmt: skip
+    assert len(POINTS) == len(STEP_NAMES) * len(STEP_STAGES) + len(EFFECTS) + 2 * len(all_calls)
+    assert all(len(sentence) > 10 for sentence in POINTS.values())
+
+
+class Notes:
+    """A store that says yes or no."""
+
+    def __init__(self, answer: object) -> None:
+        self.answer = answer
+
+    def put_host(self, _record: object) -> object:
+        return self.answer
+
+    def log(self, _events: object) -> object:
+        return self.answer
+
+    def now(self) -> object:
+        return self.answer
+
+
+@pytest.mark.parametrize(
+    ("method", "answer", "passed"),
+    [
+        ("put_host", True, ["host.before_put", "host.put"]),
+        ("put_host", False, ["host.before_put"]),
+        ("log", None, ["events.before_log", "events.logged"]),
+        ("now", 7.0, []),
+    ],
+)
+def test_a_marked_call_passes_both_its_points_unless_nothing_was_changed(
+    monkeypatch: pytest.MonkeyPatch, method: str, answer: object, passed: list[str]
+) -> None:
+    seen: list[tuple[str, str]] = []
+    monkeypatch.setattr("fangnetz.engine.marked.point", lambda name, subject: seen.append((name, subject)))
+    marked = marked_store(Notes(answer))
+    arguments = () if method == "now" else ("host1",)
+    for _ in range(2):
+        assert getattr(marked, method)(*arguments) == answer
+    assert seen == [(name, "host1") for name in passed] * 2
