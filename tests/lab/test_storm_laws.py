@@ -328,8 +328,7 @@ def test_an_overlap_is_the_first_thing_told() -> None:
 def test_an_operation_that_an_emptied_store_forgot_is_not_called_open_for_ever() -> None:
     chronicle = told(BEFORE, after(), ordered=failover(T1, None))
     assert violations(seen(chronicle=chronicle, ended_at=T2 + 1000))
-    later = view(owned(B, BOOT_B, G2, T2), beat(B, BOOT_B, T2 + 900, G2), now=T2 + 900, life="two")
-    chronicle.read(later, (replace(failover(T2 + 900, T2 + 901), id=OperationId("failover-host2-x")),))
+    chronicle.read(view(owned(B, BOOT_B, G2, T2), beat(B, BOOT_B, T2 + 900, G2), now=T2 + 900, life="two"), ())
     assert violations(seen(chronicle=chronicle, ended_at=T2 + 1000)) == ()
 
 

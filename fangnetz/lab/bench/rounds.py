@@ -11,7 +11,6 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Literal
 
-from fangnetz.core.errors import StoreUnreachable
 from fangnetz.core.incidents import VmOutcome
 from fangnetz.core.operations import OperationState
 from fangnetz.lab.bench.arithmetic import Marks, Phases, device_time, phase_of_interval, phases, window_left
@@ -19,6 +18,7 @@ from fangnetz.lab.bench.machine_load import MachineLoad, machine_load
 from fangnetz.lab.errors import LabError
 from fangnetz.lab.lab import Lab
 from fangnetz.lab.onlooker import Failover, Onlooker
+from fangnetz.lab.patience import wait_until
 from fangnetz.lab.whereabouts import first_write_after, fullest, places
 
 Cause = Literal["plug", "cut"]
@@ -161,17 +161,7 @@ def _wait_until_closed(onlooker: Onlooker, host: str, at: float) -> Failover:
 
 
 def _wait(missing: Callable[[], str], what: str) -> None:
-    until = time.monotonic() + RECOVERED_WITHIN_S
-    while True:
-        try:
-            lacks = missing()
-        except StoreUnreachable as error:
-            lacks = str(error)
-        if not lacks:
-            return
-        if time.monotonic() > until:
-            raise LabError(f"after {RECOVERED_WITHIN_S:g} s: {what} {lacks}")
-        time.sleep(POLL_S)
+    wait_until(missing, RECOVERED_WITHIN_S, POLL_S, what)
 
 
 def _figures(failover: Failover, vm: str, at: float, wrote_at: float) -> VmFigures:

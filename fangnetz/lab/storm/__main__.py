@@ -8,20 +8,18 @@ from __future__ import annotations
 import argparse
 import json
 import random
-import shutil
 import sys
-import time
 from pathlib import Path
 
 from rich.console import Console
 
 from fangnetz.core.errors import FangnetzError
 from fangnetz.lab.bench.machine_load import machine_load
-from fangnetz.lab.lab import Lab
 from fangnetz.lab.machine import check_root
 from fangnetz.lab.onlooker import Onlooker
 from fangnetz.lab.stage import own_name, staged
 from fangnetz.lab.storm import records
+from fangnetz.lab.storm.evidence import keep_evidence
 from fangnetz.lab.storm.plan import Cast, storm_plan
 from fangnetz.lab.storm.points import points_by_role
 from fangnetz.lab.storm.storm import Storm, blow
@@ -96,24 +94,10 @@ def _one(chosen: argparse.Namespace, seed: int, errors: Console) -> bool:
         storm.result["sentinel"] = chosen.sentinel
         storm.result["load_1min"], storm.result["other_labs"] = load.load_1min, load.other_labs
         if storm.violations:
-            where = _keep(lab, storm)
-            storm.result["kept"] = str(where)
+            storm.result["kept"] = str(keep_evidence(lab, storm, KEPT))
     records.append(chosen.json, storm.result)
     _show(storm, errors)
     return bool(storm.violations)
-
-
-def _keep(lab: Lab, storm: Storm) -> Path:
-    """Keep story, logs and the witness's report of a storm that broke a law."""
-    folder = KEPT / f"storm-{storm.result['seed']}-{int(time.time())}"
-    folder.mkdir(parents=True, exist_ok=True)
-    (folder / "story.txt").write_text("\n".join([*storm.story, *storm.violations]) + "\n")
-    (folder / "witness.json").write_text(json.dumps(lab.witness()))
-    for log in lab.plan.folder.rglob("*.log"):
-        target = folder / log.relative_to(lab.plan.folder)
-        target.parent.mkdir(parents=True, exist_ok=True)
-        shutil.copyfile(log, target)
-    return folder
 
 
 def _show(storm: Storm, errors: Console) -> None:

@@ -39,6 +39,8 @@ class Chronicle:
     """Every operation as it was last seen, over all lives."""
     seen_last: dict[str, float] = field(default_factory=dict)
     """When each operation was last seen in the store."""
+    looked_at: float = 0.0
+    """When the store was last read, by its own clock."""
     lives: list[str] = field(default_factory=list)
     numbers: dict[tuple[VmId, Generation], set[tuple[HostId, Incarnation]]] = field(default_factory=dict)
     """Whom each number of each VM was given to or reported by: one boot of one host, or it has come back."""
@@ -47,6 +49,7 @@ class Chronicle:
     def read(self, view: ClusterView, operations: Iterable[Operation]) -> None:
         """Take in one look at the store."""
         life = str(view.life.incarnation)
+        self.looked_at = view.now
         if not self.lives or self.lives[-1] != life:
             self.lives.append(life)
         chapter = self._chapters.setdefault(life, _Chapter())

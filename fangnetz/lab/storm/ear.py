@@ -24,7 +24,7 @@ OPERATIONS_EVERY_S = 1.0
 OPERATIONS_MAX = 30
 TOLD_KINDS = frozenset(
     {"operation_opened", "operation_closed", "fence_sent", "fence_proven", "vm_started", "rejoined", "start_refused",
-     "start_unanswered", "start_abandoned"}
+     "start_unanswered", "start_abandoned", "host_state"}
 )  # fmt: skip
 
 

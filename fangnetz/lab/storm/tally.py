@@ -80,7 +80,7 @@ def violations(seen: Seen) -> tuple[str, ...]:
 
 def known_operations(chronicle: Chronicle) -> tuple[Operation, ...]:
     """Return every operation; one that a store forgot while it was open ended for us when it was last seen."""
-    newest = max(chronicle.seen_last.values(), default=0.0)
+    newest = chronicle.looked_at
     return tuple(
         replace(op, closed_at=Instant(chronicle.seen_last[op.id]), state=OperationState.CANCELLED)
         if op.state is OperationState.OPEN and newest - chronicle.seen_last[op.id] > FORGOTTEN_AFTER_S

@@ -11,7 +11,6 @@ from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 
-from fangnetz.core.errors import StoreUnreachable
 from fangnetz.core.model import HostState
 from fangnetz.core.operations import Operation, OperationKind, OperationState, StepState
 from fangnetz.core.units import HostId, VmId
@@ -20,6 +19,7 @@ from fangnetz.lab.errors import LabError
 from fangnetz.lab.host import init_pid
 from fangnetz.lab.lab import Lab
 from fangnetz.lab.onlooker import Onlooker
+from fangnetz.lab.patience import wait_until
 from fangnetz.lab.processes import processes_of
 from fangnetz.lab.product import CONTROLLER_ROLES
 from fangnetz.lab.table.cells import Blow, Cell
@@ -269,14 +269,4 @@ def _undo(stage: Stage) -> None:
 
 
 def _wait(missing: Callable[[], str], within_s: float, every: float = LOOK_EVERY_S) -> None:
-    until = time.monotonic() + within_s
-    while True:
-        try:
-            lacks = missing()
-        except StoreUnreachable as error:
-            lacks = str(error)
-        if not lacks:
-            return
-        if time.monotonic() > until:
-            raise LabError(f"after {within_s:g} s: {lacks}")
-        time.sleep(every)
+    wait_until(missing, within_s, every)
