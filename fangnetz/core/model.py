@@ -240,6 +240,10 @@ class Heartbeat:
         """Whether an earlier boot spoke up after this one began."""
         return self.contested_at > 0 and self.contested_at >= self.boot_since
 
+    def promised(self, vm: VmId) -> Generation:
+        """Return the highest generation of `vm` that this boot will never start again, 0 if none."""
+        return max((release.generation for release in self.releases if release.vm == vm), default=Generation(0))
+
     def sees(self, vm: VmId) -> VmSighting | None:
         """Return the sighting of `vm` in this inventory, or None."""
         return next((seen for seen in self.inventory if seen.vm == vm), None)

@@ -74,7 +74,7 @@ def owner_let_go(view: ClusterView, record: VmRecord, promised: int = 0) -> Gran
     if proof is not None:
         return Granted(because=proof.sentence)
     if beat is not None and beat.incarnation == incarnation:
-        released = max([promised, *(r.generation for r in beat.releases if r.vm == record.id)])
+        released = max(promised, beat.promised(record.id))
         if released >= record.generation and beat.sees(record.id) is None:
             return Granted(because=f"{owner} released {record.id} at generation {released}")
         return Withheld(because=f"{owner} is alive as the boot that owns {record.id} and has not released it")

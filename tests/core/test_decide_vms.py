@@ -167,6 +167,12 @@ def test_a_vm_wished_to_stop_is_stopped_where_it_runs_gently() -> None:
     assert (order.host, order.generation, order.force) == ("h1", 5, False)
 
 
+def test_a_copy_stopped_a_moment_ago_is_not_stopped_again_although_an_older_inventory_shows_it() -> None:
+    doc = vm_doc("web", wish=VmWish.STOPPED)
+    assert opened(decided(seen_with(WEB, running("h1", releases={"web": 5}), doc=doc))) == []
+    assert opened(decided(seen_with(WEB, running("h1", releases={"web": 4}), doc=doc))) != []
+
+
 def test_it_is_called_stopped_only_once_that_is_known() -> None:
     doc = vm_doc("web", wish=VmWish.STOPPED)
     known = put(decided(seen_with(WEB, doc=doc)))

@@ -115,10 +115,13 @@ def test_every_role_without_a_cluster_file_says_so_in_a_sentence(venv: Path, str
 def test_celery_with_a_workdir_does_not_meet_a_stray_tasks_file(venv: Path, stray: Path) -> None:
     # -P as a console script has it: the current folder is not searched unless celery itself adds it.
     python = [str(venv / "python"), "-P", "-m", "celery"]
+    example = (ROOT / "config" / "cluster.example.yaml").read_text()
+    mine = stray / "cluster.yaml"
+    mine.write_text(example.replace("password_file: secrets/redis-operator", "password_env: FANGNETZ_REDIS_PASSWORD"))
     done = run(
         [*python, "--workdir", "/", "-A", "workers.app", "report"],
         stray,
-        FANGNETZ_CONFIG=str(ROOT / "config" / "cluster.example.yaml"),
+        FANGNETZ_CONFIG=str(mine),
         FANGNETZ_CONTROLLER="c1",
         FANGNETZ_REDIS_PASSWORD="not-used: report opens no connection",
     )

@@ -80,13 +80,16 @@ def violations(seen: Seen) -> tuple[str, ...]:
 
 def known_operations(chronicle: Chronicle) -> tuple[Operation, ...]:
     """Return every operation; one that a store forgot while it was open ended for us when it was last seen."""
-    newest = chronicle.looked_at
     return tuple(
         replace(op, closed_at=Instant(chronicle.seen_last[op.id]), state=OperationState.CANCELLED)
-        if op.state is OperationState.OPEN and newest - chronicle.seen_last[op.id] > FORGOTTEN_AFTER_S
+        if _forgotten(op, chronicle)
         else op
         for op in chronicle.operations.values()
     )
+
+
+def _forgotten(op: Operation, chronicle: Chronicle) -> bool:
+    return op.state is OperationState.OPEN and chronicle.looked_at - chronicle.seen_last[op.id] > FORGOTTEN_AFTER_S
 
 
 def recoveries(chronicle: Chronicle, witness: Mapping[str, Any]) -> tuple[Recovery, ...]:
@@ -108,6 +111,11 @@ def recoveries(chronicle: Chronicle, witness: Mapping[str, Any]) -> tuple[Recove
     return tuple(found)
 
 
+def _end_of(op: Operation, chronicle: Chronicle) -> str:
+    """Return the state an incident ended in; `forgotten` if the store was emptied or put back over it."""
+    return "forgotten" if _forgotten(op, chronicle) else op.state.value
+
+
 def figures(seen: Seen) -> dict[str, Any]:
     """Return the figures of one storm as plain values, fit for a line of the records."""
     done = [each for each in seen.done if not each.note]
@@ -117,7 +125,7 @@ def figures(seen: Seen) -> dict[str, Any]:
     return {
         "faults": dict(sorted(Counter(each.fault.kind.value for each in done).items())),
         "not_done": sum(1 for each in seen.done if each.note),
-        "incidents": dict(sorted(Counter(op.state.value for op in failovers).items())),
+        "incidents": dict(sorted(Counter(_end_of(op, seen.chronicle) for op in failovers).items())),
         "operations": len(seen.chronicle.operations),
         "store_lives": len(seen.chronicle.lives),
         "generations": len(seen.chronicle.numbers),
