@@ -120,6 +120,13 @@ class Hypervisor(Protocol):
         """End the domain; returns when it is gone. A domain that is not there is success. `still`: as in `create`."""
         ...
 
+    def settled(self, vm: VmId) -> None:
+        """Return if every start of the VM sent by this process has ended, else HypervisorUnreachable.
+
+        Only then may a promise rest on "no such domain is there".
+        """
+        ...
+
 
 class BootFiles(Protocol):
     """Files that live as long as the host's boot: incarnation, promises, per-VM locks."""

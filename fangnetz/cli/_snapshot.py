@@ -13,7 +13,7 @@ from fangnetz.core.actions import Alarm
 from fangnetz.core.decide import judge_all
 from fangnetz.core.detector import Finding, Verdict, Watch, heard, known_incarnation, look
 from fangnetz.core.errors import StoredContentError
-from fangnetz.core.fencing import BindingState, binding_state, protection, stands
+from fangnetz.core.fencing import BindingState, binding_state, holds, protection
 from fangnetz.core.model import ClusterView, ControlLease, HostRecord, HostState, VmRecord
 from fangnetz.core.policy import Policy
 from fangnetz.core.quorum import Brake, brakes
@@ -125,7 +125,7 @@ def why_not_fenced(snapshot: Snapshot, host: HostId) -> str:
     """Return, in one sentence, why the host is fenced or why it is not."""
     record, verdict = snapshot.host(host), snapshot.verdicts.get(host)
     incarnation = snapshot.incarnation(host)
-    if record.proof is not None and stands(record.proof, incarnation, heard(snapshot.view, host)):
+    if record.proof is not None and holds(snapshot.view, record.proof, incarnation):
         return f"It is fenced: {record.proof.sentence}."
     if record.state is HostState.FENCING:
         return f"It is being fenced: {record.reason}."

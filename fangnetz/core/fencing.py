@@ -9,6 +9,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from enum import StrEnum
 
+from fangnetz.core.detector import heard
 from fangnetz.core.model import (
     Binding,
     ClusterView,
@@ -19,7 +20,7 @@ from fangnetz.core.model import (
     PowerReading,
     ProofKind,
 )
-from fangnetz.core.units import DeviceName, HostId, Incarnation, Instant
+from fangnetz.core.units import DeviceName, HostId, Incarnation, Instant, Seconds
 
 
 class BindingState(StrEnum):
@@ -114,10 +115,50 @@ def proof_from_readings(
 
 
 def stands(proof: OffProof | None, incarnation: Incarnation, beat: Heartbeat | None) -> bool:
-    """Whether a proof holds for this incarnation. A later report of that very boot (`beat`) voids it."""
+    """Whether a proof holds for this incarnation by itself. A later report of that very boot (`beat`) voids it.
+
+    Before anything rests on it, ask `holds`: files may have withdrawn it.
+    """
     if proof is None or proof.void or not incarnation or proof.incarnation != incarnation:
         return False
     return not contradicted(proof, beat)
+
+
+def withdrawn(view: ClusterView, host: HostId, incarnation: Incarnation) -> bool:
+    """Whether files say that this boot of `host` spoke after it was proven off.
+
+    No device is believed about that boot any more, whatever a store that was rolled back says: only a person's later
+    confirmation, written to the same file, is.
+    """
+    kept = view.proofs.get(host)
+    return kept is not None and kept.void and kept.incarnation == incarnation
+
+
+def holds(view: ClusterView, proof: OffProof | None, incarnation: Incarnation) -> bool:
+    """Whether a proof may be used for this incarnation now: not contradicted by a report, not withdrawn in files."""
+    if proof is None or not stands(proof, incarnation, heard(view, proof.host)):
+        return False
+    return not withdrawn(view, proof.host, incarnation)
+
+
+def waits_for_files(view: ClusterView, proof: OffProof, grace_s: Seconds) -> bool:
+    """Whether a proof of an earlier life of the store must not let VMs start yet, `grace_s` after the new one began.
+
+    Newer files, which name a later boot as the last member, may still be on their way into the store. A device that
+    reads OFF in this life needs no files.
+    """
+    if not from_earlier_life(proof, view) or view.now - view.life.since >= grace_s:
+        return False
+    spec = view.hosts.get(proof.host)
+    read_off = spec and proof_from_readings(
+        spec,
+        proof.incarnation,
+        view.life.since,
+        view.readings.get(proof.host, ()),
+        view.bindings,
+        now=view.now,
+    )
+    return not read_off
 
 
 def contradicted(proof: OffProof, beat: Heartbeat | None) -> bool:

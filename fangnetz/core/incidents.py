@@ -146,13 +146,15 @@ def _done_at(step: Step | None) -> Instant | None:
 
 
 def _proof(failover: Operation) -> IncidentProof | None:
-    fence, confirm = failover.step("fence"), failover.step("confirm")
+    fence, confirm, prove = failover.step("fence"), failover.step("confirm"), failover.step("prove")
     if failover.proof is not None:
         return _known_proof(failover.proof)
     if fence is None:
         return None
     if fence.state is StepState.SKIPPED and confirm is not None and confirm.state is StepState.DONE:
         return IncidentProof(kind=ProofKind.REBOOTED, at=confirm.ended_at, sentence=confirm.sentence)
+    if fence.state is StepState.DONE and prove is not None and prove.state is StepState.SKIPPED:  # seen only then
+        return IncidentProof(kind=ProofKind.REBOOTED, at=fence.ended_at, sentence=fence.sentence)
     proven_at = _instant(fence.facts, "fence_proven_at")
     if fence.state is not StepState.DONE or proven_at is None:
         return None

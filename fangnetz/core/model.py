@@ -109,6 +109,10 @@ class HypervisorHealth(StrEnum):
     DOWN = "down"
 
 
+UNKNOWN_BOOT = Incarnation("?")
+"""In `HostDoc`: a member whose last boot nobody can tell. No boot has this name, so no proof is about it."""
+
+
 # --- defined by people -------------------------------------------------------------------------------------------
 
 
@@ -456,6 +460,8 @@ class ClusterView:
     """Digest of the cluster file each controller read when it started; empty once it has left."""
     unreadable: tuple[str, ...] = ()
     """What the store holds and nobody can read, a sentence each; it is left out of all else."""
+    unreadable_vms: tuple[VmId, ...] = ()
+    """VMs whose definition or record is among it: which disks and uuids are theirs is not known."""
 
     @property
     def outside(self) -> tuple[HostId, ...]:

@@ -9,9 +9,10 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 
 from fangnetz.core.detector import heard
-from fangnetz.core.fencing import remembered_proof, stands
+from fangnetz.core.fencing import holds, remembered_proof
 from fangnetz.core.model import ClusterView, Heartbeat, HypervisorHealth, OffProof, VmRecord
-from fangnetz.core.units import HostId, Incarnation, OperationId, VmId
+from fangnetz.core.operations import StepKind, StepState
+from fangnetz.core.units import HostId, Incarnation, Instant, OperationId, VmId
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -38,7 +39,7 @@ def seen_running(view: ClusterView, vm: VmId) -> tuple[HostId, ...]:
 def starting_on(view: ClusterView, vm: VmId) -> tuple[HostId, ...]:
     """Return every host not proven off whose last report of this life says that it is starting `vm`.
 
-    Not counted: a start that the journal knows to have ended since that report.
+    Not counted: a start that its host is known to have ended since that report.
     """
     return tuple(
         host
@@ -50,11 +51,14 @@ def starting_on(view: ClusterView, vm: VmId) -> tuple[HostId, ...]:
 
 
 def _ended(view: ClusterView, order: str) -> bool:
-    """Whether the open operation named by `<operation>/<step>` holds that step as settled."""
+    """Whether the open operation named by `<operation>/<step>` holds an answer of its host to that step.
+
+    A start that was given up for want of an answer has not ended: whoever has it in hand may still carry it out.
+    """
     identity, _, key = order.partition("/")
     operation = view.operations.get(OperationId(identity))
     step = operation.step(key) if operation is not None else None
-    return step is not None and step.settled
+    return step is not None and step.state in (StepState.DONE, StepState.REFUSED)
 
 
 def owner_let_go(view: ClusterView, record: VmRecord, promised: int = 0) -> Granted | Withheld:
@@ -144,7 +148,7 @@ def who_may_own(
 def proof_of(view: ClusterView, host: HostId, incarnation: Incarnation) -> OffProof | None:
     """Return the proof that this boot of `host` is off, from its record or from what files remember; None if none."""
     record = view.host_records.get(host)
-    if record is not None and stands(record.proof, incarnation, heard(view, host)):
+    if record is not None and holds(view, record.proof, incarnation):
         return record.proof
     remembered = remembered_proof(view, host)
     return remembered if remembered is not None and remembered.incarnation == incarnation else None
@@ -158,13 +162,16 @@ def may_run(view: ClusterView, vm: VmId) -> str:
     seen = [host for host in seen_running(view, vm) if not _proven_off(view, host)]
     if seen:
         return f"{vm} runs on {', '.join(seen)}"
+    starting = starting_on(view, vm)
+    if starting:
+        return f"{', '.join(starting)} is carrying out a start of {vm}"
     record = view.vm_records.get(vm)
     let_go = owner_let_go(view, record) if record is not None else None
     return let_go.because if isinstance(let_go, Withheld) else ""
 
 
 def seen_gone(view: ClusterView, vm: VmId) -> bool:
-    """Whether a copy that was seen running is seen no more: its owner's same boot lists what runs there, without it.
+    """Whether a copy is seen no more: its owner's same boot lists what runs there, without it, and no start is open.
 
     Enough to stop thinking of a VM that nobody may start any more; never enough to start it elsewhere.
     """
@@ -172,8 +179,19 @@ def seen_gone(view: ClusterView, vm: VmId) -> bool:
     beat = heard(view, record.owner) if record is not None and record.owner is not None else None
     if record is None or beat is None or beat.incarnation != record.owner_incarnation:
         return False
-    listed = beat.hypervisor is HypervisorHealth.OK and beat.received_at - beat.inventory_age_s > record.since
-    return listed and not seen_running(view, vm) and not starting_on(view, vm)
+    listed_at = Instant(beat.received_at - beat.inventory_age_s)
+    if beat.hypervisor is not HypervisorHealth.OK or listed_at <= record.since or _start_since(view, vm, listed_at):
+        return False
+    return not seen_running(view, vm) and not starting_on(view, vm)
+
+
+def _start_since(view: ClusterView, vm: VmId, listed_at: Instant) -> bool:
+    """Whether a start of `vm` is still to come, or ended only after that inventory: its copy would not be in it."""
+    return any(
+        step.order is not None and step.order.vm == vm and (not step.settled or step.ended_at >= listed_at)
+        for op in view.operations.values()
+        for step in op.of_kind(StepKind.START)
+    )
 
 
 def _proven_off(view: ClusterView, host: HostId) -> bool:

@@ -11,8 +11,8 @@ from dataclasses import dataclass
 from enum import StrEnum
 
 from fangnetz.core.detector import Finding, Verdict, Watch, heard, known_incarnation
-from fangnetz.core.fencing import remembered_proof, stands
-from fangnetz.core.model import ClusterView, HostState, HypervisorHealth
+from fangnetz.core.fencing import holds, remembered_proof, waits_for_files
+from fangnetz.core.model import ClusterView, HostState, HypervisorHealth, OffProof
 from fangnetz.core.policy import Policy
 from fangnetz.core.units import HostId
 
@@ -43,12 +43,16 @@ def away(view: ClusterView, host: HostId) -> bool:
 
 def proven_off(view: ClusterView, host: HostId) -> bool:
     """Whether the latest boot known of a host is proven off. Maintenance and a goodbye are no such proof."""
+    return bool(_proofs(view, host))
+
+
+def _proofs(view: ClusterView, host: HostId) -> list[OffProof]:
+    """Return what proves the latest boot known of a host off: its record, and what files remember."""
     record, beat = view.host_records.get(host), heard(view, host)
     latest = beat.incarnation if beat else known_incarnation(view, host)
-    if record is not None and stands(record.proof, latest, beat):
-        return True
+    found = [] if record is None or record.proof is None or not holds(view, record.proof, latest) else [record.proof]
     remembered = remembered_proof(view, host)
-    return remembered is not None and remembered.incarnation == latest
+    return [*found, remembered] if remembered is not None and remembered.incarnation == latest else found
 
 
 def in_grace(view: ClusterView, watch: Watch, policy: Policy) -> bool:
@@ -126,13 +130,14 @@ def unheard_in_this_life(view: ClusterView, watch: Watch, policy: Policy) -> tup
 
     A host no memory knows of holds others back only during the startup grace. Maintenance lifts no hold: VMs run there.
     Neither does taking a host out of the cluster file: it is remembered until it is heard empty or proven off.
+    A proof of an earlier life lifts it once the grace is over, or a device reads OFF (`waits_for_files`).
     """
     grace = in_grace(view, watch, policy)
     return tuple(
         host
         for host in (*view.hosts, *view.outside)
         if not _inventory_known(view, host)
-        and not proven_off(view, host)
+        and all(waits_for_files(view, proof, policy.startup_grace_s) for proof in _proofs(view, host))
         and (grace or heard(view, host) is not None or known_incarnation(view, host))
     )
 

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import hashlib
 from collections.abc import Iterable, Mapping
+from contextlib import suppress
 from dataclasses import dataclass, replace
 
 from fangnetz.core.actions import (
@@ -32,7 +33,7 @@ from fangnetz.core.decide import decide
 from fangnetz.core.decide.openings import wished_operation_id
 from fangnetz.core.detector import Watch, heard, look
 from fangnetz.core.errors import StoredContentError
-from fangnetz.core.fencing import stands
+from fangnetz.core.fencing import holds
 from fangnetz.core.model import ClusterView, HostSpec, VmDoc, VmState
 from fangnetz.core.operations import Fact, Operation, Step, StepKind, StepState, chain_from, ready_steps
 from fangnetz.core.policy import Policy
@@ -233,7 +234,9 @@ class Controller:
         now = {(alarm.kind, alarm.subject): alarm for alarm in alarms}
         before = self._alarms
         if before is None:
-            before = {(alarm.kind, alarm.subject): alarm for alarm in self._store.alarms()}
+            with suppress(StoredContentError):  # then all of them are news
+                before = {(alarm.kind, alarm.subject): alarm for alarm in self._store.alarms()}
+            before = before or {}
         self._alarms = now
         news = [
             _event("alarm", alarm.subject, alarm.sentence, what=alarm.kind, highest=alarm.highest)
@@ -264,7 +267,7 @@ def void_order(step: Step, view: ClusterView) -> str:
     if order.life != view.life.incarnation:
         return "the store has begun a new life since it was ordered"
     beat, host = heard(view, order.host), view.host_records.get(order.host)
-    if host is not None and stands(host.proof, order.incarnation, beat):
+    if host is not None and holds(view, host.proof, order.incarnation):
         return f"{order.host} was proven off before it could answer"
     if beat is not None and beat.incarnation != order.incarnation:
         return f"{order.host} has booted anew before it could answer"

@@ -137,22 +137,12 @@ def test_a_start_sent_to_a_frozen_libvirtd_is_not_taken_for_refused_nor_ended(li
     hypervisor = LibvirtHypervisor(libvirtd.uri, create_bound=QUICK, settle=Seconds(3))
     told: list[str] = []
     assert hypervisor.domains() == ()
-    frozen_by = threading.Event()
-
-    # Freeze libvirtd between the adapter's questions and its createXML.
-    real = hypervisor._refuse_while_unanswered
-
-    def freeze_first(*facts: object) -> None:
-        real(*facts)  # type: ignore[arg-type]
-        if not frozen_by.is_set():
-            libvirtd.freeze()
-            frozen_by.set()
-
-    hypervisor._refuse_while_unanswered = freeze_first  # type: ignore[method-assign]
     vm = VmId("late")
     try:
+        with pytest.raises(HypervisorUnreachable):  # it freezes between the adapter's questions and its createXML
+            hypervisor.create(vm, xml(vm), Generation(4), libvirtd.freeze)
         with pytest.raises(HypervisorUnreachable):
-            hypervisor.create(vm, xml(vm), Generation(4))
+            hypervisor.settled(vm)
     finally:
         libvirtd.thaw()
     # The thawed libvirtd starts it after all. Whoever ends it now must not be told "gone" before it was there.

@@ -19,6 +19,7 @@ from fangnetz.core.actions import Alarm, Happened
 from fangnetz.core.detector import HostWatch, Watch
 from fangnetz.core.errors import StoredContentError
 from fangnetz.core.model import (
+    UNKNOWN_BOOT,
     Answer,
     Binding,
     Heartbeat,
@@ -177,7 +178,7 @@ def test_whatever_is_recorded_or_reported_comes_back_whole(
     assert found.host_records == {H1: record}
     assert found.vm_records[WEB] == replace(vm, since=pytest.approx(vm.since, abs=2e-6))
     assert found.heartbeats == {H1: replace(report, received_at=at, boot_since=at)}
-    assert found.readings == {H1: (plug,)}
+    assert found.readings[H1] == (plug,)
     assert seen in found.probes
     assert store.put_host(replace(record, reason="read, then written"), found.host_records[H1], cluster.epoch)
 
@@ -379,10 +380,37 @@ def test_what_cannot_be_read_is_named_and_stops_nobody_elses_matter(cluster: Clu
     ]
 
 
-def test_a_host_whose_document_cannot_be_read_may_be_in_maintenance(cluster: Cluster, raw: redis.Redis) -> None:
+def test_a_host_whose_document_cannot_be_read_is_a_member_in_maintenance_and_its_boot_unknown(
+    cluster: Cluster, raw: redis.Redis
+) -> None:
     filled(cluster)
     raw.hset(KEYS.ledger, f"host/{H1}", "{}")
-    assert cluster.subject.another().view(HOSTS, C1).host_docs[H1].maintenance
+    view = cluster.subject.another().view({}, C1)
+    assert (view.host_docs[H1].maintenance, view.host_docs[H1].incarnation) == (True, UNKNOWN_BOOT)
+    assert view.outside == (H1,), "taken out of the cluster file, it is still held in mind"
+
+
+def test_the_vms_of_which_something_cannot_be_read_are_named(cluster: Cluster, raw: redis.Redis) -> None:
+    filled(cluster)
+    assert cluster.store.view(HOSTS, C1).unreadable_vms == ()
+    raw.hset(KEYS.ledger, f"vm/{DB}", "{")
+    raw.hset(KEYS.vm(WEB), "state", "asleep")
+    assert cluster.subject.another().view(HOSTS, C1).unreadable_vms == (DB, WEB)
+
+
+def test_a_host_record_with_the_fields_of_another_version_is_written_over_and_a_broken_one_too(
+    cluster: Cluster, raw: redis.Redis
+) -> None:
+    filled(cluster)
+    text = json.loads(str(raw.get(KEYS.host(H1))))
+    del text["cut_by_us"]
+    raw.set(KEYS.host(H1), json.dumps(text))
+    old = cluster.store.view(HOSTS, C1).host_records[H1]
+    assert cluster.store.put_host(replace(old, reason="news"), old, cluster.epoch)
+    assert not cluster.store.put_host(replace(old, reason="stale"), old, cluster.epoch)
+    raw.set(KEYS.host(H1), "{")
+    assert not cluster.store.put_host(old, old, cluster.epoch)
+    assert cluster.store.put_host(old, None, cluster.epoch)
 
 
 def test_a_broken_document_keeps_no_other_from_being_copied(cluster: Cluster, raw: redis.Redis) -> None:

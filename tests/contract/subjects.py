@@ -57,6 +57,10 @@ class StoreSubject(Protocol):
         """Set the store's machine's clock forward, or back with a negative span."""
         ...
 
+    def spoil_clock(self, field: str, value: str) -> None:
+        """Write nonsense where the store keeps its clock."""
+        ...
+
     def wipe(self) -> None:
         """Forget everything."""
         ...
@@ -96,6 +100,9 @@ class RedisSubject:
     def step_clock(self, span: Seconds) -> None:
         """Redis TIME cannot be set: what the store adds to it changes instead, which it cannot tell from the former."""
         self.raw.hincrby(self.prefix + "clock", "ahead", int(span * 1_000_000))
+
+    def spoil_clock(self, field: str, value: str) -> None:
+        self.raw.hset(self.prefix + "clock", field, value)
 
     def wipe(self) -> None:
         self.raw.flushall()

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import pytest
+
 from fangnetz.core.operations import Step, StepKind
 from fangnetz.core.units import Seconds
 from fangnetz.ports import Claim
@@ -43,3 +45,13 @@ def test_a_report_after_the_clock_was_set_back_is_newer_than_those_before(cluste
     before = cluster.store.put_heartbeat(beat(H1, 1.0))
     cluster.subject.step_clock(Seconds(-HOUR))
     assert cluster.store.put_heartbeat(beat(H1, 2.0)) > before
+
+
+@pytest.mark.parametrize("field", ["ahead", "latest"])
+@pytest.mark.parametrize("value", ["9e18", "soon", "-5", "99999999999999999999", "9007199254740993"])
+def test_nonsense_about_the_clock_counts_as_nothing(subject: StoreSubject, field: str, value: str) -> None:
+    before = subject.store.now()
+    subject.spoil_clock(field, value)
+    seen = [subject.store.now(), subject.store.view({}, None).now, subject.store.now()]
+    assert seen == sorted(set(seen))
+    assert before < seen[0] < before + HOUR

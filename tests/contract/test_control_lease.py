@@ -133,6 +133,16 @@ def test_whoever_is_no_longer_in_charge_is_refused_everywhere(cluster: Cluster) 
     assert store.alarms() == ()
 
 
+def test_whoever_slept_through_the_end_of_its_lease_opens_nothing_though_nobody_else_has_it(cluster: Cluster) -> None:
+    epoch = cluster.lead(ttl=Seconds(0.05))
+    cluster.subject.pass_time(Seconds(0.08))
+    with pytest.raises(StaleToken):
+        cluster.store.open_operation(cluster.operation(epoch=epoch))
+    assert cluster.store.view(HOSTS, None).operations == {}
+    cluster.epoch = cluster.lead()
+    cluster.open()
+
+
 def test_an_epoch_nobody_ever_had_is_refused(subject: StoreSubject) -> None:
     subject.store.meet()
     with pytest.raises(StaleToken):

@@ -285,6 +285,16 @@ def test_a_host_that_is_only_remembered_is_still_read(cluster: Cluster) -> None:
     assert (list(view.heartbeats), list(view.host_records), list(view.hosts)) == ([H1], [H1], [])
 
 
+def test_a_host_that_owns_a_vm_is_read_though_neither_the_file_nor_a_document_names_it(cluster: Cluster) -> None:
+    cluster.vm()
+    cluster.store.put_heartbeat(beat("h1", 1.0))
+    cluster.store.put_host(host_record("h1"), None, cluster.epoch)
+    cluster.store.put_reading(reading("h1", Power.ON, 1.0))
+    view = cluster.store.view({H2: spec("h2")}, C1)
+    assert view.outside == (H1,)
+    assert (list(view.heartbeats), list(view.host_records), len(view.readings[H1])) == ([H1], [H1], 1)
+
+
 def test_alarms_are_the_standing_ones_only(cluster: Cluster) -> None:
     one, two = (Alarm(kind="k", subject=s, sentence=f"about {s}", highest=s == "b") for s in "ab")
     cluster.store.put_alarms([one, two], cluster.epoch)

@@ -7,11 +7,11 @@ from dataclasses import replace
 import pytest
 
 from fangnetz.core import invariants
-from fangnetz.core.actions import Decision, OpenOperation, PutHost, PutHostDoc, RememberProof
+from fangnetz.core.actions import Decision, EndOperation, OpenOperation, PutHost, PutHostDoc, RememberProof
 from fangnetz.core.detector import known_incarnation
-from fangnetz.core.fencing import remembered_proof
-from fangnetz.core.model import ClusterView, HostDoc, HostState, OffProof, VmState, WishKind
-from fangnetz.core.operations import Operation, OperationKind, Step, StepKind, StepState
+from fangnetz.core.fencing import holds, remembered_proof
+from fangnetz.core.model import ClusterView, HostDoc, HostState, OffProof, Power, ProofKind, VmState, WishKind
+from fangnetz.core.operations import Operation, OperationKind, OperationState, Step, StepKind, StepState, failover_steps
 from fangnetz.core.ownership import Granted, Withheld, may_own, owner_let_go
 from fangnetz.core.policy import Policy
 from fangnetz.core.quorum import unheard_in_this_life
@@ -25,11 +25,14 @@ from tests.core.world import (
     decided,
     host_record,
     off_proof,
+    probe_round,
+    reading,
     start_order,
     view,
     vm_doc,
     vm_record,
     watched,
+    wish,
 )
 
 H1, H2, H3 = HostId("h1"), HostId("h2"), HostId("h3")
@@ -126,6 +129,126 @@ def test_a_voided_proof_is_written_to_files_before_the_record() -> None:
     )
     kinds = [type(a) for a in decided(seen).actions if isinstance(a, (RememberProof, PutHost))]
     assert kinds[:2] == [RememberProof, PutHost]
+
+
+# --- a proof that was withdrawn, in a store that was rolled back ---------------------------------------------------
+
+
+def rolled_back(**more: object) -> ClusterView:
+    """The record says that h1 is fenced; the files say that its boot spoke after that very proof."""
+    records = [host_record("h1", HostState.FENCED, proof=EARLIER), host_record("h2"), host_record("h3")]
+    vms = [(vm_doc("web"), vm_record("web", "h1", 5))]
+    return wiped(**{"proof": replace(EARLIER, void=True), "records": records, "vms": vms, **more})  # type: ignore[arg-type]
+
+
+def test_a_rollback_does_not_bring_back_a_proof_that_was_withdrawn() -> None:
+    seen = rolled_back()
+    assert not holds(seen, EARLIER, Incarnation("i1"))
+    assert holds(wiped(proof=None), EARLIER, Incarnation("i1"))
+    assert holds(wiped(proof=replace(EARLIER, incarnation=Incarnation("i0"), void=True)), EARLIER, Incarnation("i1"))
+    assert held(seen) == ("h1",)
+    assert isinstance(owner_let_go(seen, seen.vm_records[VM]), Withheld)
+
+
+def test_what_rests_on_a_withdrawn_proof_ends_and_the_record_is_told() -> None:
+    start = Operation(
+        id=OperationId("op"), kind=OperationKind.START, subject="web", epoch=Epoch(7), opened_at=Instant(T0), reason="",
+        steps=(_start_step("h2"),),
+    )  # fmt: skip
+    decision = decided(rolled_back(operations=[start]))
+    (record,) = [a.record for a in decision.actions if isinstance(a, PutHost) and a.record.id == H1]
+    assert record.state is HostState.NEEDS_PERSON
+    assert record.proof == replace(EARLIER, void=True)
+    ended = [(a.id, a.state) for a in decision.actions if isinstance(a, EndOperation)]
+    assert ended == [("op", OperationState.NEEDS_PERSON)]
+    assert [a.highest for a in decision.alarms if a.kind == "proof_void"] == [True]
+    assert not [a for a in decision.actions if isinstance(a, RememberProof)], "the files say it already"
+
+
+@pytest.mark.parametrize("power", [Power.OFF, Power.ON])
+def test_no_device_is_believed_about_a_boot_that_spoke_after_its_proof(power: Power) -> None:
+    seen = rolled_back(readings=[reading("h1", power, T0 - 1)])
+    told = replace(seen, host_records={h: r for h, r in seen.host_records.items() if h != H1})
+    for look in (seen, told):
+        assert not [a for a in decided(look).actions if isinstance(a, OpenOperation)]
+
+
+def test_a_person_s_word_is_in_the_files_before_anything_rests_on_it() -> None:
+    acts = decided(rolled_back(wishes=(wish(WishKind.HOST_CONFIRM_OFF, "h1"),))).actions
+    kinds = [type(a) for a in acts if isinstance(a, (RememberProof, OpenOperation))]
+    assert kinds == [RememberProof, OpenOperation]
+
+
+def test_a_person_s_later_word_replaces_the_withdrawn_proof() -> None:
+    world = steady(vms={"web": "h1"})
+    world.each_tick = None  # a lying device does break one writer
+    world.machines[H1].device = "lies_off"
+    world.machines[H1].reports = False
+    world.cut("h1")
+    world.run(10)
+    world.machines[H1].reports = True
+    world.heal("h1")
+    world.run(5)
+    assert world.view.proofs[H1].void
+    world.power_off("h1")
+    world.run(60)
+    world.wish(WishKind.HOST_CONFIRM_OFF, "h1")
+    world.run(10)
+    assert world.settled[-1].granted, world.settled[-1].sentence
+    assert not world.view.proofs[H1].void
+    assert state(world, H1) is HostState.FENCED
+
+
+def test_a_failover_that_is_about_to_write_its_proof_down_is_not_overtaken() -> None:
+    proof = replace(off_proof("h1", T0 - 1), kind=ProofKind.ALREADY_OFF)
+    failover = Operation(
+        id=OperationId("fo"), kind=OperationKind.FAILOVER, subject="h1", epoch=Epoch(7), opened_at=Instant(T0 - 8),
+        reason="", incarnation=Incarnation("i1"), steps=failover_steps(),
+    )  # fmt: skip
+    records = [host_record("h1", HostState.FENCING, cut_by_us=True), host_record("h2"), host_record("h3")]
+    heard = [beat("h1", T0 - 9), beat("h2", T0 - 0.1), beat("h3", T0 - 0.1)]
+    seen = wiped(proof=proof, records=records, beats=heard, operations=[failover])
+    assert H1 not in {a.record.id for a in decided(seen).actions if isinstance(a, PutHost)}
+    alone = wiped(proof=proof, records=records, beats=heard)
+    assert [a.record.state for a in decided(alone).actions if isinstance(a, PutHost) and a.record.id == H1] == [
+        HostState.FENCED
+    ]
+
+
+# --- files that are still on their way -----------------------------------------------------------------------------
+
+YOUNG = T0 - 20
+JUST_BEFORE = off_proof("h1", YOUNG - 50)
+ON_THEIR_WAY = {
+    "files say so": wiped(proof=JUST_BEFORE, life_since=YOUNG),
+    "the record says so": wiped(
+        proof=None,
+        life_since=YOUNG,
+        records=[host_record("h1", HostState.FENCED, proof=JUST_BEFORE), host_record("h2"), host_record("h3")],
+    ),
+}
+
+
+@pytest.mark.parametrize("who", list(ON_THEIR_WAY))
+def test_a_proof_of_an_earlier_life_lifts_no_hold_while_newer_files_may_be_on_their_way(who: str) -> None:
+    young = ON_THEIR_WAY[who]
+    assert held(young) == ("h1",)
+    silent = tuple(probe_round(T0 - 0.2 - n, {"h1": False, "h2": True, "h3": True}) for n in (2, 1, 0))
+    acts = decided(replace(young, probes=silent)).actions
+    put = [a.record.state for a in acts if isinstance(a, PutHost) and a.record.id == H1]
+    assert HostState.FENCED not in put or H1 in young.host_records
+    assert not [a for a in acts if isinstance(a, OpenOperation)], "a proof there is: nothing is to be cut"
+    later = replace(young, now=Instant(YOUNG + Policy().startup_grace_s + 1))
+    assert held(later) == ()
+
+
+@pytest.mark.parametrize("who", list(ON_THEIR_WAY))
+def test_a_device_that_reads_off_needs_no_files(who: str) -> None:
+    young = ON_THEIR_WAY[who]
+    assert [a for a in decided(young).actions if type(a).__name__ == "AskPower" and a.host == H1]
+    assert held(replace(young, readings={H1: (reading("h1", Power.ON, T0 - 1),)})) == ("h1",)
+    assert held(replace(young, readings={H1: (reading("h1", Power.OFF, YOUNG - 1),)})) == ("h1",)
+    assert held(replace(young, readings={H1: (reading("h1", Power.OFF, T0 - 1),)})) == ()
 
 
 # --- the last boot that was a member -----------------------------------------------------------------------------
@@ -236,8 +359,11 @@ def test_after_a_wipe_a_host_proven_off_before_it_holds_nobody_back_though_its_d
     world.until(lambda: moved(world), within=20)
     world.power_off("h1")
     world.machines[H1].device = "dark"
+    world.run(1)
     begin_new_life(world)
     world.run(10)
+    assert "hold" in {a.kind for a in world.alarms}, "newer files may be on their way"
+    world.run(world.policy.startup_grace_s)
     assert world.view.host_records[H1].state is HostState.FENCED
     assert "hold" not in {a.kind for a in world.alarms}
     assert owner(world, "db") == "h2"

@@ -166,6 +166,14 @@ def test_a_reboot_is_a_proof_without_a_fence() -> None:
     assert (it.proof.kind, it.proof.at) == (ProofKind.REBOOTED, T + 3)
 
 
+def test_a_reboot_that_was_seen_only_when_the_fence_began_is_a_proof_of_that_instant() -> None:
+    op = end(failover(), "confirm", T + 3)
+    op = end(op, "fence", T + 5, sentence="host2 has booted anew: nothing is left to fence")
+    it = incident_of(end(op, "prove", T + 5, state=StepState.SKIPPED))
+    assert it.proof is not None
+    assert (it.proof.kind, it.proof.at, it.fence_proven_at) == (ProofKind.REBOOTED, T + 5, None)
+
+
 def test_a_cancelled_failover_was_not_confirmed_and_moved_nothing() -> None:
     op = end(failover(), "confirm", T + 3, state=StepState.FAILED, sentence="no longer lost: host2 reports")
     it = incident_of(close(op, OperationState.CANCELLED))

@@ -6,7 +6,15 @@ from dataclasses import replace
 
 import pytest
 
-from fangnetz.core.actions import Decision, OpenOperation, PutHost, PutHostDoc, RememberProof, SettleWish
+from fangnetz.core.actions import (
+    Decision,
+    EndOperation,
+    OpenOperation,
+    PutHost,
+    PutHostDoc,
+    RememberProof,
+    SettleWish,
+)
 from fangnetz.core.model import (
     ClusterView,
     Heartbeat,
@@ -17,10 +25,23 @@ from fangnetz.core.model import (
     VmState,
     WishKind,
 )
-from fangnetz.core.operations import OperationKind
-from fangnetz.core.units import HostId, Incarnation, VmId
+from fangnetz.core.operations import Operation, OperationKind
+from fangnetz.core.units import Epoch, HostId, Incarnation, Instant, OperationId, VmId
 from tests.core.test_stories import begin_new_life, keep_the_laws, owner, steady
-from tests.core.world import T0, World, beat, binding, decided, off_proof, sighting, view, vm_doc, vm_record, wish
+from tests.core.world import (
+    T0,
+    World,
+    beat,
+    binding,
+    decided,
+    host_record,
+    off_proof,
+    sighting,
+    view,
+    vm_doc,
+    vm_record,
+    wish,
+)
 
 BOUND = [binding(h) for h in ("h1", "h2", "h3")]
 H9 = HostId("h9")
@@ -112,6 +133,45 @@ def test_a_later_boot_that_speaks_makes_the_confirmation_worthless() -> None:
 def test_the_very_boot_that_speaks_again_makes_the_confirmation_worthless() -> None:
     assert starts(decided(left(beat("h9", T0 - 0.1), proofs=[off_proof("h9", T0 - 30)]))) == []
     assert starts(decided(left(beat("h9", T0 - 60), proofs=[off_proof("h9", T0 - 30)]))) == ["web"]
+
+
+def test_a_boot_outside_that_speaks_after_its_confirmation_withdraws_it_for_good() -> None:
+    proof = off_proof("h9", T0 - 30)
+    members = [host_record(h) for h in ("h1", "h2", "h3")]
+    failing = Operation(
+        id=OperationId("op"), kind=OperationKind.START, subject="web", epoch=Epoch(7), opened_at=Instant(T0), reason="",
+        steps=(),
+    )  # fmt: skip
+    fenced = [*members, host_record("h9", HostState.FENCED, proof=proof)]
+    ahead = off_proof("h9", T0 + 5000)  # an earlier life's clock
+    for records, proofs in ((fenced, [proof]), (members, [proof]), (fenced, []), (members, [ahead])):
+        decision = decided(left(beat("h9", T0 - 0.1), proofs=proofs, records=records, operations=[failing]))
+        acts = [a for a in decision.actions if isinstance(a, (RememberProof, PutHost))]
+        assert [type(a) for a in acts] == [RememberProof, PutHost], "files first"
+        told = [a.proof if isinstance(a, RememberProof) else a.record.proof for a in acts]
+        assert told == [replace(ahead if ahead in proofs else proof, void=True)] * 2
+        assert [a.id for a in decision.actions if isinstance(a, EndOperation)] == ["op"]
+        assert [a.highest for a in decision.alarms if a.kind == "proof_void"] == [True]
+        assert retired(decision) == []
+
+
+def test_a_confirmation_that_was_withdrawn_does_not_come_back_with_a_wipe_or_a_rollback() -> None:
+    proof = off_proof("h9", T0 - 500)
+    fenced = [*[host_record(h) for h in ("h1", "h2", "h3")], host_record("h9", HostState.FENCED, proof=proof)]
+    void = replace(proof, void=True)
+    for more in ({}, {"records": fenced}):
+        seen = left(owns=False, life_since=T0 - 100, proofs=[void], **more)
+        decision = decided(seen)
+        assert [a.subject for a in decision.alarms if a.kind == "hold"] == ["h9"]
+        assert retired(decision) == []
+        granted, _ = confirmed(left(proofs=[void], **more))
+        assert granted.granted, "a person may look again"
+
+
+def test_a_host_outside_is_not_forgotten_on_a_proof_while_newer_files_may_be_on_their_way() -> None:
+    young = left(owns=False, life_since=T0 - 20, proofs=[off_proof("h9", T0 - 100)])
+    assert retired(decided(young)) == []
+    assert retired(decided(replace(young, now=Instant(T0 + 50)))) == ["h9"]
 
 
 def retired(decision: Decision) -> list[str]:

@@ -12,7 +12,8 @@ from fangnetz.core.model import HostState, OffProof, ProofKind, VmState
 from fangnetz.core.operations import OperationState, Order, Outcome, Step, StepKind, StepState, vm_start_steps
 from fangnetz.core.units import Generation, HostId, Incarnation, Instant, OperationId, VmId
 from fangnetz.engine.execute import Done, Next
-from fangnetz.engine.steps.failover import PROOF
+from fangnetz.engine.observe import observe
+from fangnetz.engine.steps.failover import PROOF, grounds
 from fangnetz.ports import Claim
 from tests.contract.subjects import OP
 from tests.engine.bench import Bench
@@ -63,6 +64,36 @@ def test_a_host_that_booted_anew_needs_no_fence(lost: Bench) -> None:
     assert [lost.step(key).state for key in ("fence", "prove")] == [StepState.SKIPPED] * 2
 
 
+def test_a_boot_heard_since_and_late_with_its_report_still_is_no_host_to_fence(lost: Bench) -> None:
+    """Not even for the person who asked: what would be cut is the boot that came after."""
+    lost.store.end_operation(lost.found().id, OperationState.CANCELLED, "", lost.epoch)
+    lost.failover(identity="op-2", forced_by="ada")
+    lost.reboot("h1")
+    lost.watch(h1=lost.policy.window_s)
+    assert lost.do(lost.deciding(), "confirm", "op-2").next is Next.GO_ON
+    assert [lost.step(key, "op-2").state for key in ("fence", "prove")] == [StepState.SKIPPED] * 2
+
+
+def forced(bench: Bench, asked_s_ago: float) -> None:
+    """Ada asked for a fence of h1, which reports; the wish was taken up only now."""
+    bench.members()
+    bench.watch()
+    bench.failover(forced_by="ada", suspected_at=Instant(bench.store.now() - asked_s_ago))
+
+
+def test_a_persons_word_to_fence_is_not_carried_out_once_it_is_old(bench: Bench) -> None:
+    forced(bench, 3600)
+    assert bench.do(bench.deciding(), "confirm").next is Next.STOP
+    found = bench.found()
+    assert found.state is OperationState.CANCELLED
+    assert "ada asked 3600 s ago" in found.sentence
+
+
+def test_a_persons_word_to_fence_holds_for_a_moment(bench: Bench) -> None:
+    forced(bench, 30)
+    assert bench.do(bench.deciding(), "confirm").next is Next.GO_ON
+
+
 def test_an_executor_that_knows_no_watch_confirms_nothing(lost: Bench) -> None:
     lost.raw.delete("fn:{test}:watch:c1")
     assert lost.do(lost.deciding(), "confirm").next is Next.STOP
@@ -75,6 +106,16 @@ def test_while_others_are_silent_too_nothing_is_confirmed(lost: Bench) -> None:
     found = lost.found()
     assert found.state is OperationState.CANCELLED
     assert "not fenced" in found.sentence
+
+
+def test_a_proof_that_files_have_withdrawn_confirms_no_loss_and_is_no_proof_to_the_fence(lost: Bench) -> None:
+    proof = lost.proof("h1")
+    lost.ledger.write([replace(proof, void=True)])
+    operation = replace(lost.found(), proof=proof)
+    seen = observe(lost.store, lost.hosts, lost.policy)
+    assert "proven off" in grounds(operation, seen, lost.policy)[2]
+    lost.ledger.write([proof])
+    assert not grounds(operation, observe(lost.store, lost.hosts, lost.policy), lost.policy)[2]
 
 
 # --- prove -------------------------------------------------------------------------------------------------------
@@ -107,6 +148,26 @@ def test_a_sign_of_life_after_the_proof_stops_everything_and_asks_a_person(lost:
     assert lost.do(lost.deciding(), "prove").next is Next.STOP
     assert lost.found().state is OperationState.NEEDS_PERSON
     assert lost.host("h1").proof is None  # type: ignore[union-attr]
+
+
+def test_what_a_sign_of_life_voids_stays_void_in_the_files(lost: Bench) -> None:
+    leave_proof(lost, lost.proof("h1"))
+    lost.report("h1")
+    lost.do(lost.deciding(), "prove")
+    (entry,) = [e for e in lost.files.load() if e.key == "proof/h1"]
+    assert PROOF.validate_json(entry.body).void
+
+
+def test_a_proof_that_files_have_withdrawn_is_not_written_over(lost: Bench) -> None:
+    earlier = lost.proof("h1")
+    lost.ledger.write([replace(earlier, void=True)])
+    leave_proof(lost, lost.proof("h1"))
+    assert lost.do(lost.deciding(), "prove").next is Next.STOP
+    found = lost.found()
+    assert (found.state, "confirm-off h1" in found.sentence) == (OperationState.NEEDS_PERSON, True)
+    assert lost.host("h1").proof is None  # type: ignore[union-attr]
+    (entry,) = [e for e in lost.files.load() if e.key == "proof/h1"]
+    assert PROOF.validate_json(entry.body) == replace(earlier, void=True)
 
 
 def test_a_fence_step_without_a_proof_proves_nothing(lost: Bench) -> None:

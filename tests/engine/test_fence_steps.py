@@ -339,6 +339,42 @@ def test_no_cut_after_the_bound_by_which_others_reckon_it_cannot_come_any_more(
     assert ipmi.orders == []
 
 
+def test_a_host_that_came_back_as_a_new_boot_while_its_plug_was_dark_needs_no_fence(bench: Bench) -> None:
+    (ipmi,) = lost_host(bench)
+    ipmi.mode = "dark"
+    assert fence(bench).next is Next.AGAIN
+    bench.reboot("h1")
+    bench.watch()
+    assert wait_for(lambda: fence(bench).next is Next.GO_ON)
+    assert (bench.step("fence").state, bench.step("prove").state) == (StepState.DONE, StepState.SKIPPED)
+    assert "booted anew" in bench.step("fence").sentence
+    assert (ipmi.orders, proof(bench), bench.found().state) == ([], None, OperationState.OPEN)
+
+
+def test_a_host_that_speaks_again_while_its_plug_is_dark_is_not_left_to_a_person(bench: Bench) -> None:
+    (ipmi,) = lost_host(bench)
+    ipmi.mode = "dark"
+    bench.report("h1")
+    bench.watch()
+    assert fence(bench).next is Next.STOP
+    found = bench.found()
+    assert (found.state, bench.host("h1").state) == (OperationState.CANCELLED, HostState.ONLINE)  # type: ignore[union-attr]
+    assert "no longer lost" in found.sentence
+    assert "ipmi" in found.sentence
+
+
+def test_nothing_is_cut_on_a_persons_word_of_an_hour_ago(bench: Bench) -> None:
+    (ipmi,) = lost_host(bench, forced_by="ada")
+    bench.store.end_operation(OP, OperationState.CANCELLED, "", bench.epoch)
+    asked_at = Instant(bench.store.now() - 3600)
+    bench.failover("h1", identity="op-2", forced_by="ada", suspected_at=asked_at)
+    bench.skip_to("fence", "op-2")
+    bench.report()
+    bench.watch()
+    assert bench.do(bench.fencing(), "fence", "op-2").next is Next.STOP
+    assert (ipmi.orders, bench.found("op-2").state) == ([], OperationState.CANCELLED)
+
+
 def cut_by_us(bench: Bench) -> bool:
     record = bench.host("h1")
     assert record is not None
@@ -371,6 +407,39 @@ def test_a_host_found_off_stays_one_that_we_did_not_cut(bench: Bench) -> None:
     assert wait_for(lambda: fence(bench).next is Next.GO_ON)
     assert bench.do(bench.deciding(), "prove").next is Next.GO_ON
     assert (ipmi.orders, cut_by_us(bench)) == ([], False)
+
+
+def test_a_cut_that_was_forbidden_at_the_last_moment_is_no_cut_of_ours(bench: Bench) -> None:
+    (ipmi,) = lost_host(bench)
+    before_the_cut(bench, ipmi, lambda: (bench.report("h1"), bench.watch()))
+    assert fence(bench).next is Next.STOP
+    assert (ipmi.orders, bench.found().state, cut_by_us(bench)) == ([], OperationState.CANCELLED, False)
+
+
+def test_a_cut_that_a_lost_claim_may_have_sent_stays_ours_though_the_next_one_is_forbidden(
+    bench: Bench, tmp_path: Path
+) -> None:
+    (ipmi,) = lost_host(bench)
+    ipmi.slow_for = 3600
+    deafen = faults.listen(tmp_path, "test", "fence.sent:raise")
+    try:
+        assert fence(bench).next is Next.AGAIN
+    finally:
+        deafen()
+    before_the_cut(bench, ipmi, lambda: bench.watch(h1=60.0, h2=60.0, h3=60.0))
+    assert wait_for(lambda: fence(bench).next is Next.STOP)
+    assert (ipmi.orders, cut_by_us(bench)) == ([Power.OFF], True)
+
+
+def test_what_an_earlier_operation_intended_says_nothing_where_a_proof_was_there_already(bench: Bench) -> None:
+    bench.members()
+    old = bench.host("h1")
+    assert old is not None
+    assert bench.store.put_host(replace(old, cut_by_us=True), old, bench.epoch), "intended once, and then not done"
+    bench.failover(proof=replace(bench.proof("h1"), kind=ProofKind.ALREADY_OFF))
+    bench.skip_to("fence")
+    assert fence(bench).next is Next.GO_ON
+    assert not cut_by_us(bench)
 
 
 def test_a_host_in_maintenance_is_not_cut(bench: Bench) -> None:

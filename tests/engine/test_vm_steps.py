@@ -19,7 +19,7 @@ from fangnetz.adapters.libvirt import hypervisor as libvirt_hypervisor
 from fangnetz.adapters.libvirt.connection import Link
 from fangnetz.core.errors import HypervisorRefused, HypervisorUnreachable, StorageLeaseHeld, StoredContentError
 from fangnetz.core.operations import OperationState, Order, Step, StepKind, StepState, vm_start_steps
-from fangnetz.core.units import Generation, HostId, Instant, VmId
+from fangnetz.core.units import Generation, HostId, Instant, Seconds, VmId
 from fangnetz.engine import execute
 from fangnetz.engine.execute import Done, Executor, Next
 from fangnetz.engine.steps import vm as vm_steps
@@ -27,6 +27,7 @@ from fangnetz.engine.steps.vm import VmSteps
 from fangnetz.ports import Domain
 from tests.contract.subjects import C2, OP
 from tests.engine.bench import Bench
+from tests.redis_server import wait_for
 
 numbers = itertools.count(1)
 
@@ -473,6 +474,47 @@ def test_a_libvirt_that_hangs_while_stopping_promises_nothing(host: Host, monkey
         hung.setattr(host.hypervisor, "destroy", hang)
         assert stop(host, force=True).next is Next.AGAIN
     assert host.boot.released(host.vm) == 0
+
+
+def lose_a_start(host: Host, monkeypatch: pytest.MonkeyPatch, generation: int) -> None:
+    """libvirt goes away while it is asked to start the VM: nobody knows whether it still will."""
+    import libvirt
+
+    host.hypervisor = LibvirtHypervisor("test:///default", settle=Seconds(1.0))
+
+    def go_away(*_what: object) -> None:
+        raise HypervisorUnreachable("the connection to libvirt broke")
+
+    with monkeypatch.context() as away:
+        away.setattr(libvirt.virConnect, "createXML", go_away)
+        with pytest.raises(HypervisorUnreachable):
+            host.hypervisor.create(host.vm, xml(host.vm), Generation(generation))
+
+
+def test_nothing_is_released_while_a_start_may_still_come_out_of_libvirt(
+    host: Host, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    lose_a_start(host, monkeypatch, 7)
+    assert stop(host).next is Next.AGAIN
+    assert host.boot.released(host.vm) == 0
+    assert wait_for(lambda: host.bench.do(host.executor(), f"stop/{host.vm}", "op-stop").next is Next.GO_ON)
+    assert host.boot.released(host.vm) == 7
+
+
+def test_no_start_is_refused_for_good_while_an_earlier_one_may_still_come_out_of_libvirt(
+    host: Host, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    import libvirt
+
+    lose_a_start(host, monkeypatch, 7)
+    libvirt.open("test:///default").createXML(xml(host.vm), 0)
+    with pytest.raises(HypervisorUnreachable, match="never answered"):
+        host.hypervisor.create(host.vm, xml(host.vm), Generation(7))
+    host.ordered()
+    assert host.start().next is Next.AGAIN
+    assert host.boot.released(host.vm) == 0
+    assert wait_for(lambda: host.start().next is Next.STOP)
+    assert (host.step().state, host.boot.released(host.vm)) == (StepState.REFUSED, 7)
 
 
 def test_a_guest_that_does_not_obey_is_switched_off_after_its_time(host: Host, monkeypatch: pytest.MonkeyPatch) -> None:

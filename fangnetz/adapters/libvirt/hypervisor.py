@@ -85,8 +85,8 @@ class LibvirtHypervisor:
         document = with_generation(xml, vm, generation)
 
         def start(deadline: Deadline, link: Link) -> None:
+            self._refuse_while_unanswered(link, vm)  # first: no refusal is believed while another start may come
             self._refuse_what_is_there(link, vm, generation)
-            self._refuse_while_unanswered(link, vm)
             still()
             deadline.check()
             with self._guard:
@@ -140,6 +140,10 @@ class LibvirtHypervisor:
             self._refuse_while_unanswered(link, vm)
 
         self._do(end, self._destroy_bound)
+
+    def settled(self, vm: VmId) -> None:
+        """Return if every start of it that was sent from here has ended; HypervisorUnreachable while one has not."""
+        self._ask(lambda _deadline, link: self._refuse_while_unanswered(link, vm))
 
     def close(self) -> None:
         """End the watches and let go of the connections; a later call opens others."""

@@ -1,6 +1,7 @@
 """The ledger's documents as a view needs them, read again only when its version says that one was written.
 
-A document that cannot be read is named and left out; a host whose document is broken counts as in maintenance.
+A document that cannot be read is named and left out; a host whose document is broken counts as a member in
+maintenance whose last boot nobody can tell.
 """
 
 from __future__ import annotations
@@ -15,7 +16,7 @@ from fangnetz.adapters.redis.client import translated
 from fangnetz.adapters.redis.codec import decode
 from fangnetz.adapters.redis.keys import Keys
 from fangnetz.core.errors import StoredContentError
-from fangnetz.core.model import Binding, HostDoc, OffProof, VmDoc
+from fangnetz.core.model import UNKNOWN_BOOT, Binding, HostDoc, OffProof, VmDoc
 from fangnetz.core.units import DeviceName, HostId, VmId
 from fangnetz.ports import LedgerEntry
 
@@ -33,6 +34,7 @@ class Documents:
     bindings: dict[tuple[HostId, DeviceName], Binding] = field(default_factory=dict)
     proofs: dict[HostId, OffProof] = field(default_factory=dict)
     unreadable: list[str] = field(default_factory=list)
+    unreadable_vms: set[VmId] = field(default_factory=set)
 
 
 def read_documents(client: redis.Redis, keys: Keys) -> Documents:
@@ -49,8 +51,12 @@ def read_documents(client: redis.Redis, keys: Keys) -> Documents:
             document = document_of(key, text, keys)
         except StoredContentError as error:
             found.unreadable.append(str(error))
-            if key.startswith("host/"):  # it may have held a maintenance
-                found.hosts[HostId(name)] = HostDoc(id=HostId(name), maintenance=True, reason=str(error))
+            if key.startswith("host/"):  # it may have held a maintenance, and named a boot that owns VMs
+                found.hosts[HostId(name)] = HostDoc(
+                    id=HostId(name), maintenance=True, reason=str(error), incarnation=UNKNOWN_BOOT
+                )
+            elif key.startswith("vm/"):
+                found.unreadable_vms.add(VmId(name))
             continue
         match document:
             case VmDoc():

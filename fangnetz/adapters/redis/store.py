@@ -142,12 +142,26 @@ class RedisStore(RedisJournal):
     # -- records --
 
     def put_host(self, record: HostRecord, expected: HostRecord | None, epoch: Epoch) -> bool:
-        keys = [self._keys.lease, self._keys.host(record.id)]
-        args = [str(epoch), "" if expected is None else encode(expected), encode(record)]
-        answer = self._scripts("put_host", keys, args)
+        key = self._keys.host(record.id)
+        with translated():
+            stands = cast("str | None", self._redis.get(key)) or ""
+        if self._host(stands, key) != expected:
+            return False
+        answer = self._scripts("put_host", [self._keys.lease, key], [str(epoch), stands, encode(record)])
         if answer == 0:
             raise StaleToken(f"epoch {epoch} is no longer in charge")
         return bool(answer == 1)
+
+    @staticmethod
+    def _host(text: str, key: str) -> HostRecord | None:
+        """Return what a text stands for, as the view does: what cannot be read is no record, and may be written over.
+
+        Values are compared and not texts: another version may have written the same with other fields.
+        """
+        try:
+            return decode(HostRecord, text, key) if text else None
+        except StoredContentError:
+            return None
 
     def put_alarms(self, alarms: Sequence[Alarm], epoch: Epoch) -> None:
         text = adapter(tuple[Alarm, ...]).dump_json(tuple(alarms)).decode()

@@ -44,6 +44,10 @@ from fangnetz.core.units import (
 
 T = TypeVar("T")
 Raw = dict[str, str]
+SANE_US = 315_360_000_000_000
+"""As in prelude.lua: a clock that says it is ten years away says nothing."""
+ROWS = 3
+"""Answers of the store about one host: its heartbeat, its record, its readings."""
 ReadOperations = Callable[[Sequence[OperationId]], tuple[Operation, ...]]
 
 
@@ -109,7 +113,10 @@ class Look:
         ]
         second = second[len(probers) :]
         vms, broken = self._vm_records(dict(zip(names, second, strict=False)))
-        found = self._hosts([*hosts, *outside], [*rows, *second[len(names) :]])
+        # Neither in the cluster file nor remembered, yet a VM is theirs.
+        owners = sorted({r.owner for r in vms.values() if r.owner is not None} - {*hosts, *outside})
+        remembered = second[len(names) : len(names) + ROWS * len(outside)]
+        found = self._hosts([*hosts, *outside, *owners], [*rows, *remembered, *self._rows(owners)])
         held = lease_of(lease, keys) if controller is not None and lease.get("holder") == controller else None
         with naming(keys.life, "life of a store"):
             store_life = StoreLife(
@@ -141,7 +148,17 @@ class Look:
             files={ControllerId(name): digest for name, digest in files.items()},
             proofs=docs.proofs,
             unreadable=tuple(self._unreadable),
+            unreadable_vms=tuple(sorted(docs.unreadable_vms | broken)),
         )
+
+    def _rows(self, hosts: Sequence[HostId]) -> list[Any]:
+        if not hosts:
+            return []
+        with translated():
+            pipe = self._redis.pipeline(transaction=True)
+            self._ask_hosts(pipe, hosts)
+            rows: list[Any] = pipe.execute()
+        return rows
 
     def _ask_hosts(self, pipe: Any, hosts: Iterable[HostId]) -> None:
         for host in hosts:
@@ -152,7 +169,7 @@ class Look:
     def _hosts(self, hosts: Sequence[HostId], rows: Sequence[Any]) -> _Hosts:
         keys, found = self._keys, _Hosts()
         for index, host in enumerate(hosts):
-            raw_beat, raw_record, raw_power = rows[3 * index : 3 * index + 3]
+            raw_beat, raw_record, raw_power = rows[ROWS * index : ROWS * (index + 1)]
             if raw_beat and (beat := self._try(partial(self._heartbeat, host, raw_beat))) is not None:
                 found.beats[host] = beat
             if raw_record and (record := self._one(HostRecord, raw_record, keys.host(host))) is not None:
@@ -197,11 +214,12 @@ class Look:
                 records[vm] = record
         return records, broken
 
-    def _clock(self, time: tuple[int, int], clock: Raw) -> Instant:
+    @staticmethod
+    def _clock(time: tuple[int, int], clock: Raw) -> Instant:
         """Return the store's clock as its scripts read it (prelude.lua)."""
-        with naming(self._keys.clock, "clock"):
-            now = time[0] * 1_000_000 + time[1] + int(clock.get("ahead", "0"))
-            return Instant(max(now, int(clock.get("latest", "0"))) / 1_000_000)
+        ahead, latest = (_count(clock.get(field, "")) for field in ("ahead", "latest"))
+        now = time[0] * 1_000_000 + time[1] + (ahead if ahead <= SANE_US else 0)
+        return Instant((max(now, latest) if latest <= now + SANE_US else now) / 1_000_000)
 
     def _heartbeat(self, host: HostId, fields: Raw) -> Heartbeat:
         with naming(self._keys.heartbeat(host), "heartbeat"):
@@ -212,6 +230,10 @@ class Look:
                 "contested_at": int(fields.get("contested") or 0) / 1_000_000,
             }
         return decode(Heartbeat, json.dumps(data), self._keys.heartbeat(host))
+
+
+def _count(text: str) -> int:
+    return int(text) if text.isascii() and text.isdigit() else 0
 
 
 def lease_of(fields: Raw, keys: Keys) -> ControlLease:

@@ -5,19 +5,23 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import replace
 
-from fangnetz.core.actions import Action, Alarm, EndOperation, OpenOperation, PutHost, PutHostDoc, RememberProof
+from fangnetz.core.actions import Action, Alarm, OpenOperation, PutHost, PutHostDoc, RememberProof
 from fangnetz.core.decide.openings import new_failover
 from fangnetz.core.decide.questions import bindings_to_remember, power_to_ask, protection_alarm
 from fangnetz.core.decide.returns import switch_on_again, taken_back
+from fangnetz.core.decide.withdrawals import endings, withdrawal, without_proof
 from fangnetz.core.detector import Finding, Verdict, Watch, heard
 from fangnetz.core.fencing import (
     BindingState,
     binding_state,
     contradicted,
+    from_earlier_life,
+    holds,
     proof_from_readings,
     remembered_proof,
     remembered_voided,
-    stands,
+    waits_for_files,
+    withdrawn,
 )
 from fangnetz.core.lifecycle import HostEvent, next_state
 from fangnetz.core.model import (
@@ -31,10 +35,10 @@ from fangnetz.core.model import (
     Power,
     VmState,
 )
-from fangnetz.core.operations import Operation, OperationKind, OperationState, StepKind
+from fangnetz.core.operations import Operation, OperationKind, StepKind
 from fangnetz.core.policy import IsolatedPolicy, Policy
 from fangnetz.core.quorum import brakes
-from fangnetz.core.units import Epoch, HostId, Incarnation, VmId
+from fangnetz.core.units import Epoch, HostId, Incarnation
 
 _EVENT: Mapping[Finding, HostEvent] = {
     Finding.ALIVE: HostEvent.HEARD,
@@ -118,7 +122,9 @@ class HostDecisions:
         if self.verdict.fresh or remembered.incarnation != self.verdict.incarnation:
             return
         told = self.record.proof is not None and self.record.proof.incarnation == remembered.incarnation
-        if told or remembered_proof(self.view, host) is None:
+        if told or remembered_proof(self.view, host) is None or self._failover_writes(remembered):
+            return
+        if waits_for_files(self.view, remembered, self.policy.startup_grace_s):
             return
         # The evidence's instants are another life's clock: whatever is heard from now on voids it.
         proof = replace(remembered, proven_at=self.view.now, evidence=())
@@ -134,63 +140,45 @@ class HostDecisions:
             )
         )
 
+    def _failover_writes(self, proof: OffProof) -> bool:
+        """Whether a failover of this life is between its file and its record, which says more: whose cut it was."""
+        return not from_earlier_life(proof, self.view) and any(
+            op.kind is OperationKind.FAILOVER and op.incarnation == proof.incarnation for op in self.operations
+        )
+
     def _outlived_proof(self) -> None:
         """A fenced host whose last boot is not the one that was proven off is not fenced: it is to be judged anew."""
         if self.record.state is not HostState.FENCED or self.verdict.fresh or not self.verdict.incarnation:
             return
-        if not stands(self.record.proof, self.verdict.incarnation, self.beat):
+        if not holds(self.view, self.record.proof, self.verdict.incarnation):
             boot = self.verdict.incarnation[:8]
             self._to(HostEvent.COMES_BACK, f"the last boot known of {self.spec.id}, {boot}, is not proven off")
 
     # -- the old boot of a host that was proven off --
 
     def _old_boot_speaks(self) -> bool:
-        proof = self.record.proof
-        if proof is None or self.beat is None or self.beat.incarnation != proof.incarnation:
+        """Whether the boot in question was proven off and spoke after it: just now, or before, as files remember.
+
+        A store that was rolled back says nothing of that: its proof is withdrawn again.
+        """
+        boot, kept = self.verdict.incarnation, self.view.proofs.get(self.spec.id)
+        told = self.record.proof if self.record.proof is not None and self.record.proof.incarnation == boot else None
+        proof = told or (kept if withdrawn(self.view, self.spec.id, boot) else None)
+        if proof is None or not boot:
             return False
-        if not proof.void and not contradicted(proof, self.beat):
+        if not proof.void and not withdrawn(self.view, self.spec.id, boot) and not contradicted(proof, self.beat):
             return False
         sentence = (
-            f"{self.spec.id} speaks as the very boot that was proven off ({proof.sentence}): the proof is void, "
-            "its fence device lies or feeds another machine"
+            f"{self.spec.id} spoke as the very boot that was proven off ({proof.sentence}): the proof is void, its "
+            "fence device lies or feeds another machine. Once it is silent, make sure by hand that it is off, then "
+            f"`fangnetz host confirm-off {self.spec.id}`"
         )
-        if not proof.void:
-            self.actions.append(RememberProof(proof=replace(proof, void=True)))  # files first: they outlive the record
-            self._put(
-                replace(
-                    self.record,
-                    state=next_state(self.record.state, HostEvent.OLD_BOOT_SPEAKS)
-                    if self.record.state in (HostState.FENCED, HostState.RETURNING, HostState.NEEDS_PERSON)
-                    else HostState.NEEDS_PERSON,
-                    since=self.view.now,
-                    reason=sentence,
-                    proof=replace(proof, void=True),
-                )
-            )
-            for op in (*self.operations, *self._starts_resting_on_it()):
-                self.actions.append(EndOperation(id=op.id, state=OperationState.NEEDS_PERSON, sentence=sentence))
+        if told is None or not told.void:
+            self.actions.extend(withdrawal(self.view, proof))
+            self._put(without_proof(self.record, proof, self.view, sentence))
+            self.actions.extend(endings(self.view, self.spec.id, sentence))
         self.alarms.append(Alarm(kind="proof_void", subject=self.spec.id, sentence=sentence, highest=True))
         return True
-
-    def _starts_resting_on_it(self) -> list[Operation]:
-        """Return open starts of VMs that were, or are just being, planned away from this host because of the proof."""
-        return [
-            op
-            for op in self.view.operations.values()
-            if op.kind is OperationKind.START
-            and (
-                self._owns(VmId(op.subject))
-                or any(
-                    name.startswith("from/") and value == self.spec.id
-                    for plan in op.of_kind(StepKind.PLAN)
-                    for name, value in plan.facts.items()
-                )
-            )
-        ]
-
-    def _owns(self, vm: VmId) -> bool:
-        record = self.view.vm_records.get(vm)
-        return record is not None and record.owner == self.spec.id
 
     # -- failover --
 
@@ -200,7 +188,8 @@ class HostDecisions:
             return False
         if self.verdict.finding is Finding.REBOOTED:
             return self._open_after_reboot()
-        if stands(self.record.proof, incarnation, self.beat):
+        remembered = remembered_proof(self.view, self.spec.id)
+        if holds(self.view, self.record.proof, incarnation) or (remembered and remembered.incarnation == incarnation):
             return False
         if self.verdict.silent:
             proof = proof_from_readings(

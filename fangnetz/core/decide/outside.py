@@ -7,9 +7,11 @@ from __future__ import annotations
 
 from dataclasses import replace
 
-from fangnetz.core.actions import Action, Alarm, Happened, PutHostDoc
+from fangnetz.core.actions import Action, Alarm, Happened, PutHost, PutHostDoc
+from fangnetz.core.decide.withdrawals import endings, withdrawal, without_proof
 from fangnetz.core.detector import heard, known_incarnation
-from fangnetz.core.model import ClusterView, HypervisorHealth
+from fangnetz.core.fencing import contradicted, remembered_voided, waits_for_files, withdrawn
+from fangnetz.core.model import ClusterView, HostRecord, HypervisorHealth
 from fangnetz.core.ownership import proof_of
 from fangnetz.core.policy import Policy
 from fangnetz.core.units import HostId, Incarnation, VmId
@@ -31,8 +33,13 @@ def decide_outside(view: ClusterView, policy: Policy, *, same_files: bool) -> tu
     alarms: list[Alarm] = []
     for host in view.outside:
         owned = tuple(sorted(record.id for record in view.vm_records.values() if record.owner == host))
-        proven = proof_of(view, host, last_boot(view, host)) is not None
-        if not owned and same_files and (proven or _empty(view, host)):
+        proof = proof_of(view, host, last_boot(view, host))
+        proven = proof is not None
+        lasting = proof is not None and not waits_for_files(view, proof, policy.startup_grace_s)
+        more, warnings = _spoke_after_its_proof(view, host)
+        actions += more
+        alarms += warnings
+        if not owned and same_files and (lasting or _empty(view, host)):
             doc = replace(view.host_docs[host], incarnation=Incarnation(""))
             sentence = f"{host} is not in the cluster file and owns no VM: it is forgotten"
             actions += [
@@ -42,6 +49,35 @@ def decide_outside(view: ClusterView, policy: Policy, *, same_files: bool) -> tu
         elif not proven:
             alarms.append(Alarm(kind="host_outside", subject=host, sentence=_sentence(view, host, owned, policy)))
     return actions, alarms
+
+
+def _spoke_after_its_proof(view: ClusterView, host: HostId) -> tuple[list[Action], list[Alarm]]:
+    """Withdraw for good the proof of a boot that was heard after it, though nobody watches this host any more."""
+    boot, kept = last_boot(view, host), view.proofs.get(host)
+    record = view.host_records.get(host, HostRecord(id=host))
+    told = record.proof if record.proof is not None and record.proof.incarnation == boot else None
+    remembered = kept if kept is not None and kept.incarnation == boot else None
+    proof = told or remembered
+    if proof is None:
+        return [], []
+    spoke = (
+        proof.void
+        or withdrawn(view, host, boot)
+        or contradicted(proof, heard(view, host))
+        or (remembered is not None and remembered_voided(remembered, view))
+    )
+    if not spoke:
+        return [], []
+    sentence = (
+        f"{host}, which is not in the cluster file any more, spoke as the very boot that was proven off "
+        f"({proof.sentence}): the proof is void. Put it back, or once it is silent make sure by hand that it is off, "
+        f"then `fangnetz host confirm-off {host}`"
+    )
+    actions: list[Action] = []
+    if told is None or not told.void:
+        put = PutHost(record=without_proof(record, proof, view, sentence))
+        actions = [*withdrawal(view, proof), put, *endings(view, host, sentence)]
+    return actions, [Alarm(kind="proof_void", subject=host, sentence=sentence, highest=True)]
 
 
 def _empty(view: ClusterView, host: HostId) -> bool:

@@ -9,7 +9,7 @@ from dataclasses import replace
 
 from fangnetz.core.actions import Alarm, AskPower, Remember
 from fangnetz.core.detector import Verdict
-from fangnetz.core.fencing import bind, protection, stands
+from fangnetz.core.fencing import bind, holds, protection, waits_for_files
 from fangnetz.core.model import ClusterView, Heartbeat, HostRecord, HostSpec
 from fangnetz.core.policy import Policy
 from fangnetz.core.units import Instant
@@ -61,7 +61,8 @@ def power_to_ask(
         return AskPower(host=spec.id, devices=stale, why="is the fence path sound?") if due else None
     if not verdict.incarnation or verdict.silent_for < policy.overdue_s:
         return None
-    if stands(record.proof, verdict.incarnation, beat):
+    proven = record.proof if holds(view, record.proof, verdict.incarnation) else None
+    if proven is not None and not waits_for_files(view, proven, policy.startup_grace_s):
         return None
     pause = min(ASK_PAUSE_MAX_S, max(0.9 * policy.tick_s, verdict.silent_for / 10))
     return AskPower(host=spec.id, devices=devices, why=verdict.sentence) if since >= pause else None

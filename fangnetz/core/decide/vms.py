@@ -210,7 +210,7 @@ class VmDecisions:
             return
         self._alarm_foreign(record, host, seen)
         if doc.wish is VmWish.STOPPED:
-            if seen.generation is not None and beat.promised(record.id) >= seen.generation:
+            if seen.generation and beat.promised(record.id) >= seen.generation:  # 0: nothing promised, nor given
                 return  # stopped a moment ago: its promise is newer than its inventory
             self._open_stop(
                 record, host, seen.generation or record.generation, "an operator wants it stopped", force=False

@@ -24,13 +24,14 @@ from fangnetz.core.decide.questions import ASK_PAUSE_MAX_S
 from fangnetz.core.decide.returns import obstacle_to_return
 from fangnetz.core.detector import Finding, Verdict, Watch, heard
 from fangnetz.core.errors import WishRefused
-from fangnetz.core.fencing import stands
+from fangnetz.core.fencing import holds
 from fangnetz.core.identity import shared
 from fangnetz.core.lifecycle import HostEvent, next_state
 from fangnetz.core.model import (
     DROPPED,
     FROM_FILE,
     REMOVED,
+    UNKNOWN_BOOT,
     ClusterView,
     HostDoc,
     HostRecord,
@@ -44,8 +45,9 @@ from fangnetz.core.model import (
     WishKind,
 )
 from fangnetz.core.operations import OperationKind, OperationState
-from fangnetz.core.ownership import Granted, owner_let_go, proof_of, seen_running
+from fangnetz.core.ownership import Granted, may_run, owner_let_go, proof_of, seen_gone, seen_running
 from fangnetz.core.policy import Policy
+from fangnetz.core.quorum import unheard_in_this_life
 from fangnetz.core.units import Epoch, HostId, Incarnation, Instant, OperationId, VmId
 
 
@@ -105,7 +107,8 @@ def _grant(
         case WishKind.VM_STOP:
             return _stop(_vm(wish, view), view)
         case WishKind.VM_REMOVE:
-            return _remove(wish, _vm(wish, view), view, verdicts)
+            hold = unheard_in_this_life(view, watch, policy)
+            return _remove(wish, _vm(wish, view), view, verdicts, hold)
 
 
 def _host(wish: Wish, view: ClusterView) -> HostId:
@@ -133,7 +136,12 @@ def _fence(wish: Wish, host: HostId, view: ClusterView, verdicts: Mapping[HostId
     verdict, record = verdicts[host], view.host_records.get(host, HostRecord(id=host))
     if not verdict.incarnation:
         raise WishRefused(f"{host} has never been heard: there is no boot of it to fence")
-    if stands(record.proof, verdict.incarnation, heard(view, host)):
+    if verdict.incarnation == UNKNOWN_BOOT:
+        raise WishRefused(
+            f"nobody can tell which boot of {host} was the last, so no cut could be proven: make sure by hand that it "
+            f"is off, then `fangnetz host confirm-off {host}`"
+        )
+    if holds(view, record.proof, verdict.incarnation):
         raise WishRefused(f"{host} is proven off already")
     running = _open_on(host, view)
     if running:
@@ -188,7 +196,8 @@ def _confirm_off(
     verdict, record = verdicts[host], view.host_records.get(host, HostRecord(id=host))
     if not verdict.incarnation:
         raise WishRefused(f"{host} has never been heard: there is no boot of it to confirm")
-    if stands(record.proof, verdict.incarnation, heard(view, host)):
+    incarnation = _boot_to_confirm(verdict.incarnation, host, wish, view)
+    if holds(view, record.proof, verdict.incarnation):
         raise WishRefused(f"{host} is proven off already")
     beat = heard(view, host)
     if beat is not None and beat.received_at > wish.at:
@@ -198,10 +207,10 @@ def _confirm_off(
         raise WishRefused(f"{host} cannot be confirmed off: {life}")
     proof = OffProof(
         host=host,
-        incarnation=verdict.incarnation,
+        incarnation=incarnation,
         kind=ProofKind.OPERATOR,
         proven_at=view.now,
-        sentence=f"{wish.by} confirmed that {host} (boot {verdict.incarnation[:8]}) is off",
+        sentence=f"{wish.by} confirmed that {host} (boot {incarnation[:8]}) is off",
     )
     actions: list[Action] = []
     running = _open_on(host, view)
@@ -210,21 +219,36 @@ def _confirm_off(
             EndOperation(id=running, state=OperationState.CANCELLED, sentence=f"{proof.sentence}; a new one recovers")
         )
     operation = new_failover(
-        host, verdict.incarnation, view, epoch, proof.sentence, proof=proof, suspected_at=record.suspected_at,
+        host, incarnation, view, epoch, proof.sentence, proof=proof, suspected_at=record.suspected_at,
         identity=wished_operation_id(wish),
     )  # fmt: skip
     put = PutHost(
         record=replace(record, state=next_state(record.state, HostEvent.FENCING), since=view.now,
-                       reason=proof.sentence, incarnation=verdict.incarnation)
+                       reason=proof.sentence, incarnation=incarnation)
     )  # fmt: skip
-    actions.extend([*_known_boot(host, verdict.incarnation, view), OpenOperation(operation=operation), put])
+    # In files before anything rests on it: there it replaces a proof that was withdrawn.
+    known = _known_boot(host, incarnation, view)
+    actions.extend([*known, RememberProof(proof=proof), OpenOperation(operation=operation), put])
     return actions, proof.sentence, operation.id
+
+
+def _boot_to_confirm(latest: Incarnation, host: HostId, wish: Wish, view: ClusterView) -> Incarnation:
+    """Return the boot that a person's word is about. Where nobody can tell the last one, the word is about the host
+    whatever its boot: it goes by the boot the store knows, or by a name that no boot and no other wish has.
+    """
+    if latest != UNKNOWN_BOOT:
+        return latest
+    record = view.host_records.get(host)
+    owned = sorted(vm.owner_incarnation for vm in view.vm_records.values() if vm.owner == host)
+    recorded = record.incarnation if record is not None and record.incarnation != UNKNOWN_BOOT else Incarnation("")
+    return recorded or Incarnation("".join(owned[-1:])) or Incarnation(f"{UNKNOWN_BOOT}{wish.id}")
 
 
 def _confirm_off_outside(wish: Wish, host: HostId, view: ClusterView, watch: Watch, policy: Policy) -> Granting:
     """A host only remembered: nobody can probe or fence it any more, so the person's word is the proof."""
-    beat, incarnation = heard(view, host), last_boot(view, host)
-    if proof_of(view, host, incarnation) is not None:
+    beat, latest = heard(view, host), last_boot(view, host)
+    incarnation = _boot_to_confirm(latest, host, wish, view)
+    if proof_of(view, host, latest) is not None:
         raise WishRefused(f"{host} is proven off already")
     if beat is not None and beat.received_at > wish.at:
         raise WishRefused(f"{host} cannot be confirmed off: it reported after {wish.by} had confirmed it")
@@ -288,6 +312,11 @@ def _add(wish: Wish, view: ClusterView) -> Granting:
         return [], f"{vm} is added", None
     if old is not None and old.source != REMOVED:
         raise WishRefused(f"{vm} is defined already")
+    if view.unreadable_vms:
+        raise WishRefused(
+            f"{vm} cannot be added while the definition or record of {', '.join(view.unreadable_vms)} cannot be read: "
+            "it may have the same disk or the same name"
+        )
     both = shared(wish.doc.spec, view.vms.values())
     if both:
         other, mark = next(iter(sorted(both.items())))
@@ -324,7 +353,10 @@ def _stop(vm: VmId, view: ClusterView) -> Granting:
     return [PutVmDoc(doc=replace(doc, wish=VmWish.STOPPED))], f"{vm} is wished to stop", None
 
 
-def _remove(wish: Wish, vm: VmId, view: ClusterView, verdicts: Mapping[HostId, Verdict]) -> Granting:
+def _remove(
+    wish: Wish, vm: VmId, view: ClusterView, verdicts: Mapping[HostId, Verdict], hold: tuple[HostId, ...]
+) -> Granting:
+    """`hold`: hosts unheard in this life of the store, where a copy may run that nobody knows of."""
     doc = view.vms[vm]
     if doc.source == FROM_FILE:
         raise WishRefused(f"{vm} is declared in the cluster file; take it out there")
@@ -339,12 +371,31 @@ def _remove(wish: Wish, vm: VmId, view: ClusterView, verdicts: Mapping[HostId, V
         let_go = owner_let_go(view, record)
         if not isinstance(let_go, Granted):
             raise WishRefused(f"{vm} may run where nobody sees it, and would be forgotten there: {let_go.because}")
-    if not seen:
+    why = _not_yet_gone(vm, view, hold)
+    if not why:
         event = Happened(kind="vm_removed", subject=vm, sentence=f"{wish.by} removed {vm}", facts={"vm": vm})
         return [ForgetVm(vm=vm), event], f"{vm} is removed from Fangnetz", None
-    where = ", ".join(seen)
-    sentence = f"{vm} is removed from Fangnetz and not stopped: its copy on {where} runs on"
+    sentence = f"{vm} is removed from Fangnetz and not stopped: "
+    if seen:
+        sentence += f"its copy on {', '.join(seen)} runs on"
+    else:
+        sentence += f"{why}; it is kept in mind until its copy is known to be gone"
     event = Happened(kind="vm_removed", subject=vm, sentence=f"{wish.by}: {sentence}", facts={"vm": vm})
     # Kept in mind while it runs: its disk is still in use, and no other VM may have it.
     gone = replace(doc, source=REMOVED, wish=VmWish.IGNORED, declared=None)
     return [PutVmDoc(doc=gone), event], sentence, None
+
+
+def _not_yet_gone(vm: VmId, view: ClusterView, hold: tuple[HostId, ...]) -> str:
+    """Return why a copy of `vm` may run or be started still, or an empty string if it may be forgotten at once."""
+    if hold:
+        return f"{', '.join(hold)} has not been heard since the store's life began and may run it"
+    record = view.vm_records.get(vm)
+    for op in view.operations.values():  # its plan may be giving the VM to a host at this moment
+        if (
+            record is not None
+            and op.kind is OperationKind.FAILOVER
+            and (op.subject, op.incarnation) == (record.owner, record.owner_incarnation)
+        ):
+            return f"{op.id} may be about to start it"
+    return "" if seen_gone(view, vm) else may_run(view, vm)

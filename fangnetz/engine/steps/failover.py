@@ -8,9 +8,10 @@ from dataclasses import replace
 from pydantic import TypeAdapter
 
 from fangnetz.core.actions import Happened
+from fangnetz.core.decide.wishes import WISH_AGE_MAX_S
 from fangnetz.core.detector import Finding, heard
 from fangnetz.core.errors import StaleToken
-from fangnetz.core.fencing import stands
+from fangnetz.core.fencing import contradicted, holds
 from fangnetz.core.model import ClusterView, HostRecord, HostSpec, HostState, OffProof, ProofKind, VmState
 from fangnetz.core.operations import (
     Fact,
@@ -70,14 +71,15 @@ class FailoverSteps:
             raise StaleToken(f"{operation.id}: the fence step left no proof")
         proof = PROOF.validate_json(text)
         host = HostId(operation.subject)
-        self._ledger.write([proof])
+        self._ledger.sync()  # another controller may have withdrawn a proof of this boot
+        view = self._store.view(self._hosts, None)
+        if not holds(view, proof, operation.incarnation):
+            return self._not_believed(proof, view)
+        self._ledger.write([proof], view.now)
         for _ in range(PUT_TRIES_MAX):
             view = self._store.view(self._hosts, None)
-            if not stands(proof, operation.incarnation, heard(view, host)):
-                sentence = f"{host} reported after it was proven off ({proof.sentence}): the fence device may lie"
-                return Settlement(
-                    Outcome(state=StepState.FAILED, sentence=sentence, closes=OperationState.NEEDS_PERSON)
-                )
+            if not holds(view, proof, operation.incarnation):
+                return self._not_believed(proof, view)
             old = view.host_records.get(host)
             context.guard()
             if self._store.put_host(self._fenced(host, old, proof, operation, view.now), old, operation.epoch):
@@ -100,6 +102,18 @@ class FailoverSteps:
             Outcome(state=StepState.DONE, sentence=proof.sentence, facts={"fence_proven_at": self._store.now()}),
             events=[event, state],
         )
+
+    def _not_believed(self, proof: OffProof, view: ClusterView) -> Settlement:
+        """End the failover: that boot spoke after the proof, or after an earlier one. Files are told first."""
+        host = proof.host
+        sentence = (
+            f"an earlier proof that this boot of {host} is off was withdrawn, so no device is believed about it. Make "
+            f"sure by hand that it is off, then `fangnetz host confirm-off {host}`"
+        )
+        if contradicted(proof, heard(view, host)):
+            self._ledger.write([replace(proof, void=True)])
+            sentence = f"{host} reported after it was proven off ({proof.sentence}): the fence device may lie"
+        return Settlement(Outcome(state=StepState.FAILED, sentence=sentence, closes=OperationState.NEEDS_PERSON))
 
     def _fenced(
         self, host: HostId, old: HostRecord | None, proof: OffProof, operation: Operation, now: Instant
@@ -250,23 +264,31 @@ class FailoverSteps:
         return Settlement(Outcome(state=StepState.DONE, sentence=sentence, closes=state))
 
 
-def grounds(operation: Operation, seen: Observation, policy: Policy) -> tuple[str, tuple[str, ...], str]:
+def grounds(
+    operation: Operation, seen: Observation, policy: Policy, *, cut_sent: bool = False
+) -> tuple[str, tuple[str, ...], str]:
     """Return (why it may go on, steps that are not needed, why it must not go on): one of the first or the last.
 
-    Asked when a loss is confirmed and again right before each cut.
+    Asked when a loss is confirmed, when a fence begins and again right before each cut. A person's word to fence holds
+    for a minute, or to its end once a cut was sent (`cut_sent`: by a claim that has not said so in the journal yet).
     """
     host = HostId(operation.subject)
     if host not in seen.verdicts:
         return "", (), f"{host} is not in this controller's cluster file (any more): put it back to recover its VMs"
     verdict, beat = seen.verdicts[host], heard(seen.view, host)
-    if beat is not None and beat.incarnation != operation.incarnation and verdict.fresh:
+    # However long ago it was heard: it cannot have begun before the boot in question ended.
+    if beat is not None and beat.incarnation != operation.incarnation:
         return f"{host} has booted anew: nothing is left to fence", ("fence", "prove"), ""
     if operation.forced_by:
+        fence, age = operation.step("fence"), seen.view.now - (operation.suspected_at or operation.opened_at)
+        if age > WISH_AGE_MAX_S and not cut_sent and not (fence and fence.facts.get("fence_sent_at")):
+            said = f"{operation.forced_by} asked {age:.0f} s ago to fence {host} and nothing was cut; what was so then"
+            return "", (), f"{said} need not be so now: say it again"
         return f"{operation.forced_by} asked for it", (), ""
     if operation.proof is not None:
-        if stands(operation.proof, operation.incarnation, beat):
+        if holds(seen.view, operation.proof, operation.incarnation):
             return operation.proof.sentence, (), ""
-        return "", (), f"{host} reported after it was read OFF: {verdict.sentence}"
+        return "", (), f"{host} reported after it was proven off: {verdict.sentence}"
     if verdict.finding not in (Finding.LOST, Finding.ISOLATED):
         return "", (), f"no longer lost: {verdict.sentence}"
     held = brakes(host, seen.view, seen.watch, seen.verdicts, policy)

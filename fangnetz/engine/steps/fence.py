@@ -12,7 +12,7 @@ from dataclasses import dataclass, field, replace
 from fangnetz.core.actions import Happened
 from fangnetz.core.detector import heard
 from fangnetz.core.errors import FenceRefused, FenceUnreachable, StaleToken
-from fangnetz.core.fencing import BindingState, binding_state, proof_from_readings, stands
+from fangnetz.core.fencing import BindingState, binding_state, holds, proof_from_readings
 from fangnetz.core.lifecycle import HostEvent, next_state
 from fangnetz.core.model import HostRecord, HostSpec, HostState, OffProof, Power, PowerReading, ProofKind
 from fangnetz.core.operations import Fact, OperationState, Outcome, StepState
@@ -67,10 +67,6 @@ class FenceSteps:
         host = HostId(operation.subject)
         if host not in self._hosts:
             return self._unknown(host)
-        seen = observe(self._store, self._hosts, self._policy)
-        beat = heard(seen.view, host)
-        if operation.proof is not None and stands(operation.proof, operation.incarnation, beat):
-            return self._proven(operation.proof, {}, [])
         attempt = _Attempt(
             context=context,
             host=host,
@@ -80,23 +76,33 @@ class FenceSteps:
         )
         if context.step.attempt == 1:
             self._write_intent(attempt, False)  # what an earlier operation intended and did not do says nothing here
+        seen = observe(self._store, self._hosts, self._policy)
+        why, skips, _ = grounds(operation, seen, self._policy)
+        if skips:
+            return _not_needed(why, attempt)
+        if operation.proof is not None and holds(seen.view, operation.proof, operation.incarnation):
+            return self._proven(operation.proof, {}, [])
         levels = [(number, level) for number, level in enumerate(self._hosts[host].fencing, start=1) if level]
         for at, (number, level) in enumerate(levels):
             attempt.level_deadline = context.clock.monotonic() + attempt.left / (len(levels) - at)
             try:
                 proof = self._try_level(attempt, number, level)
             except _NoLongerWanted as gone:
-                cancelled = Outcome(
-                    state=StepState.FAILED,
-                    sentence=str(gone),
-                    facts=attempt.facts,
-                    closes=OperationState.CANCELLED,
-                )
-                return Settlement(cancelled, events=attempt.events)
+                return _cancelled(str(gone), attempt)
             if proof is not None:
                 return self._proven(proof, attempt.facts, attempt.events)
         said = attempt.said or [f"{host} has no fence device"]
+        # Whoever cut has asked before it. Not asked before reading either: OFF is proof whatever else holds.
+        why, skips, refusal = self._grounds(attempt)
+        if skips:
+            return _not_needed(why, attempt)
+        if refusal and "fence_sent_at" not in attempt.facts:
+            return _cancelled(f"{refusal} ({'; '.join(said)})", attempt)
         return self._unproven(context, host, said, attempt.facts, attempt.events)
+
+    def _grounds(self, attempt: _Attempt) -> tuple[str, tuple[str, ...], str]:
+        seen = observe(self._store, self._hosts, self._policy)
+        return grounds(attempt.context.operation, seen, self._policy, cut_sent="fence_sent_at" in attempt.facts)
 
     def _try_level(self, attempt: _Attempt, number: int, level: tuple[DeviceName, ...]) -> OffProof | None:
         """Return the proof this level makes, or None with its reason added to what was said."""
@@ -148,11 +154,13 @@ class FenceSteps:
     def _cut(self, attempt: _Attempt, number: int, device: FenceDevice) -> None:
         """Read the gates once more, then send off. What the device answers is only kept, never believed."""
         context, host = attempt.context, attempt.host
-        self._write_intent(attempt, True)
-        seen = observe(self._store, self._hosts, self._policy)
-        _, skips, refusal = grounds(context.operation, seen, self._policy)
+        intended_now = self._write_intent(attempt, True)
+        why, skips, refusal = self._grounds(attempt)
         if refusal or skips:
-            raise _NoLongerWanted(refusal or f"{host} has booted anew: nothing is left to fence")
+            if intended_now:
+                context.guard()  # whoever may have taken over since has an intent of his own in the same place
+                self._write_intent(attempt, False)
+            raise _NoLongerWanted(refusal or why)
         sent_at = self._store.now()
         try:
             until = self._permitted_until(attempt, "fence.before_cut")
@@ -172,15 +180,18 @@ class FenceSteps:
             )
         )
 
-    def _write_intent(self, attempt: _Attempt, cut: bool) -> None:
-        """Write into the host's record that we cut it, before we do: whoever takes over must know whose cut it was."""
+    def _write_intent(self, attempt: _Attempt, cut: bool) -> bool:
+        """Write into the host's record that we cut it, before we do: whoever takes over must know whose cut it was.
+
+        Returns whether that changed it.
+        """
         for _ in range(PUT_TRIES_MAX):
             record = self._store.view(self._hosts, None).host_records.get(attempt.host)
             if record is None or record.cut_by_us is cut:
-                return
+                return False
             new = replace(record, cut_by_us=cut)
             if self._store.put_host(new, record, attempt.context.operation.epoch):
-                return
+                return True
         raise StaleToken(f"{attempt.context.operation.id}: the record of {attempt.host} changes too fast")
 
     def _permitted_until(self, attempt: _Attempt, point_name: str) -> float:
@@ -322,6 +333,18 @@ class FenceSteps:
             record,
             context.operation.epoch,
         )
+
+
+def _not_needed(why: str, attempt: _Attempt) -> Settlement:
+    """The boot in question is over: go on to the plan without a proof."""
+    return Settlement(
+        Outcome(state=StepState.DONE, sentence=why, facts=attempt.facts, skips=("prove",)), events=attempt.events
+    )
+
+
+def _cancelled(why: str, attempt: _Attempt) -> Settlement:
+    outcome = Outcome(state=StepState.FAILED, sentence=why, facts=attempt.facts, closes=OperationState.CANCELLED)
+    return Settlement(outcome, events=attempt.events)
 
 
 class _NoLongerWanted(StaleToken):

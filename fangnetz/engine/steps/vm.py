@@ -107,7 +107,14 @@ class VmSteps:
     def _refuse(
         self, context: Context, order: Order, sentence: str, facts: dict[str, Fact] | None = None
     ) -> Settlement:
-        """Promise first, then report: after this no start up to this generation happens on this boot."""
+        """Promise first, then report: after this no start up to this generation happens on this boot.
+
+        Not while libvirt may still carry out a start that it never answered.
+        """
+        try:
+            self._hypervisor.settled(order.vm)
+        except HypervisorUnreachable as error:
+            return self._again(f"{sentence}; not promised yet: {error}")
         self._boot.release(order.vm, order.generation)
         attempt = context.step.key.rpartition("/")[2]
         _, running = vm_start_steps(order, attempt=int(attempt), after="")
@@ -172,6 +179,7 @@ class VmSteps:
             if self._find(order.vm) is not None:
                 self._hypervisor.destroy(order.vm, partial(context.last_look, "stop.before_destroy", order.vm))
                 point("stop.destroyed", order.vm)
+        self._hypervisor.settled(order.vm)  # before the last question: what was sent earlier must show in its answer
         if self._find(order.vm) is not None:
             return self._again(f"{order.vm} is still there after it was switched off")
         self._boot.release(order.vm, order.generation)

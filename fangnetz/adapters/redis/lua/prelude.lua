@@ -4,13 +4,18 @@ local function number(value) return tonumber(value or '0') or 0 end
 -- The store's clock in whole microseconds; it never comes from a caller. Redis TIME, moved ahead by what it was ever set
 -- back, so that it never runs backwards: not when a machine's clock is corrected, and not when a replica takes over whose
 -- clock is slower. What was read or heard later is later, and a lease does not last longer for it.
--- The key `clock` has the tag of all others; each script reads and writes it.
+-- The key `clock` has the tag of all others; each script reads and writes it. What stands in it and is no whole number,
+-- or lies ten years away, was written by nobody of us and counts as nothing.
+local SANE_US = 315360000000000
+local function count(value) return value and value:match('^%d+$') and number(value) or 0 end
 local clock = KEYS[1]:match('^fn:{.-}:') .. 'clock'
 local function now_us()
   local t = redis.call('TIME')
   local known = redis.call('HMGET', clock, 'ahead', 'latest')
-  local ahead, latest = number(known[1]), number(known[2])
+  local ahead, latest = count(known[1]), count(known[2])
+  if ahead > SANE_US then ahead = 0 end
   local now = tonumber(t[1]) * 1000000 + tonumber(t[2]) + ahead
+  if latest > now + SANE_US then latest = 0 end
   if now <= latest then
     if latest - now > 1000000 then redis.call('HSET', clock, 'ahead', text(ahead + latest - now)) end
     now = latest + 1

@@ -1,5 +1,5 @@
 -- Write a host's record if it is still what the writer read. KEYS: lease, host.
--- ARGV: epoch, expected document ('' = none yet), document. Returns 1 written, 0 stale epoch, -1 changed meanwhile.
+-- ARGV: epoch, the text that was read ('' = none yet), document. Returns 1 written, 0 stale epoch, -1 changed meanwhile.
 if not in_charge(KEYS[1], ARGV[1]) then return 0 end
 if (redis.call('GET', KEYS[2]) or '') ~= ARGV[2] then return -1 end
 redis.call('SET', KEYS[2], ARGV[3])
