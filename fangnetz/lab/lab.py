@@ -32,6 +32,7 @@ from fangnetz.lab.host import build_host, keep_capabilities
 from fangnetz.lab.machine import check_machine, check_root
 from fangnetz.lab.names import checked_name, root_folder, tag_of
 from fangnetz.lab.network import build_network, free_subnet, remove_network
+from fangnetz.lab.patience import wait_until
 from fangnetz.lab.plan import HOSTS_MAX, LIBVIRT_PORT, VMS_MAX, Link, Plan, Policy
 from fangnetz.lab.processes import end_all, namespaces_of, processes_of
 from fangnetz.lab.product import check_product, start_controllers
@@ -43,6 +44,7 @@ from fangnetz.lab.store_faults import VERBS, StoreVerb, store_fault
 Say = Callable[[str], None]
 LIBVIRT_WITHIN_S = 90.0
 VMS_WITHIN_S = 120.0
+WITNESS_WITHIN_S = 30.0
 _FOLDERS = ("log", "hosts", "bmc", "storage", "redis", "vms", "cuts", "frozen", "filtered", "controllers")
 
 
@@ -263,6 +265,7 @@ class Lab:
         self._wait_for_libvirt()
         self.in_host(plan.hosts[0], "virsh", "-q", "-c", "qemu:///system", "capabilities")
         keep_capabilities(plan)
+        wait_until(self._witness_missing, WITNESS_WITHIN_S, 0.05)
         if not plan.bare:
             say("waiting for every VM to run and to write")
             self.wait_until_running()
@@ -282,6 +285,13 @@ class Lab:
                             f"libvirtd of {each} does not listen after {LIBVIRT_WITHIN_S:g} s: {error}"
                         ) from error
                     time.sleep(0.1)
+
+    def _witness_missing(self) -> str:
+        try:
+            self.witness()
+        except LabError as error:
+            return str(error)
+        return ""
 
     def _writing(self) -> set[str]:
         try:
