@@ -240,7 +240,8 @@ class Libvirtd:
 
     def restart(self) -> None:
         inside = ["nsenter", "-t", str(self.init), "-p", "-m", "-n", "libvirtd", "-d", "-p", self.home / "new.pid"]
-        subprocess.run(inside, check=True)
+        # A killed daemon holds its socket and its lock until the kernel is done with it: a moment, or none.
+        assert wait_for(lambda: subprocess.run(inside).returncode == 0, 15), "libvirtd does not start again"
         (self.home / "libvirtd.pid").write_text((self.home / "new.pid").read_text())
 
     def freeze(self) -> None:
