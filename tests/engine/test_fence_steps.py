@@ -114,6 +114,16 @@ def test_only_what_is_on_is_switched(bench: Bench) -> None:
     assert (a.orders, b.orders) == ([], [Power.OFF])
 
 
+def test_a_proof_that_was_there_and_was_withdrawn_is_not_used(bench: Bench) -> None:
+    bench.members()
+    bench.failover(proof=bench.proof("h1"))
+    bench.ledger.write([replace(bench.proof("h1"), void=True)])
+    bench.skip_to("fence")
+    ipmi = bench.devices[DeviceName("ipmi")] = ScriptedDevice(name=DeviceName("ipmi"), guid="guid-of-h1")
+    assert fence(bench).next is not Next.GO_ON
+    assert (proof(bench), ipmi.orders) == (None, [])
+
+
 def test_a_proof_that_was_there_already_is_used(bench: Bench) -> None:
     bench.members()
     bench.failover(proof=bench.proof("h1"))

@@ -15,7 +15,7 @@ from fangnetz.core.model import HostDoc, HostState, VmState, VmWish, WishKind
 from fangnetz.core.operations import OperationKind, OperationState, Outcome, Step, StepKind, StepState, vm_start_steps
 from fangnetz.core.units import ControllerId, HostId, Incarnation, Instant, OperationId, Seconds, VmId
 from fangnetz.engine.ledger import Ledger
-from fangnetz.engine.tick import Controller
+from fangnetz.engine.tick import Controller, void_order
 from tests.contract.subjects import C1, C2, H1, OP, WEB
 from tests.core.world import vm_doc, wish
 from tests.engine.bench import Bench, Recorder
@@ -435,3 +435,15 @@ def test_a_proof_confirmed_for_a_host_outside_is_in_this_machines_files(bench: B
     bench.report()
     c1.tick()
     assert bench.store.view(bench.hosts, None).outside == (), "it owns nothing and is forgotten"
+
+
+@pytest.mark.parametrize("withdrawn", [False, True])
+def test_an_order_to_a_host_proven_off_is_void_unless_that_proof_was_withdrawn(
+    bench: Bench, c1: Machine, withdrawn: bool
+) -> None:
+    lead(bench, c1)
+    start = ordered(bench, 3600.0)
+    bench.ledger.write([replace(bench.proof("h1"), void=withdrawn)])
+    bench.fenced("h1")
+    found = bench.step(start.key)
+    assert bool(void_order(found, bench.store.view(bench.hosts, None))) is not withdrawn

@@ -30,8 +30,7 @@ def show(console: Console, report: dict[str, Any]) -> None:
         took = boot["last_s"]
         if took is not None:
             console.print(
-                f"  guest boot, {boot['at_once']} at once: {took['min']:.1f} … {took['median']:.1f} … "
-                f"{took['max']:.1f} s ({_load(boot['load'])})",
+                f"  guest boot, {boot['at_once']} at once: {_spread(took)} ({_load(boot['load'])})",
                 markup=False,
             )
     for worker in report["idle_host_worker"]:
@@ -64,12 +63,15 @@ def _show_crashes(console: Console, report: dict[str, Any]) -> None:
         took = each["resumed_s"]
         if took is not None:
             console.print(
-                f"  {each['process']} killed, its work goes on after {took['min']:.1f} … {took['median']:.1f} … "
-                f"{took['max']:.1f} s ({_load(each['load'])})",
+                f"  {each['process']} killed, its work goes on after {_spread(took)} ({_load(each['load'])})",
                 markup=False,
             )
         for words in each["faults"]:
             console.print(f"    {words}", style="red", markup=False)
+
+
+def _spread(took: dict[str, float]) -> str:
+    return f"{took['min']:.1f} … {took['median']:.1f} … {took['max']:.1f} s"
 
 
 def _recovery(report: dict[str, Any]) -> Table:

@@ -9,11 +9,15 @@ import signal
 import time
 from collections.abc import Callable
 from contextlib import suppress
+from typing import cast
 
 from fangnetz.lab.arming import HOST_ROLE, arm, disarm
+from fangnetz.lab.bmc import BmcMode
 from fangnetz.lab.broker import fail_over, master_of
+from fangnetz.lab.cuts import Direction
 from fangnetz.lab.errors import LabError
 from fangnetz.lab.lab import Lab
+from fangnetz.lab.plan import Link
 from fangnetz.lab.processes import LabProcess, processes_of, send
 from fangnetz.lab.product import CONTROLLER_ROLES
 from fangnetz.lab.store_faults import StoreVerb, store_fault
@@ -33,8 +37,15 @@ _STORE_UNDO: dict[FaultKind, StoreVerb] = {
     FaultKind.STORE_ROLLBACK: "rollback",
     FaultKind.STORE_PART: "join",
 }
+
 FOUND_WITHIN_S = 1.5
 """A process that is just being started again is waited for this long."""
+
+
+def _cut_of(fault: Fault) -> tuple[Link, Direction]:
+    """Return which link a cut is of, and which way; the plan wrote it, and the lab judges it."""
+    link, _, direction = fault.how.partition(" ")
+    return cast("Link", link), cast("Direction", direction)
 
 
 class Hands:
@@ -97,13 +108,12 @@ class Hands:
             case FaultKind.HOST_FREEZE:
                 lab.freeze(fault.target)
             case FaultKind.CUT:
-                link, _, direction = fault.how.partition(" ")
                 self._struck[fault] = self._node(fault.target)
-                lab.cut(self._struck[fault], link, direction)  # type: ignore[arg-type]
+                lab.cut(self._struck[fault], *_cut_of(fault))
             case FaultKind.POWER_OFF | FaultKind.BLINK:
                 lab.power(fault.target, "off")
             case FaultKind.BMC:
-                lab.bmc(fault.target, fault.how)  # type: ignore[arg-type]
+                lab.bmc(fault.target, cast("BmcMode", fault.how))
             case FaultKind.STORE_FAILOVER:
                 fail_over(lab.plan)
             case FaultKind.POINT:
@@ -124,7 +134,7 @@ class Hands:
                 lab.thaw(fault.target)
             case FaultKind.CUT:
                 node = self._struck.get(fault, fault.target)
-                lab.heal(node, fault.how.partition(" ")[0])  # type: ignore[arg-type]
+                lab.heal(node, _cut_of(fault)[0])
             case FaultKind.POWER_OFF | FaultKind.BLINK:
                 lab.power(fault.target, "on")
             case FaultKind.BMC:

@@ -6,6 +6,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 from fangnetz.core.operations import ALL_OTHERS, Operation, OperationState, Step
+from fangnetz.core.units import VmId
 from fangnetz.lab.table.cells import Cell, Moment
 
 CLOCKS_S = 0.3
@@ -50,9 +51,9 @@ class Seen:
         return max(0.0, self.went_on_at - from_)
 
 
-def went_on_at(cell: Cell, operation: Operation, vm: str, struck_at: float) -> float | None:
+def went_on_at(cell: Cell, operation: Operation, vm: VmId, struck_at: float) -> float | None:
     """Return when the struck work was taken up: the step's next claim, or after its write its follower's first."""
-    step = operation.step(cell.step_key(vm)) if cell.step_key(vm) else None  # type: ignore[arg-type]
+    step = operation.step(cell.step_key(vm))  # none is called "": the controller's own writes have no line
     if step is None:
         first = operation.steps[0].started_at
         return float(operation.opened_at) if cell.moment is Moment.BEFORE and cell.step == "open" else float(first)
