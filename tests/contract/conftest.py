@@ -9,14 +9,16 @@ import pytest
 
 from fangnetz.adapters.boot_files import BootFilesOnDisk
 from fangnetz.ports import BootFiles
-from tests.contract.subjects import Cluster, RedisSubject, StoreSubject
-from tests.redis_server import RedisServer
+from tests.contract.subjects import Cluster, RedisSubject, StoreSubject, TwinSubject
 
 
-@pytest.fixture(params=["redis"])
-def subject(redis_server: RedisServer) -> Iterator[StoreSubject]:
+@pytest.fixture(params=["redis", "twin"])
+def subject(request: pytest.FixtureRequest) -> Iterator[StoreSubject]:
     """An empty store."""
-    made = RedisSubject(redis_server)
+    if request.param == "twin":
+        yield TwinSubject()
+        return
+    made = RedisSubject(request.getfixturevalue("redis_server"))
     yield made
     made.close()
 

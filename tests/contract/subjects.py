@@ -1,12 +1,14 @@
 """What a contract suite needs of an implementation beside the port itself: to pass time, to age, to lose memory.
 
-Each suite asks its factory fixture for one of these; the simulator's twins will be further params of the same fixtures.
+Each suite asks its factory fixture for one of these; the simulator's twins are further params of the same fixtures.
 """
 
 from __future__ import annotations
 
+import threading
 import time
-from typing import Protocol
+from dataclasses import replace
+from typing import Any, Protocol
 
 import redis
 
@@ -26,6 +28,8 @@ from fangnetz.core.units import (
     VmId,
 )
 from fangnetz.ports import Claim, NotClaimed, Operators, Store
+from fangnetz.sim.store.memory import Memory
+from fangnetz.sim.store.twin import Script, StoreTwin
 from tests.redis_server import RedisServer
 
 C1, C2 = ControllerId("c1"), ControllerId("c2")
@@ -127,6 +131,67 @@ class RedisSubject:
 
     def close(self) -> None:
         self.raw.close()
+
+
+class _Direct:
+    """A client's way to a twin that runs in this very process: one script at a time."""
+
+    def __init__(self, subject: TwinSubject) -> None:
+        self._subject = subject
+
+    def __call__(self, script: Script, *args: Any, confirmed: bool = False) -> Any:
+        with self._subject.lock:
+            return script(self._subject.memory, *args)
+
+
+class TwinSubject:
+    """The simulator's."""
+
+    def __init__(self) -> None:
+        self.lock = threading.Lock()
+        self._us = 1_700_000_000_000_000
+        self.memory = Memory(raw_us=self._raw_us, identity="server 1")
+        self.store = self.another()
+
+    def _raw_us(self) -> int:
+        self._us += 100
+        return self._us
+
+    def another(self) -> StoreTwin:
+        return StoreTwin(_Direct(self))
+
+    def pass_time(self, span: Seconds) -> None:
+        self._us += int(span * 1_000_000)
+
+    def step_clock(self, span: Seconds) -> None:
+        self.memory.ahead = int(self.memory.ahead) + int(span * 1_000_000)
+
+    def spoil_clock(self, field: str, value: str) -> None:
+        setattr(self.memory, field, value)
+
+    def wipe(self) -> None:
+        self.memory = Memory(raw_us=self._raw_us, identity=self.memory.identity)
+
+    def age(self) -> None:
+        assert self.memory.life is not None
+        run_id, incarnation, _ = self.memory.life
+        self.memory.life = (run_id, incarnation, int((self.store.now() - HOUR) * 1_000_000))
+
+    def begin_new_life(self) -> None:
+        if self.memory.life is not None:
+            self.memory.life = ("another server", *self.memory.life[1:])
+        if self.memory.lease_memory is not None:
+            self.memory.lease_memory = "another server"
+
+    def lose_lease(self) -> None:
+        memory = self.memory
+        memory.holder, memory.epoch, memory.lease_until, memory.lease_memory = None, 0, 0, None
+
+    def lose_vm(self, vm: VmId, back_to: VmRecord | None) -> None:
+        if back_to is None:
+            del self.memory.vms[vm]
+        else:
+            self.memory.vms[vm] = replace(self.memory.vms[vm], generation=back_to.generation)
 
 
 class Cluster:
@@ -244,4 +309,4 @@ class Cluster:
         return self.store.view({}, None).vm_records[vm]
 
 
-__all__ = ["Cluster", "RedisSubject", "StoreSubject"]
+__all__ = ["Cluster", "RedisSubject", "StoreSubject", "TwinSubject"]

@@ -1,0 +1,64 @@
+"""Virtual time: a queue of what happens when, and the one place where simulated threads take turns.
+
+Everything runs in one thread of the machine. What is due at the same instant runs in the order it was asked for.
+Never looks at a real clock, and draws chance from one seeded source only.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from heapq import heappop, heappush
+from random import Random
+from typing import TYPE_CHECKING, Any
+
+from greenlet import getcurrent
+
+if TYPE_CHECKING:
+    from fangnetz.sim.process import Thread
+
+Entry = list[Any]
+
+
+class Kernel:
+    """The clock, in seconds since the story began, and what is due."""
+
+    def __init__(self, seed: int) -> None:
+        self.now = 0.0
+        self.chance = Random(seed)
+        self.events = 0
+        self.current: Thread | None = None
+        self.hub = getcurrent()
+        self._due: list[Entry] = []
+        self._number = 0
+        self._names = 0
+
+    def at(self, when: float, what: Callable[..., object], *args: Any) -> Entry:
+        """Have `what(*args)` happen at an instant, now at the earliest. Returns what `cancel` takes."""
+        self._number += 1
+        entry: Entry = [when if when > self.now else self.now, self._number, what, args]
+        heappush(self._due, entry)
+        return entry
+
+    def after(self, span: float, what: Callable[..., object], *args: Any) -> Entry:
+        return self.at(self.now + span, what, *args)
+
+    @staticmethod
+    def cancel(entry: Entry) -> None:
+        entry[2] = None
+
+    def run(self, until: float) -> None:
+        """Let everything happen that is due until then. Called by the thread that made this kernel."""
+        due = self._due
+        while due and due[0][0] <= until:
+            when, _, what, args = heappop(due)
+            if what is None:
+                continue
+            self.now = when
+            self.events += 1
+            what(*args)
+        self.now = until
+
+    def name(self, kind: str) -> str:
+        """Return a name that nothing else in this story has: as long as a real one, and the same in every play."""
+        self._names += 1
+        return f"{kind}{self._names:x}".ljust(8, "0") + f"{self.chance.getrandbits(96):024x}"

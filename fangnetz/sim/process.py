@@ -1,0 +1,231 @@
+"""A simulated process: `ports.Process` on the virtual clock. It may be frozen or killed wherever it waits.
+
+Its threads run one at a time and give way at every port call. A killed one has no effect any more: what its threads
+still do while they unwind meets a dead process at every port.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from typing import Any, TypeVar
+
+from greenlet import greenlet
+
+from fangnetz.core.units import Seconds
+from fangnetz.sim.kernel import Kernel
+
+T = TypeVar("T")
+
+
+class Killed(BaseException):
+    """Thrown into the threads of a process that is no more. No handler of the product catches it."""
+
+
+class Thread:
+    """One thread of a process."""
+
+    __slots__ = ("green", "name", "process")
+
+    def __init__(self, process: Process, name: str, work: Callable[[], object]) -> None:
+        self.process, self.name = process, name
+        self.green = greenlet(work, process.kernel.hub)
+
+    def go_on(self, value: object) -> None:
+        """Let it run until it waits again. Called by the kernel only."""
+        kernel = self.process.kernel
+        kernel.current = self
+        self.green.switch(value) if self.green else self.green.switch()
+        kernel.current = None
+
+
+class Wait:
+    """A thread that waits for one of several things; the first one wakes it."""
+
+    __slots__ = ("over", "thread")
+
+    def __init__(self, thread: Thread) -> None:
+        self.thread, self.over = thread, False
+
+    def wake(self, value: object = None) -> None:
+        """Called by the kernel only; a thread that wakes another asks the kernel to."""
+        if self.over:
+            return
+        self.over = True
+        self.thread.process.resume(self.thread, value)
+
+
+class Process:
+    """`ports.Process`. `failed` is told of an error that ended one of its threads."""
+
+    def __init__(self, kernel: Kernel, name: str, failed: Callable[[str, Exception], None]) -> None:
+        self.kernel, self.name, self._failed = kernel, name, failed
+        self.dead = False
+        self.frozen = False
+        self._threads: dict[Thread, None] = {}
+        self._parked: list[tuple[Thread, object]] = []
+        self.at_end: list[Callable[[], object]] = []
+        """Called once it is dead: what an operating system closes and lets go of."""
+
+    # -- ports.Clock and ports.Process --
+
+    def monotonic(self) -> float:
+        return self.kernel.now
+
+    def sleep(self, span: Seconds) -> None:
+        wait = self.wait()
+        self.kernel.after(span, wait.wake)
+        self.give_way()
+
+    def spawn(self, name: str, work: Callable[[], None]) -> None:
+        if self.dead:
+            raise Killed
+
+        def run() -> None:
+            try:
+                work()
+            except Killed:
+                pass
+            except Exception as error:  # noqa: BLE001 - as a real thread, it ends and the process goes on
+                self._failed(f"{self.name}: {name}", error)
+            finally:
+                self._threads.pop(thread, None)
+
+        thread = Thread(self, name, run)
+        self._threads[thread] = None
+        self.kernel.at(self.kernel.now, self.resume, thread, None)
+
+    def flag(self) -> SimFlag:
+        return SimFlag(self)
+
+    def lock(self) -> SimLock:
+        return SimLock(self)
+
+    def together(self, calls: Sequence[Callable[[], T]]) -> list[T]:
+        if len(calls) == 1:
+            return [calls[0]()]
+        answers: dict[int, T] = {}
+        errors: dict[int, Exception] = {}
+        all_done = self.flag()
+
+        def make(index: int, call: Callable[[], T]) -> None:
+            try:
+                answers[index] = call()
+            except Exception as error:  # noqa: BLE001 - raised where it was asked for
+                errors[index] = error
+            if len(answers) + len(errors) == len(calls):
+                all_done.set()
+
+        for index, call in enumerate(calls):
+            self.spawn("together", lambda index=index, call=call: make(index, call))  # type: ignore[misc]
+        if calls:
+            all_done.wait()
+        for error in errors.values():
+            raise error
+        return [answers[index] for index in range(len(calls))]
+
+    def token(self) -> str:
+        return self.kernel.name("t")
+
+    def chance(self) -> float:
+        return self.kernel.chance.random()
+
+    # -- waiting --
+
+    def wait(self) -> Wait:
+        """Return something that wakes the calling thread; Killed if there is no such thread any more."""
+        current = self.kernel.current
+        if self.dead or current is None:
+            raise Killed
+        return Wait(current)
+
+    def give_way(self) -> Any:
+        """Wait until woken; return what it was woken with."""
+        return self.kernel.hub.switch()
+
+    def resume(self, thread: Thread, value: object) -> None:
+        """Let a thread go on, unless the process is dead; later, if it is frozen."""
+        if self.dead or thread.green.dead:
+            return
+        if self.frozen:
+            self._parked.append((thread, value))
+        else:
+            thread.go_on(value)
+
+    # -- its end, and what stops it --
+
+    def freeze(self) -> None:
+        self.frozen = True
+
+    def thaw(self) -> None:
+        self.frozen = False
+        parked, self._parked = self._parked, []
+        for thread, value in parked:
+            self.kernel.at(self.kernel.now, self.resume, thread, value)
+
+    def kill(self) -> None:
+        """End it at once, as SIGKILL or the loss of power does. Called by the kernel, never by its own threads."""
+        if self.dead:
+            return
+        self.dead = True
+        for thread in list(self._threads):
+            if thread.green:
+                thread.green.throw(Killed)
+        self._threads.clear()
+        self._parked.clear()
+        for last in self.at_end:
+            last()
+
+
+class SimFlag:
+    """`ports.Flag`."""
+
+    def __init__(self, process: Process) -> None:
+        self._process, self._set = process, False
+        self._waits: list[Wait] = []
+
+    def set(self) -> None:
+        self._set = True
+        waits, self._waits = self._waits, []
+        kernel = self._process.kernel
+        for wait in waits:
+            kernel.at(kernel.now, wait.wake, True)
+
+    def clear(self) -> None:
+        self._set = False
+
+    def is_set(self) -> bool:
+        return self._set
+
+    def wait(self, timeout: float | None = None) -> bool:
+        if self._set:
+            return True
+        wait = self._process.wait()
+        self._waits.append(wait)
+        timer = None if timeout is None else self._process.kernel.after(timeout, wait.wake, False)
+        raised = bool(self._process.give_way())
+        if raised and timer is not None:
+            self._process.kernel.cancel(timer)
+        elif not raised and wait in self._waits:
+            self._waits.remove(wait)
+        return raised or self._set
+
+
+class SimLock:
+    """A lock of one process."""
+
+    def __init__(self, process: Process) -> None:
+        self._process, self._held = process, False
+        self._waits: list[Wait] = []
+
+    def __enter__(self) -> None:
+        while self._held:
+            wait = self._process.wait()
+            self._waits.append(wait)
+            self._process.give_way()
+        self._held = True
+
+    def __exit__(self, *_how: object) -> None:
+        self._held = False
+        if self._waits:
+            kernel = self._process.kernel
+            kernel.at(kernel.now, self._waits.pop(0).wake)

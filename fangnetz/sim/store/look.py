@@ -1,0 +1,119 @@
+"""One look at everything, in the same three readings as the real store's: others may write in between."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+
+from fangnetz.core.model import (
+    ClusterView,
+    ControlLease,
+    Heartbeat,
+    HostRecord,
+    HostSpec,
+    PowerReading,
+    ProbeRound,
+    StoreLife,
+    VmRecord,
+    Wish,
+)
+from fangnetz.core.operations import Operation
+from fangnetz.core.units import ControllerId, Epoch, HostId, Instant, OperationId, StoreIncarnation, VmId
+from fangnetz.sim.store.memory import Documents, Memory, instant
+from fangnetz.sim.store.records import documents
+
+Hosts = tuple[dict[HostId, Heartbeat], dict[HostId, HostRecord], dict[HostId, tuple[PowerReading, ...]]]
+
+
+@dataclass(frozen=True, slots=True)
+class First:
+    """What judges hosts, and the names of all else."""
+
+    now: Instant
+    life: StoreLife
+    lease: ControlLease | None
+    controllers: dict[ControllerId, int]
+    files: dict[ControllerId, str]
+    opened: tuple[OperationId, ...]
+    vms: tuple[VmId, ...]
+    wishes: tuple[Wish, ...]
+    placements: int
+    docs: Documents
+    hosts: Hosts
+
+
+def first_reading(m: Memory, hosts: Mapping[HostId, HostSpec], controller: ControllerId | None) -> First:
+    held = None
+    if controller is not None and m.holder == controller:
+        held = ControlLease(holder=controller, epoch=Epoch(m.epoch), until=instant(m.lease_until))
+    now = instant(m.seen_us())
+    _, incarnation, since = m.life or ("", "", 0)
+    return First(
+        now=now,
+        life=StoreLife(incarnation=StoreIncarnation(incarnation), since=instant(since)),
+        lease=held if held is not None and held.until > now else None,
+        controllers=dict(m.controllers),
+        files=dict(m.files),
+        opened=tuple(m.open.values()),
+        vms=tuple(sorted(m.vms)),
+        wishes=tuple(sorted(m.wishes.values(), key=lambda wish: (wish.at, wish.id))),
+        placements=m.placements,
+        docs=documents(m),
+        hosts=_hosts(m, tuple(hosts)),
+    )
+
+
+Second = tuple[list[ProbeRound], dict[VmId, VmRecord], Hosts]
+
+
+def second_reading(m: Memory, first: First, outside: Sequence[HostId], controller: ControllerId | None) -> Second:
+    """Read what the first one named, and write down that this controller looked."""
+    rounds = [probe for prober in first.controllers for probe in m.probes.get(prober, ())]
+    records = {vm: m.vms[vm] for vm in first.vms if vm in m.vms}
+    if controller is not None:
+        m.controllers[controller] = int(first.now * 1_000_000)
+    return rounds, records, _hosts(m, outside)
+
+
+def hosts_reading(m: Memory, hosts: Sequence[HostId]) -> Hosts:
+    return _hosts(m, hosts)
+
+
+def operations_reading(m: Memory, identities: Sequence[OperationId]) -> dict[OperationId, Operation]:
+    return {identity: m.operations[identity] for identity in identities if identity in m.operations}
+
+
+def _hosts(m: Memory, hosts: Sequence[HostId]) -> Hosts:
+    beats, records = m.beats, m.hosts
+    return (
+        {host: beats[host] for host in hosts if host in beats},
+        {host: records[host] for host in hosts if host in records},
+        {host: tuple(m.power[host].values()) if host in m.power else () for host in hosts},
+    )
+
+
+def together(
+    hosts: Mapping[HostId, HostSpec], first: First, second: Second, owners: Hosts, found: dict[OperationId, Operation]
+) -> ClusterView:
+    rounds, records, remembered = second
+    parts = (first.hosts, remembered, owners)
+    return ClusterView(
+        now=first.now,
+        life=first.life,
+        lease=first.lease,
+        hosts=hosts,
+        host_records={host: record for part in parts for host, record in part[1].items()},
+        host_docs=first.docs.hosts,
+        heartbeats={host: beat for part in parts for host, beat in part[0].items()},
+        probes=tuple(sorted(dict.fromkeys(rounds), key=lambda probe: probe.started_at)),
+        readings={host: readings for part in parts for host, readings in part[2].items()},
+        bindings=first.docs.bindings,
+        vms=first.docs.vms,
+        vm_records=records,
+        operations=found,
+        wishes=first.wishes,
+        placements=first.placements,
+        controllers={name: instant(at) for name, at in first.controllers.items()},
+        files=first.files,
+        proofs=first.docs.proofs,
+    )
