@@ -15,7 +15,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from enum import StrEnum
 from pathlib import Path
-from typing import NoReturn
+from typing import NoReturn, Protocol
 
 from fangnetz.core.errors import SettingsError, WorldError
 from fangnetz.core.operations import StepKind
@@ -164,7 +164,15 @@ def _wait_for_ever() -> NoReturn:
         time.sleep(3600)
 
 
-_armed: Armed | None = None
+class Arms(Protocol):
+    """Whatever decides whether a point fails: asked only while it is true."""
+
+    def __bool__(self) -> bool: ...
+
+    def meet(self, point: str, subject: str) -> None: ...
+
+
+_armed: Arms | None = None
 
 
 def listen(run_dir: Path, role: str, environment: str | None = None) -> Callable[[], None]:
@@ -175,6 +183,12 @@ def listen(run_dir: Path, role: str, environment: str | None = None) -> Callable
     global _armed  # noqa: PLW0603 - one process, one role
     _armed = Armed(run_dir, role, os.environ.get("FANGNETZ_FAULT", "") if environment is None else environment)
     return _deafen
+
+
+def listen_to(arms: Arms | None) -> None:
+    """From now on fail where `arms` says; None: nowhere. For whoever plays many processes in one."""
+    global _armed  # noqa: PLW0603 - one process, one role
+    _armed = arms
 
 
 def _deafen() -> None:

@@ -1,0 +1,104 @@
+"""What happened, as it is told: events in a sentence each, who ran where by the hypervisors' own record, who had power.
+
+Only listens. Times are seconds since the story began.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from typing import Any
+
+from fangnetz.core.actions import Happened
+from fangnetz.core.units import HostId, VmId
+from fangnetz.sim.kernel import Kernel
+from fangnetz.sim.libvirtd import Copy
+
+TOLD = frozenset(
+    {"host_state", "fence_sent", "fence_proven", "rejoined", "vm_started", "vm_stopped", "operation_opened",
+     "operation_closed", "wish_refused", "alarm"}
+)  # fmt: skip
+"""Kinds of the event log that a result tells as they are."""
+
+
+_RENAMED = {"kind": "operation"}
+"""A fact that is called as the event's own kind is: the kind of operation it is about."""
+
+
+def at(t: float) -> float:
+    """Return an instant as results show it: milliseconds are enough, and read well."""
+    return round(t, 3)
+
+
+@dataclass(frozen=True, slots=True)
+class Broken:
+    """A law that did not hold, or an expectation that was not met."""
+
+    t: float
+    what: str
+    sentence: str
+    host: str = ""
+    vm: str = ""
+
+    def plain(self) -> dict[str, Any]:
+        named = {key: value for key, value in (("host", self.host), ("vm", self.vm)) if value}
+        return {"t": at(self.t), "what": self.what, **named, "sentence": self.sentence}
+
+
+@dataclass(slots=True)
+class Session:
+    """A host with power, from when to when and why it ended."""
+
+    since: float
+    until: float | None = None
+    by: str = ""
+
+
+@dataclass(slots=True)
+class Chronicle:
+    kernel: Kernel
+    events: list[dict[str, Any]] = field(default_factory=list)
+    broken: list[Broken] = field(default_factory=list)
+    copies: dict[VmId, list[Copy]] = field(default_factory=dict)
+    power: dict[HostId, list[Session]] = field(default_factory=dict)
+
+    def tell(self, kind: str, sentence: str, **facts: object) -> None:
+        self.events.append({"t": at(self.kernel.now), "kind": kind, "sentence": sentence, **facts})
+
+    def logged(self, event: Happened) -> None:
+        """An event that the product wrote down."""
+        facts = {key: value for key, value in event.facts.items() if value is not None}
+        if event.kind == "wish_refused":
+            self.tell(event.kind, event.sentence, wish=_wish(str(facts.get("wish", ""))), **_subject(event))
+        elif event.kind == "alarm":
+            self.tell(event.kind, event.sentence, what=facts.get("what"), subject=event.subject)
+            if str(facts.get("what", "")).startswith("braked_"):
+                self.tell("decided_not_to", event.sentence, what="fence", host=event.subject)
+        elif event.kind == "vm_state" and facts.get("state") == "lost":
+            self.tell("vm_lost", event.sentence, vm=event.subject)
+        elif event.kind in TOLD:
+            self.tell(event.kind, event.sentence, **{_RENAMED.get(key, key): value for key, value in facts.items()})
+
+    def broke(self, what: str, sentence: str, *, host: str = "", vm: str = "") -> None:
+        self.broken.append(Broken(self.kernel.now, what, sentence, host, vm))
+
+    # -- truth --
+
+    def copy_began(self, copy: Copy) -> None:
+        self.copies.setdefault(copy.vm, []).append(copy)
+
+    def powered(self, host: HostId, *, on: bool, by: str) -> None:
+        sessions = self.power.setdefault(host, [])
+        if on:
+            sessions.append(Session(self.kernel.now))
+        elif sessions:
+            sessions[-1].until, sessions[-1].by = self.kernel.now, by
+
+
+def _subject(event: Happened) -> Mapping[str, str]:
+    kind = str(event.facts.get("wish", ""))
+    return {"host" if kind.startswith("host_") else "vm": event.subject}
+
+
+def _wish(kind: str) -> str:
+    return kind.partition("_")[2] or kind

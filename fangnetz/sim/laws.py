@@ -1,0 +1,264 @@
+"""The laws, checked after every event that could break one: each write to the store, each VM that starts, each tick.
+
+Predicates come from core.invariants; here is only what they are asked about. Truth is what the hypervisors and the
+store's own history say, never what a controller believes, and never what a store remembers that was rolled back.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from typing import Any, cast
+
+from fangnetz.core import invariants as law
+from fangnetz.core.model import ClusterView, Heartbeat, HostSpec, HypervisorHealth, OffProof, Release, VmRecord
+from fangnetz.core.operations import Operation, Outcome
+from fangnetz.core.units import ControllerId, Generation, HostId, Incarnation, Instant, Seconds, VmId
+from fangnetz.engine.tick import Ticked
+from fangnetz.ports import Assign, Claim, Store
+from fangnetz.sim.chronicle import Chronicle
+from fangnetz.sim.kernel import Kernel
+from fangnetz.sim.libvirtd import Copy
+from fangnetz.sim.machine import Machine
+from fangnetz.sim.store import journal, records, reports
+from fangnetz.sim.store.memory import Memory
+from fangnetz.sim.store.server import Raised
+from fangnetz.sim.store.twin import StoreTwin
+
+SAYS_WHY_S = Seconds(30.0)
+"""A VM that ended has a reason in its record by then, as long as somebody has been in charge all the time."""
+
+
+class _Watched:
+    """A controller's store that keeps the last view its tick read."""
+
+    def __init__(self, store: StoreTwin) -> None:
+        self._store = store
+        self.last: ClusterView | None = None
+
+    def view(self, hosts: Mapping[HostId, HostSpec], controller: ControllerId | None) -> ClusterView:
+        self.last = self._store.view(hosts, controller)
+        return self.last
+
+    def __getattr__(self, name: str) -> Any:
+        found = getattr(self._store, name)
+        self.__dict__[name] = found
+        return found
+
+
+class Laws:
+    def __init__(self, kernel: Kernel, chronicle: Chronicle, machines: Mapping[HostId, Machine]) -> None:
+        self._kernel, self._chronicle, self._machines = kernel, chronicle, machines
+        self._owned: dict[VmId, law.Assigned] = {}
+        self._highest: dict[VmId, law.Assigned] = {}
+        self._orders: dict[tuple[VmId, HostId, Incarnation, Generation], None] = {}
+        self._proofs: dict[tuple[HostId, Incarnation], OffProof] = {}
+        self._released: dict[tuple[HostId, Incarnation, VmId], law.Released] = {}
+        self._beats: dict[HostId, dict[Incarnation, Heartbeat]] = {}
+        self._running: dict[VmId, list[Copy]] = {}
+        self._ended_at: dict[VmId, float] = {}
+        self._in_charge_since: float | None = None
+        self.memory: Callable[[], Memory] = lambda: cast("Memory", None)
+
+    # -- what the store was told --
+
+    def look(self, script: Callable[..., Any], args: tuple[Any, ...], answer: object) -> None:
+        """Called right after each script."""
+        watch = _WATCHED.get(script)
+        if watch is not None and not isinstance(answer, Raised):
+            watch(self, args, answer)
+
+    def _logged(self, args: tuple[Any, ...], _answer: object) -> None:
+        for event in args[0]:
+            self._chronicle.logged(event)
+
+    def _reported(self, args: tuple[Any, ...], answer: object) -> None:
+        beat: Heartbeat = args[0]
+        if answer is None:
+            return
+        if beat.hypervisor is HypervisorHealth.OK:
+            self._beats.setdefault(beat.host, {})[beat.incarnation] = self.memory().beats[beat.host]
+        for release in beat.releases:
+            self._promised(beat.host, beat.incarnation, release, cast("Instant", answer))
+
+    def _promised(self, host: HostId, incarnation: Incarnation, release: Release, at: Instant) -> None:
+        key = (host, incarnation, release.vm)
+        old = self._released.get(key)
+        if old is None or old.release.generation < release.generation:
+            self._released[key] = law.Released(host=host, incarnation=incarnation, release=release, at=at)
+
+    def _settled(self, args: tuple[Any, ...], answer: object) -> None:
+        held, outcome, assigns, _ = cast("tuple[Claim, Outcome, tuple[Assign, ...], int]", args)
+        order, memory = held.step.order, self.memory()
+        released = outcome.facts.get("released")
+        if order is not None and isinstance(released, int):
+            release = Release(vm=order.vm, generation=Generation(released))
+            self._promised(order.host, order.incarnation, release, Instant(memory.seen_us() / 1e6))
+        after = cast("Operation", answer)
+        line = after.step(held.step.key)
+        if line is None or line.token != held.token:
+            return
+        for give in assigns:
+            vm = memory.vms[give.vm]
+            if vm.operation == after.id and vm.owner is not None:
+                self._assigned(vm, vm.owner)
+
+    def _assigned(self, vm: VmRecord, host: HostId) -> None:
+        new = law.Assigned(vm=vm.id, host=host, incarnation=vm.owner_incarnation, generation=vm.generation, at=vm.since)
+        before, highest = self._owned.get(vm.id), self._highest.get(vm.id)
+        if before == new:
+            return
+        if before is not None:
+            self._report(law.no_start_without_proof((before, new), self._evidence(before)))
+        if highest is not None:
+            self._report(law.generations_never_repeat((highest, new)))
+        self._owned[vm.id] = self._highest[vm.id] = new
+        self._orders[vm.id, host, new.incarnation, new.generation] = None
+
+    def _evidence(self, owner: law.Assigned) -> list[law.Evidence]:
+        found: list[law.Evidence] = []
+        proof = self._proofs.get((owner.host, owner.incarnation))
+        if proof is not None:
+            found.append(proof)
+        promise = self._released.get((owner.host, owner.incarnation, owner.vm))
+        if promise is not None:
+            found.append(promise)
+        found.extend(
+            law.BootedWithout(host=owner.host, incarnation=boot, vm=owner.vm, at=beat.received_at)
+            for boot, beat in self._beats.get(owner.host, {}).items()
+            if boot != owner.incarnation and beat.sees(owner.vm) is None
+        )
+        return found
+
+    def _recorded(self, args: tuple[Any, ...], answer: object) -> None:
+        """A VM's record was written: taken up where it runs, or only its state changed."""
+        record: VmRecord = args[0]
+        before = self._owned.get(record.id)
+        if answer is not True or record.owner is None:
+            return
+        new = law.Assigned(
+            vm=record.id,
+            host=record.owner,
+            incarnation=record.owner_incarnation,
+            generation=record.generation,
+            at=Instant(self.memory().seen_us() / 1e6),
+        )
+        if before is None:
+            self._owned[record.id] = new
+            self._highest.setdefault(record.id, new)
+            return
+        if (before.host, before.incarnation) == (new.host, new.incarnation):
+            return
+        runs_there = any(
+            (copy.host, copy.incarnation) == (new.host, new.incarnation) for copy in self._running.get(record.id, ())
+        )
+        last = self._beats.get(before.host, {}).get(before.incarnation)
+        without = last is not None and last.sees(record.id) is None
+        if not runs_there and not without:
+            self._report(law.no_start_without_proof((before, new), self._evidence(before)))
+        self._owned[record.id] = new
+
+    def _proven(self, proof: OffProof | None) -> None:
+        if proof is not None:
+            self._proofs[proof.host, proof.incarnation] = proof
+
+    def _host_put(self, args: tuple[Any, ...], answer: object) -> None:
+        if answer is True:
+            self._proven(args[0].proof)
+
+    def _ledger_put(self, args: tuple[Any, ...], _answer: object) -> None:
+        if any(entry.key.startswith("proof/") for entry in args[0]):
+            for proof in records.documents(self.memory()).proofs.values():
+                self._proven(proof)
+
+    # -- what the hypervisors do --
+
+    def begin_with(self, copy: Copy | None, record: VmRecord) -> None:
+        """How it was before the story: who owns a VM, and its copy if it runs."""
+        if record.owner is not None:
+            first = law.Assigned(
+                vm=record.id,
+                host=record.owner,
+                incarnation=record.owner_incarnation,
+                generation=record.generation,
+                at=record.since,
+            )
+            self._owned[record.id] = self._highest[record.id] = first
+            self._orders[record.id, first.host, first.incarnation, first.generation] = None
+
+    def copy_began(self, copy: Copy) -> None:
+        others = self._running.setdefault(copy.vm, [])
+        others.append(copy)
+        self._chronicle.copy_began(copy)
+        if len(others) > 1:
+            self._report(law.one_writer(self._truth(copy.vm)))
+        if copy.generation is None or self._kernel.now == 0.0:
+            return
+        if (copy.vm, copy.host, copy.incarnation, copy.generation) not in self._orders:
+            sentence = f"{copy.host} started {copy.vm} at generation {copy.generation}, which nobody gave it"
+            self._chronicle.broke("start_without_order", sentence, host=copy.host, vm=copy.vm)
+        highest = self._highest.get(copy.vm)
+        if highest is not None and copy.generation < highest.generation and self._moved_on(copy, highest):
+            sentence = f"{copy.host} started {copy.vm} at generation {copy.generation}, after {highest.host} got it"
+            self._chronicle.broke("late_start", sentence, host=copy.host, vm=copy.vm)
+        boot = self._machines[copy.host].boot
+        if boot is not None and boot.released.get(copy.vm, 0) >= copy.generation:
+            sentence = f"{copy.host} started {copy.vm} at generation {copy.generation}, which it had promised never to"
+            self._chronicle.broke("promise_broken", sentence, host=copy.host, vm=copy.vm)
+
+    @staticmethod
+    def _moved_on(copy: Copy, highest: law.Assigned) -> bool:
+        return (copy.host, copy.incarnation) != (highest.host, highest.incarnation)
+
+    def copy_ended(self, copy: Copy) -> None:
+        self._running[copy.vm].remove(copy)
+        self._ended_at[copy.vm] = self._kernel.now
+
+    def _truth(self, *vms: VmId, now: float = 0.0) -> law.Truth:
+        """`now`: the store's clock, to which instants of this story are set."""
+        ahead = now - self._kernel.now
+        return law.Truth(
+            copies=tuple(
+                law.RunningCopy(vm=copy.vm, host=copy.host, incarnation=copy.incarnation)
+                for vm in vms or self._running
+                for copy in self._running.get(vm, ())
+            ),
+            last_copy_ended_at={vm: Instant(at + ahead) for vm, at in self._ended_at.items()},
+        )
+
+    # -- what controllers decide --
+
+    def watched(self, store: StoreTwin) -> Store:
+        return cast("Store", _Watched(store))
+
+    def ticked(self, store: Store, ticked: Ticked) -> None:
+        """Called after each tick that came to its end."""
+        view = cast("_Watched", store).last
+        if view is None or not ticked.in_charge:
+            return
+        if self._in_charge_since is None or self._kernel.now - self._last_tick > SAYS_WHY_S / 4:
+            self._in_charge_since = self._kernel.now
+        self._last_tick = self._kernel.now
+        if view.wishes:
+            return
+        self._report(law.silence_is_named(view, ticked.decision))
+        if self._kernel.now - self._in_charge_since > SAYS_WHY_S:
+            self._report(law.wished_vms_run_or_say_why(self._truth(now=view.now), view, SAYS_WHY_S))
+
+    _last_tick = 0.0
+
+    def _report(self, broken: tuple[law.Broken, ...]) -> None:
+        for item in broken:
+            known = any(b.what == item.rule and item.subject in (b.host, b.vm) for b in self._chronicle.broken)
+            if not known:
+                host = item.subject if item.subject in self._machines else ""
+                self._chronicle.broke(item.rule, item.sentence, host=host, vm="" if host else item.subject)
+
+
+_WATCHED: Mapping[Callable[..., Any], Callable[[Laws, tuple[Any, ...], object], None]] = {
+    records.log: Laws._logged,
+    reports.put_heartbeat: Laws._reported,
+    journal.settle: Laws._settled,
+    records.put_vm: Laws._recorded,
+    records.put_host: Laws._host_put,
+    records.put_ledger: Laws._ledger_put,
+}

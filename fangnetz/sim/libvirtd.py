@@ -1,0 +1,302 @@
+"""libvirt on a simulated host: a daemon that may hang or die while its VMs run on, and a worker's handle on it.
+
+A request that was sent is carried out when the daemon goes on, whether its sender still lives or not.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Any
+
+from fangnetz.core.errors import HypervisorRefused, HypervisorUnreachable
+from fangnetz.core.model import Sighting
+from fangnetz.core.units import Generation, HostId, Incarnation, Seconds, VmId
+from fangnetz.ports import Domain
+from fangnetz.sim.kernel import Kernel
+from fangnetz.sim.machine import Machine
+from fangnetz.sim.network import STORAGE, Network
+from fangnetz.sim.process import Process, Wait
+
+QUESTION_BOUND_S = 5.0
+EFFECT_BOUND_S = 60.0
+SETTLE_S = 10.0
+WATCH_EVERY_S = 0.25
+"""As in the libvirt adapter."""
+CALL_S = 0.0007
+NO_DISK_S = 10.0
+"""QEMU gives a disk up that it cannot open after this long."""
+
+
+@dataclass(slots=True, eq=False)
+class Copy:
+    """One QEMU with the VM's disk open for writing."""
+
+    vm: VmId
+    host: HostId
+    incarnation: Incarnation
+    generation: Generation | None
+    """None: somebody else started it."""
+    since: float
+    state: Sighting = Sighting.RUNNING
+    guest_hangs: bool = False
+    ended_at: float | None = None
+    end: str = ""
+
+
+@dataclass(slots=True)
+class Times:
+    """How long things take, per VM."""
+
+    start_s: float = 2.0
+    stop_s: float = 5.0
+    guest_up_s: float = 5.0
+
+
+class Libvirtd:
+    """The daemon and the VMs of one host. `began` and `ended` are told of every copy: the disk's own record."""
+
+    def __init__(
+        self,
+        kernel: Kernel,
+        machine: Machine,
+        network: Network,
+        times: Callable[[VmId], Times],
+        began: Callable[[Copy], None],
+        ended: Callable[[Copy], None],
+    ) -> None:
+        self.kernel, self.machine, self._network, self._times = kernel, machine, network, times
+        self._began, self._ended = began, ended
+        self.state = "ok"
+        self.copies: dict[VmId, Copy] = {}
+        self.start_fails: dict[VmId, int] = {}
+        self.stop_fails: dict[VmId, int] = {}
+        self._watchers: list[tuple[Process, Callable[[], None]]] = []
+        self._backlog: list[Callable[[], object]] = []
+        self._told = False
+
+    @property
+    def host(self) -> HostId:
+        return HostId(self.machine.name)
+
+    # -- machine.Service --
+
+    def start(self) -> None:
+        self.state = "ok"
+
+    def power_lost(self) -> None:
+        self._backlog.clear()
+        self._watchers.clear()
+        for copy in list(self.copies.values()):
+            self._finish(copy, "power_lost")
+
+    def thawed(self) -> None:
+        self._go_on()
+
+    # -- how it fares --
+
+    @property
+    def stopped(self) -> bool:
+        return self.state == "hung" or self.machine.frozen
+
+    def become(self, state: str) -> None:
+        if state == "dead":
+            self._backlog.clear()
+        self.state = state
+        self._go_on()
+        self._changed()
+
+    def _go_on(self) -> None:
+        while self._backlog and not self.stopped:
+            self._backlog.pop(0)()
+
+    def request(self, process: Process, bound: float, what: Callable[[Wait], object]) -> Any:
+        """Have the daemon do something that answers by waking; HypervisorUnreachable without an answer in time."""
+        wait = process.wait()
+        kernel = self.kernel
+        until = kernel.now + bound
+
+        def arrive() -> None:
+            if not self.machine.up:
+                return
+            if self.state == "dead":
+                wait.wake(HypervisorUnreachable("libvirt does not listen"))
+            elif self.stopped:
+                kernel.at(until, wait.wake, HypervisorUnreachable(f"libvirt did not answer within {bound:g} s"))
+                self._backlog.append(arrive)
+            else:
+                what(wait)
+
+        kernel.after(CALL_S, arrive)
+        answer = process.give_way()
+        if isinstance(answer, Exception):
+            raise answer
+        return answer
+
+    # -- VMs --
+
+    def domains(self) -> tuple[Domain, ...]:
+        return tuple(
+            Domain(vm=copy.vm, state=copy.state, generation=copy.generation, uuid=copy.vm)
+            for copy in self.copies.values()
+        )
+
+    def run(self, vm: VmId, generation: Generation | None) -> Copy:
+        """Open the VM's disk and start it."""
+        boot = self.machine.boot
+        copy = Copy(
+            vm=vm,
+            host=self.host,
+            incarnation=boot.incarnation if boot else Incarnation(""),
+            generation=generation,
+            since=self.kernel.now,
+        )
+        self.copies[vm] = copy
+        self._began(copy)
+        self._changed()
+        return copy
+
+    def create(self, vm: VmId, generation: Generation, wait: Wait) -> None:
+        after = self.kernel.after
+        if vm in self.copies:
+            after(0.0, wait.wake, HypervisorRefused(f"domain {vm} is there already"))
+        elif self.start_fails.get(vm, 0) > 0:
+            self.start_fails[vm] -= 1
+            after(self._times(vm).start_s / 2, wait.wake, HypervisorRefused(f"{vm} cannot be started here"))
+        elif not self._network.both_ways(self.machine.name, "", STORAGE):
+            after(NO_DISK_S, wait.wake, HypervisorRefused(f"the disk of {vm} cannot be opened"))
+        else:
+            self.run(vm, generation)
+            after(self._times(vm).start_s, wait.wake, None)
+
+    def shutdown(self, vm: VmId) -> None:
+        """Ask the guest; it obeys once it is up, unless it hangs."""
+        copy = self.copies.get(vm)
+        if copy is not None:
+            times = self._times(vm)
+            hears = not copy.guest_hangs and self.kernel.now - copy.since >= times.guest_up_s
+            if hears:
+                self.kernel.after(times.stop_s, self._guest_stops, copy)
+
+    def _guest_stops(self, copy: Copy) -> None:
+        if copy.ended_at is None and not self.machine.frozen and self._has_disk() and not copy.guest_hangs:
+            self._finish(copy, "stopped")
+
+    def _has_disk(self) -> bool:
+        return self._network.both_ways(self.machine.name, "", STORAGE)
+
+    def destroy(self, vm: VmId, wait: Wait) -> None:
+        copy = self.copies.get(vm)
+        if copy is None:
+            wait.wake(None)
+            return
+        if self.stop_fails.get(vm, 0) > 0 or not self._has_disk():
+            self.stop_fails[vm] = max(0, self.stop_fails.get(vm, 0) - 1)
+            self.kernel.after(1.0, wait.wake, HypervisorRefused(f"libvirt ended {vm}, but it is still there."))
+            return
+
+        def end() -> None:
+            if copy.ended_at is None:
+                self._finish(copy, "stopped")
+            wait.wake(None)
+
+        self.kernel.after(0.2, end)
+
+    def crash(self, vm: VmId) -> None:
+        copy = self.copies.get(vm)
+        if copy is not None:
+            self._finish(copy, "crashed")
+
+    def _finish(self, copy: Copy, how: str) -> None:
+        copy.ended_at, copy.end = self.kernel.now, how
+        if self.copies.get(copy.vm) is copy:
+            del self.copies[copy.vm]
+        self._ended(copy)
+        self._changed()
+
+    # -- who watches --
+
+    def watch(self, process: Process, kick: Callable[[], None]) -> None:
+        self._watchers = [(p, k) for p, k in self._watchers if not p.dead]
+        self._watchers.append((process, kick))
+
+    def _changed(self) -> None:
+        if self._watchers and not self._told:
+            self._told = True
+            self.kernel.after(WATCH_EVERY_S * self.kernel.chance.random(), self._tell)
+
+    def _tell(self) -> None:
+        self._told = False
+        if not self.stopped:
+            for process, kick in self._watchers:
+                if not process.dead and not process.frozen:
+                    kick()
+
+
+class SimHypervisor:
+    """`ports.Hypervisor` of one worker process; what it knows of its own starts ends with it, as in the real one."""
+
+    def __init__(self, process: Process, daemon: Libvirtd) -> None:
+        self._process, self._daemon = process, daemon
+        self._unanswered: dict[VmId, float | None] = {}
+
+    def domains(self) -> tuple[Domain, ...]:
+        answer: tuple[Domain, ...] = self._daemon.request(
+            self._process, QUESTION_BOUND_S, lambda wait: wait.wake(self._daemon.domains())
+        )
+        return answer
+
+    def create(self, vm: VmId, xml: str, generation: Generation, still: Callable[[], object] = lambda: None) -> None:
+        self._refuse_while_unanswered(vm)
+        for domain in self.domains():
+            if domain.vm == vm and domain.generation == generation:
+                raise HypervisorUnreachable(f"{vm} is on this host at this generation already; ask what it does.")
+            if domain.vm == vm:
+                raise HypervisorRefused(
+                    f"{vm} is on this host at {domain.generation or 'no'} generation of ours already."
+                )
+        still()
+        self._unanswered[vm] = None
+        known = False
+        try:
+            self._daemon.request(self._process, EFFECT_BOUND_S, lambda wait: self._daemon.create(vm, generation, wait))
+            known = True
+        except HypervisorRefused:
+            known = True
+            raise
+        finally:
+            if known:
+                self._unanswered.pop(vm, None)
+            else:
+                self._unanswered[vm] = self._process.monotonic()
+
+    def shutdown(self, vm: VmId) -> None:
+        def ask(wait: Wait) -> None:
+            self._daemon.shutdown(vm)
+            wait.wake(None)
+
+        self._daemon.request(self._process, QUESTION_BOUND_S, ask)
+
+    def destroy(self, vm: VmId, still: Callable[[], object] = lambda: None) -> None:
+        if any(domain.vm == vm for domain in self.domains()):
+            still()
+            self._daemon.request(self._process, EFFECT_BOUND_S, lambda wait: self._daemon.destroy(vm, wait))
+        self._refuse_while_unanswered(vm)
+
+    def settled(self, vm: VmId) -> None:
+        self.domains()
+        self._refuse_while_unanswered(vm)
+
+    def _refuse_while_unanswered(self, vm: VmId) -> None:
+        if vm not in self._unanswered:
+            return
+        lost_at = self._unanswered[vm]
+        if lost_at is None:
+            raise HypervisorUnreachable(f"A start of {vm} is still under way inside libvirt.")
+        left = SETTLE_S - (self._process.monotonic() - lost_at)
+        if left > 0:
+            raise HypervisorUnreachable(f"A start of {vm} was never answered; known not to happen in {left:.0f} s.")
+        del self._unanswered[vm]
+
+
+__all__ = ["Copy", "Libvirtd", "Seconds", "SimHypervisor", "Times"]

@@ -1,0 +1,43 @@
+"""The person at the command line: writes wishes into the store, as the CLI does. Its machine is never cut."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from fangnetz.core.errors import StoreUnreachable
+from fangnetz.core.model import VmDoc, Wish, WishKind
+from fangnetz.sim.machine import Machine
+from fangnetz.sim.store.line import ServerLine
+from fangnetz.sim.store.twin import StoreTwin
+
+if TYPE_CHECKING:
+    from fangnetz.sim.world import World
+
+KINDS = {
+    "activate": WishKind.HOST_ACTIVATE,
+    "fence": WishKind.HOST_FENCE,
+    "confirm_off": WishKind.HOST_CONFIRM_OFF,
+    "start": WishKind.VM_START,
+    "stop": WishKind.VM_STOP,
+    "remove": WishKind.VM_REMOVE,
+    "add": WishKind.VM_ADD,
+}
+
+
+class Operator:
+    def __init__(self, world: World, machine: Machine) -> None:
+        self._world = world
+        self._process = machine.run("operator", world.failed)
+        self._line = ServerLine(self._process, machine, world.server, world.network)
+
+    def wish(self, verb: str, subject: str, doc: VmDoc | None = None) -> None:
+        self._process.spawn(f"{verb} {subject}", lambda: self._write(verb, subject, doc))
+
+    def _write(self, verb: str, subject: str, doc: VmDoc | None) -> None:
+        store = StoreTwin(self._line)
+        name = self._world.kernel.name("w")
+        try:
+            wish = Wish(id=name, kind=KINDS[verb], subject=subject, by="operator", at=store.now(), doc=doc)
+            store.add_wish(wish)
+        except StoreUnreachable as away:
+            self._world.chronicle.tell("wish_not_written", f"{verb} {subject}: {away}", wish=verb)

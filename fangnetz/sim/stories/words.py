@@ -1,0 +1,53 @@
+"""The words of a scenario file: which verbs and keys there are, and which of them the product cannot do yet."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+
+NOT_BUILT_VERBS = (
+    "reboot", "shutdown", "load", "migrate_fails", "evacuate", "ignore", "migrate", "relocate", "pause", "resume",
+)  # fmt: skip
+NOT_BUILT_KEYS: Mapping[str, tuple[str, ...]] = {
+    "host": ("zone", "watchdog", "shutdown_s"),
+    "vm": (
+        "live", "allowed", "strict", "preferred", "together", "apart", "failback", "max_restarts", "max_relocations",
+        "migrate_s",
+    ),
+    "world": ("shutdown_s", "migrate_s"),
+    "policy": ("on_shutdown", "evacuate_deadline_s", "unmovable", "quarantine_exits", "start_on", "rank_by"),
+}  # fmt: skip
+
+OF_HOST = ("power_off", "unplug", "power_on", "reset", "kill_worker", "activate", "fence", "confirm_off")
+OF_CONTROLLER = ("kill_controller", "start_controller")
+OF_MACHINE = ("freeze", "thaw")
+OF_VM = ("vm_crash", "guest_hang", "io_error", "start", "stop", "remove")
+WITH_WORDS: Mapping[str, tuple[str, ...]] = {
+    "cut": ("host", "links", "direction"),
+    "heal": ("host", "links", "direction"),
+    "libvirt": ("host", "state"),
+    "bmc": ("host", "device", "state"),
+    "redis": ("state", "seconds"),
+    "messages": ("drop", "duplicate", "delay", "for"),
+    "clock": ("host", "jump_s"),
+    "start_fails": ("vm", "hosts", "times"),
+    "stop_fails": ("vm", "times"),
+    "strike": ("at_point", "process", "subject", "action", "seconds"),
+    "add": (),
+}
+"""Verbs that take a group of words."""
+VERBS = (*OF_HOST, *OF_CONTROLLER, *OF_MACHINE, *OF_VM, *WITH_WORDS, "partition")
+WISHES = ("activate", "fence", "confirm_off", "start", "stop", "remove", "add")
+
+STORE_STATES = ("ok", "down", "hung", "wiped", "rolled-back", "failover")
+LIBVIRT_STATES = ("ok", "hung", "dead")
+BMC_STATES = ("ok", "dark", "lying", "slow", "wrong-password")
+DIRECTIONS = ("both", "in", "out")
+LINKS = ("cluster", "storage", "bmc")
+ROLES = ("host", "control", "work", "fence", "beat")
+STRIKES = ("kill", "freeze")
+REDIS = "redis"
+
+
+def not_built(kind: str, word: str) -> str:
+    """Return why a word that the language knows is refused."""
+    return f"is not built yet: the product does not do what the {kind} {word} asks for"
