@@ -24,6 +24,7 @@ SETTLE_S = 10.0
 WATCH_EVERY_S = 0.25
 """As in the libvirt adapter."""
 CALL_S = 0.0007
+CONNECT_S = Seconds(0.02)
 NO_DISK_S = 10.0
 """QEMU gives a disk up that it cannot open after this long."""
 
@@ -239,8 +240,12 @@ class SimHypervisor:
     def __init__(self, process: Process, daemon: Libvirtd) -> None:
         self._process, self._daemon = process, daemon
         self._unanswered: dict[VmId, float | None] = {}
+        self._connected = False
 
     def domains(self) -> tuple[Domain, ...]:
+        if not self._connected:
+            self._connected = True
+            self._process.sleep(CONNECT_S)
         answer: tuple[Domain, ...] = self._daemon.request(
             self._process, QUESTION_BOUND_S, lambda wait: wait.wake(self._daemon.domains())
         )
@@ -297,6 +302,3 @@ class SimHypervisor:
         if left > 0:
             raise HypervisorUnreachable(f"A start of {vm} was never answered; known not to happen in {left:.0f} s.")
         del self._unanswered[vm]
-
-
-__all__ = ["Copy", "Libvirtd", "Seconds", "SimHypervisor", "Times"]

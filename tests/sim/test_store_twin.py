@@ -1,4 +1,4 @@
-"""The twin's own numbers are the real store's. That it behaves alike is proven by tests/contract, where both are params."""
+"""The twin's own numbers are the real store's. That it behaves alike is proven by tests/contract: both are params."""
 
 from __future__ import annotations
 

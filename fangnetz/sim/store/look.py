@@ -92,6 +92,11 @@ def _hosts(m: Memory, hosts: Sequence[HostId]) -> Hosts:
     )
 
 
+def _once_each(rounds: list[ProbeRound]) -> list[ProbeRound]:
+    """Return the rounds without doubles: a write asked for again after a lost answer is there twice, side by side."""
+    return [probe for probe, before in zip(rounds, [None, *rounds], strict=False) if probe != before]
+
+
 def together(
     hosts: Mapping[HostId, HostSpec], first: First, second: Second, owners: Hosts, found: dict[OperationId, Operation]
 ) -> ClusterView:
@@ -105,7 +110,7 @@ def together(
         host_records={host: record for part in parts for host, record in part[1].items()},
         host_docs=first.docs.hosts,
         heartbeats={host: beat for part in parts for host, beat in part[0].items()},
-        probes=tuple(sorted(dict.fromkeys(rounds), key=lambda probe: probe.started_at)),
+        probes=tuple(sorted(_once_each(rounds), key=lambda probe: probe.started_at)),
         readings={host: readings for part in parts for host, readings in part[2].items()},
         bindings=first.docs.bindings,
         vms=first.docs.vms,

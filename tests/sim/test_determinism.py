@@ -1,0 +1,41 @@
+"""One file and one seed make one history, byte for byte, whatever order a hash happens to have."""
+
+from __future__ import annotations
+
+import json
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from fangnetz.sim.play import play
+from fangnetz.sim.stories.read import read_story
+
+STORY = Path(__file__).parents[1] / "scenarios" / "power" / "power_loss.yaml"
+PLAY = f"""
+import json, sys
+from pathlib import Path
+from fangnetz.sim.play import play
+from fangnetz.sim.stories.read import read_story
+print(json.dumps(play(read_story(Path({str(STORY)!r})), 7).data))
+"""
+
+
+@pytest.fixture(scope="module")
+def history() -> str:
+    return json.dumps(play(read_story(STORY), 7).data)
+
+
+@pytest.mark.parametrize("hash_seed", ["0", "1", "4711"])
+def test_the_same_under_every_hash_seed(history: str, hash_seed: str) -> None:
+    environment = {**os.environ, "PYTHONHASHSEED": hash_seed}
+    said = subprocess.run([sys.executable, "-c", PLAY], env=environment, capture_output=True, text=True, check=True)
+    assert said.stdout.strip() == history
+
+
+def test_another_seed_is_another_history_of_the_same_story(history: str) -> None:
+    other = json.dumps(play(read_story(STORY), 8).data)
+    assert other != history
+    assert json.loads(other)["ok"]
