@@ -41,8 +41,8 @@ class _Judge:
     def _fenced(self) -> None:
         if self._expected.fenced is None:
             return
-        proven = {(event["host"], event.get("incarnation")): None for event in self._of_kind("fence_proven")}
-        seen, wanted = Counter(host for host, _ in proven), Counter(self._expected.fenced)
+        proven = self._world.laws.proven  # not its event: whoever proved it may have died before telling
+        seen, wanted = Counter(str(host) for host, _ in proven), Counter(self._expected.fenced)
         for host in sorted({*seen, *wanted}):
             if seen[host] != wanted[host]:
                 self._miss("fenced", f"{host} was fenced {seen[host]} times, not {wanted[host]}", host=host)

@@ -157,6 +157,11 @@ class Laws:
             self._report(law.no_start_without_proof((before, new), self._evidence(before)))
         self._owned[record.id] = new
 
+    @property
+    def proven(self) -> tuple[tuple[HostId, Incarnation], ...]:
+        """Every boot of every host that was proven off in this story."""
+        return tuple(self._proofs)
+
     def _proven(self, proof: OffProof | None) -> None:
         if proof is not None:
             self._proofs[proof.host, proof.incarnation] = proof
@@ -241,6 +246,8 @@ class Laws:
         if view.wishes:
             return
         self._report(law.silence_is_named(view, ticked.decision))
+        for vm in view.vms:
+            self._ended_at.setdefault(vm, self._kernel.now)  # it has not run since it is known
         if self._kernel.now - self._in_charge_since > SAYS_WHY_S:
             self._report(law.wished_vms_run_or_say_why(self._truth(now=view.now), view, SAYS_WHY_S))
 
