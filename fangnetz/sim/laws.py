@@ -56,6 +56,8 @@ class Laws:
         self._beats: dict[HostId, dict[Incarnation, Heartbeat]] = {}
         self._running: dict[VmId, list[Copy]] = {}
         self._ended_at: dict[VmId, float] = {}
+        self._lives: dict[VmId, str] = {}
+        self._wished: dict[VmId, None] = {}
         self._in_charge_since: float | None = None
         self.memory: Callable[[], Memory] = lambda: cast("Memory", None)
 
@@ -107,12 +109,29 @@ class Laws:
         before, highest = self._owned.get(vm.id), self._highest.get(vm.id)
         if before == new:
             return
-        if before is not None:
+        if before is not None and not self._void_since_new_life(before):
             self._report(law.no_start_without_proof((before, new), self._evidence(before)))
         if highest is not None:
             self._report(law.generations_never_repeat((highest, new)))
         self._owned[vm.id] = self._highest[vm.id] = new
+        self._lives[vm.id] = self._life
         self._orders[vm.id, host, new.incarnation, new.generation] = None
+
+    @property
+    def _life(self) -> str:
+        life = self.memory().life
+        return life[1] if life is not None else ""
+
+    def _void_since_new_life(self, owner: law.Assigned) -> bool:
+        """Whether its order was given in a former life of the store, where no claim of it is granted any more, and that
+        very boot was heard in this life without the VM (SAFETY rule 4).
+        """
+        life = self.memory().life
+        beat = self._beats.get(owner.host, {}).get(owner.incarnation)
+        if life is None or beat is None or self._lives.get(owner.vm, "") == life[1]:
+            return False
+        in_hand = any(f"/{owner.vm}/" in f"{order}/" for order in beat.orders)
+        return beat.received_at >= life[2] / 1e6 and beat.sees(owner.vm) is None and not in_hand
 
     def _evidence(self, owner: law.Assigned) -> list[law.Evidence]:
         found: list[law.Evidence] = []
@@ -153,9 +172,10 @@ class Laws:
         )
         last = self._beats.get(before.host, {}).get(before.incarnation)
         without = last is not None and last.sees(record.id) is None
-        if not runs_there and not without:
+        if not runs_there and not without and not self._void_since_new_life(before):
             self._report(law.no_start_without_proof((before, new), self._evidence(before)))
         self._owned[record.id] = new
+        self._lives[record.id] = self._life
 
     @property
     def proven(self) -> tuple[tuple[HostId, Incarnation], ...]:
@@ -188,6 +208,7 @@ class Laws:
                 at=record.since,
             )
             self._owned[record.id] = self._highest[record.id] = first
+            self._lives[record.id] = self._life
             self._orders[record.id, first.host, first.incarnation, first.generation] = None
 
     def copy_began(self, copy: Copy) -> None:
@@ -246,8 +267,10 @@ class Laws:
         if view.wishes:
             return
         self._report(law.silence_is_named(view, ticked.decision))
-        for vm in view.vms:
-            self._ended_at.setdefault(vm, self._kernel.now)  # it has not run since it is known
+        for vm, doc in view.vms.items():
+            if not doc.to_run or vm not in self._wished:
+                self._ended_at[vm] = self._kernel.now  # not before somebody wanted it to run
+            self._wished[vm] = None
         if self._kernel.now - self._in_charge_since > SAYS_WHY_S:
             self._report(law.wished_vms_run_or_say_why(self._truth(now=view.now), view, SAYS_WHY_S))
 

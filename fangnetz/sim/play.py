@@ -8,19 +8,39 @@ from fangnetz.sim.stories.story import Story
 from fangnetz.sim.verbs import schedule
 from fangnetz.sim.world import World
 
+CALM_S = 20.0
+"""So long nothing may be under way before a story is called over."""
+LOOK_S = 5.0
 
-def play(story: Story, seed: int = 0) -> Result:
-    """Return what happens in this story with this seed: always the same."""
+
+def play(story: Story, seed: int = 0, *, until_calm: bool = False) -> Result:
+    """Return what happens in this story with this seed: always the same.
+
+    `until_calm`: not to its end, if nothing is under way any more for a while after its last line.
+    """
     world = World(story, seed)
     schedule(world)
     world.strikes.listen()
     try:
-        world.kernel.run(story.until)
+        if until_calm:
+            _run_until_calm(world)
+        else:
+            world.kernel.run(story.until)
     finally:
         faults.listen_to(None)
     result = result_of(world, seed)
     _end(world)
     return result
+
+
+def _run_until_calm(world: World) -> None:
+    now = max((line.at for line in world.story.timeline), default=0.0)
+    busy_at = now
+    while now < world.story.until and now - busy_at < CALM_S:
+        now = min(now + LOOK_S, world.story.until)
+        world.kernel.run(now)
+        if world.under_way():
+            busy_at = now
 
 
 def _end(world: World) -> None:

@@ -52,7 +52,7 @@ def play_seeds(first: int, count: int, size: Size, cores: int) -> Iterator[Playe
 
 def play_seed(seed: int, size: Size) -> Played:
     story = story_by_chance(seed, hosts=size.hosts, vms=size.vms, faults=size.faults)
-    result = play(story, seed)
+    result = play(story, seed, until_calm=True)
     broken = tuple(result.data["broken"])
     shortest = text_of(shortest_story(story, seed, broken[0]["what"]).data) if broken else ""
     return Played(seed, broken, shortest, result.events, result.simulated_s)
@@ -62,6 +62,6 @@ def shortest_story(story: Story, seed: int, law: str) -> Story:
     """Return the shortest story found in which this law breaks."""
 
     def breaks(candidate: Story) -> bool:
-        return any(item["what"] == law for item in play(candidate, seed).data["broken"])
+        return any(item["what"] == law for item in play(candidate, seed, until_calm=True).data["broken"])
 
     return shorten(story, breaks)

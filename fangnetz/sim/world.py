@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from fangnetz.core.model import HostSpec
+from fangnetz.core.model import HostSpec, HostState
 from fangnetz.core.units import ControllerId, DeviceName, HostId, MiB, VmId
 from fangnetz.sim.beginning import begin
 from fangnetz.sim.bmc import Bmc
@@ -20,6 +20,8 @@ from fangnetz.sim.store.queues import Bound
 from fangnetz.sim.store.server import Server
 from fangnetz.sim.stories.story import HostOfStory, Story, VmOfStory
 from fangnetz.sim.strikes import Strikes
+
+_PASSING_HOST = frozenset({HostState.SUSPECT, HostState.FENCING, HostState.RETURNING, HostState.UNKNOWN})
 
 
 class World:
@@ -65,6 +67,14 @@ class World:
     def failed(self, where: str, error: Exception) -> None:
         """A thread of ours ended with an error nobody caught: that is a fault of ours."""
         self.chronicle.broke("uncaught", f"{where}: {type(error).__name__}: {error}")
+
+    def under_way(self) -> bool:
+        """Whether something is going on that will end by itself: a boot, an operation, a host or VM on its way."""
+        memory = self.server.memory
+        booting = any(machine.powered and not machine.up for machine in self.machines.values())
+        away = not self.server.listening or self.server.stopped or memory.life is None or memory.holder is None
+        hosts = any(record.state in _PASSING_HOST for record in memory.hosts.values())
+        return booting or away or hosts or bool(memory.open) or bool(memory.wishes)
 
     def added(self, vm: VmOfStory) -> None:
         """An operator brings a VM in."""

@@ -17,7 +17,7 @@ from fangnetz.sim.stories.story import Story
 
 QUIET_S = 15
 """Before the first fault: hosts and controllers have met."""
-STORM_S = 90
+STORM_S = 60
 """So long faults begin."""
 AFTERWARDS_S = 180
 """After the last one: time to boot, to be fenced and to recover."""
