@@ -59,6 +59,8 @@ class Laws:
         self._lives: dict[VmId, str] = {}
         self._wished: dict[VmId, None] = {}
         self._in_charge_since: float | None = None
+        self._life_in_charge = ""
+        self._last_tick = 0.0
         self.memory: Callable[[], Memory] = lambda: cast("Memory", None)
 
     # -- what the store was told --
@@ -261,8 +263,9 @@ class Laws:
         view = cast("_Watched", store).last
         if view is None or not ticked.in_charge:
             return
-        if self._in_charge_since is None or self._kernel.now - self._last_tick > SAYS_WHY_S / 4:
-            self._in_charge_since = self._kernel.now
+        gap = self._kernel.now - self._last_tick > SAYS_WHY_S / 4
+        if self._in_charge_since is None or gap or view.life.incarnation != self._life_in_charge:
+            self._in_charge_since, self._life_in_charge = self._kernel.now, view.life.incarnation
         self._last_tick = self._kernel.now
         if view.wishes:
             return
@@ -273,8 +276,6 @@ class Laws:
             self._wished[vm] = None
         if self._kernel.now - self._in_charge_since > SAYS_WHY_S:
             self._report(law.wished_vms_run_or_say_why(self._truth(now=view.now), view, SAYS_WHY_S))
-
-    _last_tick = 0.0
 
     def _report(self, broken: tuple[law.Broken, ...]) -> None:
         for item in broken:

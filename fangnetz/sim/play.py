@@ -29,7 +29,7 @@ def play(story: Story, seed: int = 0, *, until_calm: bool = False) -> Result:
     finally:
         faults.listen_to(None)
     result = result_of(world, seed)
-    _end(world)
+    end(world)
     return result
 
 
@@ -43,7 +43,7 @@ def _run_until_calm(world: World) -> None:
             busy_at = now
 
 
-def _end(world: World) -> None:
+def end(world: World) -> None:
     """Let no thread of this story outlive it."""
     for machine in world.machines.values():
         for process in list(machine.processes):

@@ -1,0 +1,106 @@
+"""A law that cannot break is none: the product is sabotaged, and the law that forbids it is seen red."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+
+from fangnetz.core import recovery
+from fangnetz.core.model import OffProof, ProofKind
+from fangnetz.core.ownership import Granted
+from fangnetz.core.units import Generation, HostId, VmId
+from fangnetz.engine.steps.fence import FenceSteps
+from fangnetz.settings.tree import read_tree
+from fangnetz.sim.play import end, play
+from fangnetz.sim.stories.read import read_story, story_of
+from fangnetz.sim.world import World
+
+SCENARIOS = Path(__file__).parents[1] / "scenarios"
+
+
+def laws_broken_in(name: str) -> set[str]:
+    return {item["what"] for item in play(read_story(SCENARIOS / f"{name}.yaml")).data["broken"]}
+
+
+def test_without_sabotage_all_is_well() -> None:
+    assert laws_broken_in("fencing/bmc_dark") == set()
+
+
+def test_a_cut_that_is_not_read_back_makes_two_writers(monkeypatch: pytest.MonkeyPatch) -> None:
+    def believes_itself(self: FenceSteps, attempt: object, _number: int, _level: object) -> OffProof:
+        return OffProof(
+            host=attempt.host,  # type: ignore[attr-defined]
+            incarnation=attempt.incarnation,  # type: ignore[attr-defined]
+            kind=ProofKind.READ_BACK_OFF,
+            proven_at=self._store.now(),
+            sentence="it must be off by now",
+        )
+
+    monkeypatch.setattr(FenceSteps, "_try_level", believes_itself)
+    assert "one_writer" in laws_broken_in("fencing/bmc_dark")
+
+
+def test_a_plan_that_needs_no_proof_is_a_start_without_proof(monkeypatch: pytest.MonkeyPatch) -> None:
+    def anybody(_view: object, _record: object, hosts: Mapping[str, str], *_more: object) -> dict[str, Granted]:
+        return {host: Granted(because="why not") for host in hosts}
+
+    monkeypatch.setattr(recovery, "who_may_own", anybody)
+    monkeypatch.setattr("fangnetz.core.decide.vms.VmDecisions._known_absent", lambda *_: True)
+    monkeypatch.setattr(
+        "fangnetz.core.decide.vms.VmDecisions._not_seen",
+        lambda self, _doc, record: self.wanted.append(record.id),
+    )
+    text = (SCENARIOS / "processes" / "libvirt_hung.yaml").read_text()
+    story = story_of(read_tree("story", text.replace("libvirt: {host: host2, state: hung}", "unplug: host2")))
+    assert {item["what"] for item in play(story).data["broken"]} >= {"no_start_without_proof"}
+
+
+def test_numbers_that_come_back_are_seen(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("fangnetz.sim.store.memory.Memory.next_number", lambda _self, *_seen: 1)
+    assert "generations_never_repeat" in laws_broken_in("power/power_loss")
+
+
+@pytest.fixture
+def world() -> Iterator[World]:
+    """A quiet cluster, ten seconds old."""
+    made = World(read_story(SCENARIOS / "power" / "power_loss.yaml"), 0)
+    made.kernel.run(10.0)
+    yield made
+    end(made)
+
+
+def broken(world: World) -> set[str]:
+    return {item.what for item in world.chronicle.broken}
+
+
+def test_a_start_that_nobody_ordered_is_seen(world: World) -> None:
+    assert broken(world) == set()
+    world.daemons[HostId("host1")].run(VmId("web1"), Generation(77))
+    assert broken(world) == {"one_writer", "start_without_order"}
+
+
+def test_a_start_that_comes_late_and_against_a_promise_is_seen(world: World) -> None:
+    web1, host2 = VmId("web1"), HostId("host2")
+    boot = world.machines["host2"].boot
+    assert boot is not None
+    world.daemons[host2].crash(web1)
+    boot.released[web1] = Generation(1)
+    moved = replace(
+        world.server.memory.vms[web1], owner=HostId("host1"), generation=Generation(9), owner_incarnation="b"
+    )
+    world.laws._assigned(moved, HostId("host1"))
+    world.chronicle.broken.clear()
+    world.daemons[host2].run(web1, Generation(1))
+    assert broken(world) == {"late_start", "promise_broken"}
+
+
+def test_an_error_nobody_catches_is_a_fault_of_ours(world: World) -> None:
+    def fails() -> None:
+        raise ZeroDivisionError
+
+    world.machines["host1"].run("any", world.failed).spawn("thread", fails)
+    world.kernel.run(11.0)
+    assert broken(world) == {"uncaught"}
