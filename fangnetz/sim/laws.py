@@ -275,7 +275,18 @@ class Laws:
                 self._ended_at[vm] = self._kernel.now  # not before somebody wanted it to run
             self._wished[vm] = None
         if self._kernel.now - self._in_charge_since > SAYS_WHY_S:
-            self._report(law.wished_vms_run_or_say_why(self._truth(now=view.now), view, SAYS_WHY_S))
+            found = law.wished_vms_run_or_say_why(self._truth(now=view.now), view, SAYS_WHY_S)
+            silent = [item for item in found if self._host_is_alarmed(view, ticked, item.subject)]
+            self._ended_at |= {VmId(item.subject): self._kernel.now for item in silent}  # known from when it reports
+            self._report(tuple(item for item in found if item not in silent))
+
+    @staticmethod
+    def _host_is_alarmed(view: ClusterView, ticked: Ticked, vm: str) -> bool:
+        """Whether the record's host does not report and an alarm says so: nobody can know then what runs there."""
+        record = view.vm_records.get(VmId(vm))
+        silent = {verdict.host for verdict in ticked.decision.verdicts if not verdict.fresh}
+        alarmed = {alarm.subject for alarm in ticked.decision.alarms}
+        return record is not None and record.owner in silent and record.owner in alarmed
 
     def _report(self, broken: tuple[law.Broken, ...]) -> None:
         for item in broken:

@@ -44,7 +44,7 @@ def test_a_folder_is_an_array(capsys: pytest.CaptureFixture[str], tmp_path: Path
     assert main(["simulate", str(tmp_path), "--json"]) == 1
     data = json.loads(capsys.readouterr().out)
     assert [item["ok"] for item in data] == [False, False]
-    assert {unmet["what"] for unmet in data[0]["unmet"]} == {"fenced", "placement"}
+    assert {unmet["what"] for unmet in data[0]["unmet"]} == {"fenced", "hosts", "placement"}
 
 
 @pytest.mark.parametrize("text", ["name: x\n", "hosts: {host1: {}}\ntimeline:\n  - {at: 1, evacuate: host1}\n"])
