@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
+import math
 import time
 from collections.abc import Callable, Iterator
-from typing import Protocol
+from typing import Protocol, TypeVar
 
 import pytest
 
@@ -12,13 +13,20 @@ from fangnetz.adapters.ipmi import IpmiDevice, IpmiHelper
 from fangnetz.core.errors import FenceRefused, FenceUnreachable
 from fangnetz.core.model import Power
 from fangnetz.core.units import DeviceName, Seconds
-from fangnetz.ports import FenceDevice
+from fangnetz.ports import FenceDevice, PowerAnswer
+from fangnetz.sim.bmc import Bmc as SimBmc
+from fangnetz.sim.bmc import SimDevice
+from fangnetz.sim.kernel import Kernel
+from fangnetz.sim.machine import Machine
+from fangnetz.sim.network import Network
+from fangnetz.sim.process import Process
 from tests.adapters.conftest import SECRET, Bmc, device_at, helper, make_bmc
 from tests.contract.fence_devices import ScriptedDevice
 from tests.redis_server import wait_for
 
 __all__ = ["helper", "make_bmc"]
 BOUND = Seconds(3.0)
+T = TypeVar("T")
 
 
 class Plug(Protocol):
@@ -68,10 +76,72 @@ class BmcPlug:
         return device_at(self._bmc.port, self._helper, password="wrong-" + SECRET[:6])
 
 
-@pytest.fixture(params=["ipmi", "scripted"])
+class _Driven:
+    """The simulator's device, asked from this thread: each call is made by a simulated process, to its end."""
+
+    def __init__(self, kernel: Kernel, process: Process, device: SimDevice) -> None:
+        self._kernel, self._process, self._device = kernel, process, device
+
+    @property
+    def name(self) -> DeviceName:
+        return self._device.name
+
+    def status(self, bound: Seconds) -> PowerAnswer:
+        return self._do(lambda: self._device.status(bound))
+
+    def switch(self, wanted: Power, bound: Seconds, until: float = math.inf) -> str:
+        return self._do(lambda: self._device.switch(wanted, bound, until))
+
+    def _do(self, call: Callable[[], T]) -> T:
+        answers: list[T] = []
+        errors: list[Exception] = []
+
+        def work() -> None:
+            try:
+                answers.append(call())
+            except (FenceRefused, FenceUnreachable) as error:
+                errors.append(error)
+
+        self._kernel.run(max(self._kernel.now, time.monotonic()))  # its clock is no slower than this process's
+        self._process.spawn("call", work)
+        while not answers and not errors:
+            self._kernel.run(self._kernel.now + 0.05)
+        for error in errors:
+            raise error
+        return answers[0]
+
+
+class SimPlug:
+    def __init__(self) -> None:
+        kernel = Kernel(0)
+        machine, here = (Machine(kernel, name, 0.1, lambda _machine, _by: None) for name in ("host1", "c1"))
+        machine.stand_ready()
+        here.stand_ready()
+        self._bmc = SimBmc(kernel, machine, DeviceName("ipmi"), 0.1)
+        process = here.run("fence", lambda where, error: pytest.fail(f"{where}: {error}"))
+        self.device: FenceDevice = _Driven(kernel, process, SimDevice(process, here, self._bmc, Network()))
+        self._kernel = kernel
+
+    @property
+    def on(self) -> bool:
+        self._kernel.run(max(self._kernel.now, time.monotonic()))
+        return self._bmc.reads is Power.ON
+
+    def go_dark(self) -> None:
+        self._bmc.state = "dark"
+
+    def deny(self) -> FenceDevice:
+        self._bmc.state = "wrong-password"
+        return self.device
+
+
+@pytest.fixture(params=["ipmi", "scripted", "sim"])
 def plug(request: pytest.FixtureRequest) -> Iterator[Plug]:
     if request.param == "scripted":
         yield ScriptedPlug()
+        return
+    if request.param == "sim":
+        yield SimPlug()
         return
     make: Callable[[str], Bmc] = request.getfixturevalue("make_bmc")
     yield BmcPlug(make("bmc"), request.getfixturevalue("helper"))
