@@ -42,6 +42,9 @@ HOURS_AGO = Instant(T0 - 7200)
 BOOTED_AGO = Instant(T0 - 3600)
 
 
+_BODY: dict[type, TypeAdapter[Document]] = {kind: TypeAdapter(kind) for kind in (VmDoc, HostDoc, Binding)}
+
+
 def vm_doc(vm: VmOfStory) -> VmDoc:
     spec = VmSpec(
         id=VmId(vm.name), memory_mib=MiB(vm.memory_mib), cpus=vm.cpus, priority=vm.priority, digest=vm.name,
@@ -135,7 +138,7 @@ def _beat(world: World, host: HostId, boot: Incarnation) -> Heartbeat:
 def _write(world: World, documents: list[Document]) -> None:
     memory = world.server.memory
     for document in documents:
-        body = TypeAdapter(type(document)).dump_json(document).decode()
+        body = _BODY[type(document)].dump_json(document).decode()
         entry = LedgerEntry(key=key_of(document), version=int(BOOTED_AGO * 1_000_000), body=body)
         memory.ledger[entry.key] = entry
     memory.ledger_version = int(BOOTED_AGO * 1_000_000)
