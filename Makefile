@@ -1,6 +1,6 @@
 # Verbs only; each says in one line what it runs. Everything but `lock` and `clean` prepares the machine by itself.
 .DEFAULT_GOAL := help
-.PHONY: help setup demo test check bench lab soak soak-storm soak-tests soak-table soak-idle lock clean
+.PHONY: help setup demo test check bench lab soak soak-storm soak-tests soak-table soak-idle soak-simulation lock clean
 
 PYTHON := .venv/bin/python
 # Labs make namespaces and bridges, so whatever starts one runs as root.
@@ -13,6 +13,8 @@ SECONDS ?= 600
 SEED ?=
 RUNS ?= 1
 RECORDS ?= build/soak.jsonl
+# Simulated stories: how many; SEED is the first.
+SEEDS ?= 10000
 
 help:  ## list the verbs
 	@sed -n 's/^\([a-z-]*\):.*## /\1\t/p' Makefile | expand -t 12
@@ -38,7 +40,7 @@ bench: setup  ## recovery times over pulled plugs, as JSON
 lab: setup  ## bring up a lab to play with; `fangnetz lab down` removes it
 	$(AS_ROOT) .venv/bin/fangnetz lab up
 
-soak: soak-storm soak-tests soak-table soak-idle  ## every endurance run
+soak: soak-storm soak-tests soak-table soak-idle soak-simulation  ## every endurance run
 
 soak-storm: setup  ## random faults from a seed: SECONDS=600 SEED=7 RUNS=1; results add up in build/soak.jsonl
 	$(AS_ROOT) $(PYTHON) -m fangnetz.lab.storm --seconds $(SECONDS) --runs $(RUNS) $(if $(SEED),--seed $(SEED)) --json $(RECORDS)
@@ -51,6 +53,9 @@ soak-table: setup  ## every step of a failover struck before, after and past its
 
 soak-idle: setup  ## all cores saturated for minutes: nobody may be called lost
 	$(AS_ROOT) $(PYTHON) -m fangnetz.lab.soak_idle
+
+soak-simulation: setup  ## stories by chance on a virtual clock: SEEDS=10000 SEED=0
+	.venv/bin/fangnetz simulate --random --seeds $(SEEDS) --seed $(or $(SEED),0)
 
 lock:  ## resolve pyproject.toml anew into requirements.lock
 	@scripts/lock

@@ -270,6 +270,7 @@ class Laws:
         if view.wishes:
             return
         self._report(law.silence_is_named(view, ticked.decision))
+        self._report(law.one_open_operation(view))
         for vm, doc in view.vms.items():
             if not doc.to_run or vm not in self._wished:
                 self._ended_at[vm] = self._kernel.now  # not before somebody wanted it to run

@@ -1,0 +1,43 @@
+"""Stories by chance: each seed is one story, no law breaks in any, and one that does break is made short."""
+
+from __future__ import annotations
+
+import pytest
+
+from fangnetz.engine.steps.fence import FenceSteps
+from fangnetz.settings.tree import read_tree
+from fangnetz.sim.stories.chance import story_by_chance
+from fangnetz.sim.stories.read import story_of
+from fangnetz.sim.stories.write import text_of
+from fangnetz.sim.storm import Size, play_seed, play_seeds
+
+FIRST, SEEDS, PARTS = 100, 60, 6
+
+
+def test_a_seed_is_one_story_and_a_scenario_file_like_any() -> None:
+    story = story_by_chance(11)
+    assert story == story_by_chance(11) != story_by_chance(12)
+    assert (len(story.hosts), len(story.vms)) == (5, 20)
+    assert len(story.timeline) >= 8
+    assert story_of(read_tree("file", text_of(story.data))).timeline == story.timeline
+
+
+@pytest.mark.parametrize("part", range(PARTS))
+def test_no_law_breaks(part: int) -> None:
+    count = SEEDS // PARTS
+    for played in play_seeds(FIRST + part * count, count, Size(), cores=1):
+        assert played.broken == (), f"seed {played.seed}; the shortest story that breaks it:\n{played.shortest}"
+
+
+def test_what_breaks_is_made_short(monkeypatch: pytest.MonkeyPatch) -> None:
+    """The fence step takes its own order for a proof: some seed soon has two writers, and the story gets short."""
+
+    def believes_itself(_self: FenceSteps, *_rest: object) -> str:
+        return ""
+
+    monkeypatch.setattr(FenceSteps, "_level_obstacle", believes_itself)
+    monkeypatch.setattr("fangnetz.core.fencing.counts_as_off", lambda *_: True)
+    size = Size(hosts=3, vms=3, faults=4)
+    played = next(p for p in (play_seed(seed, size) for seed in range(40)) if p.broken)
+    short = story_of(read_tree("short", played.shortest))
+    assert len(short.timeline) < len(story_by_chance(played.seed, hosts=3, vms=3, faults=4).timeline)
