@@ -10,7 +10,7 @@ from collections.abc import Callable
 from typing import Any
 
 from fangnetz.core.errors import StoreUnreachable
-from fangnetz.sim.machine import Machine
+from fangnetz.sim.machine import Boot, Machine
 from fangnetz.sim.network import Network
 from fangnetz.sim.process import Process, Wait
 from fangnetz.sim.store.server import Raised, Server
@@ -67,8 +67,9 @@ class ServerLine:
         kernel, server = self._kernel, self._server
         if not self._network.passes(self._machine.name, server.machine.name) or not server.machine.up:
             kernel.at(until, wait.wake, SILENT)
-            if kernel.now < until + SENDS_ON_S and self._machine.up:
-                kernel.after(again, self._arrive, wait, until, 2 * again, script, args, confirmed)
+            if kernel.now < until + SENDS_ON_S:
+                boot = self._machine.boot
+                kernel.after(again, self._send_again, boot, wait, until, 2 * again, script, args, confirmed)
             return
         if not server.listening:
             kernel.after(WIRE_S, wait.wake, BROKEN)
@@ -79,6 +80,15 @@ class ServerLine:
             return
         answer = server.serve(script, args, confirmed=confirmed)
         kernel.after(WIRE_S * (1 + self._chance()), self._reply, wait, until, 0.2, answer)
+
+    def _send_again(self, boot: Boot | None, *request: Any) -> None:
+        """A machine that lost its power or booted anew repeats nothing; a frozen one does when it thaws."""
+        if boot is None or self._machine.boot is not boot:
+            return
+        if self._machine.frozen:
+            self._kernel.after(0.2, self._send_again, boot, *request)
+        else:
+            self._arrive(*request)
 
     def _reply(self, wait: Wait, until: float, again: float, answer: object) -> None:
         if self._network.passes(self._server.machine.name, self._machine.name):
