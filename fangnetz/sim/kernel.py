@@ -40,7 +40,11 @@ class Kernel:
         return entry
 
     def after(self, span: float, what: Callable[..., object], *args: Any) -> Entry:
-        return self.at(self.now + span, what, *args)
+        self._number += 1
+        now = self.now
+        entry: Entry = [now + span if span > 0 else now, self._number, what, args]
+        heappush(self._due, entry)
+        return entry
 
     @staticmethod
     def cancel(entry: Entry) -> None:

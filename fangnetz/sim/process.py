@@ -51,7 +51,15 @@ class Wait:
         if self.over:
             return
         self.over = True
-        self.thread.process.resume(self.thread, value)
+        thread = self.thread
+        process = thread.process
+        if process.dead or process.frozen:
+            process.resume(thread, value)
+            return
+        kernel = process.kernel  # as `resume` and `go_on` do: most of what happens in a story happens here
+        kernel.current = thread
+        thread.green.switch(value)
+        kernel.current = None
 
 
 class Process:

@@ -101,17 +101,20 @@ def together(
     hosts: Mapping[HostId, HostSpec], first: First, second: Second, owners: Hosts, found: dict[OperationId, Operation]
 ) -> ClusterView:
     rounds, records, remembered = second
-    parts = (first.hosts, remembered, owners)
+    parts = [first.hosts, *(part for part in (remembered, owners) if part[2])]
+    beats, host_records, readings = parts[0]
+    for part in parts[1:]:
+        beats, host_records, readings = {**beats, **part[0]}, {**host_records, **part[1]}, {**readings, **part[2]}
     return ClusterView(
         now=first.now,
         life=first.life,
         lease=first.lease,
         hosts=hosts,
-        host_records={host: record for part in parts for host, record in part[1].items()},
+        host_records=host_records,
         host_docs=first.docs.hosts,
-        heartbeats={host: beat for part in parts for host, beat in part[0].items()},
+        heartbeats=beats,
         probes=tuple(sorted(_once_each(rounds), key=lambda probe: probe.started_at)),
-        readings={host: readings for part in parts for host, readings in part[2].items()},
+        readings=readings,
         bindings=first.docs.bindings,
         vms=first.docs.vms,
         vm_records=records,
