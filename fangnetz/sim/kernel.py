@@ -27,8 +27,13 @@ class Kernel:
         self.chance = Random(seed)
         self.events = 0
         self.current: Thread | None = None
+        self.inline = True
+        """Whether a call may be made without a turn when nobody else could have one (`skip_to`). Changes no history."""
+        self.last_of_event = False
+        """Whether nothing is left to do in this event once the thread that runs now gives way."""
         self.hub = getcurrent()
         self._due: list[Entry] = []
+        self._until = 0.0
         self._number = 0
         self._names = 0
 
@@ -52,15 +57,28 @@ class Kernel:
 
     def run(self, until: float) -> None:
         """Let everything happen that is due until then. Called by the thread that made this kernel."""
-        due = self._due
+        due, self._until = self._due, until
         while due and due[0][0] <= until:
             when, _, what, args = heappop(due)
             if what is None:
                 continue
             self.now = when
             self.events += 1
+            self.last_of_event = False
             what(*args)
         self.now = until
+
+    def skip_to(self, when: float) -> bool:
+        """Move on to an instant at once, if nothing else is due until then; else False, and nothing has changed.
+
+        What the calling thread would wait for then happens exactly as if it had given way: nobody else has a turn.
+        """
+        due = self._due
+        if not self.last_of_event or not self.inline or when > self._until or (due and due[0][0] <= when):
+            return False
+        self.now = when
+        self.events += 1
+        return True
 
     def name(self, kind: str) -> str:
         """Return a name that nothing else in this story has: as long as a real one, and the same in every play."""

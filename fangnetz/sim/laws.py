@@ -21,7 +21,7 @@ from fangnetz.sim.libvirtd import Copy
 from fangnetz.sim.machine import Machine
 from fangnetz.sim.store import journal, records, reports
 from fangnetz.sim.store.memory import Memory
-from fangnetz.sim.store.server import Raised
+from fangnetz.sim.store.server import EPOCH_US, Raised
 from fangnetz.sim.store.twin import StoreTwin
 
 SAYS_WHY_S = Seconds(30.0)
@@ -182,7 +182,8 @@ class Laws:
     @property
     def proven(self) -> tuple[tuple[HostId, Incarnation], ...]:
         """Every boot of every host that was proven off in this story."""
-        return tuple(self._proofs)
+        began = EPOCH_US / 1_000_000
+        return tuple(boot for boot, proof in self._proofs.items() if proof.proven_at >= began)
 
     def _proven(self, proof: OffProof | None) -> None:
         if proof is not None:

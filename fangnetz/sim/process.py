@@ -46,6 +46,11 @@ class Wait:
     def __init__(self, thread: Thread) -> None:
         self.thread, self.over = thread, False
 
+    def due(self, value: object = None) -> None:
+        """As `wake`, where that is all that is due: its thread has the rest of the event to itself."""
+        self.thread.process.kernel.last_of_event = True
+        self.wake(value)
+
     def wake(self, value: object = None) -> None:
         """Called by the kernel only; a thread that wakes another asks the kernel to."""
         if self.over:
@@ -81,8 +86,10 @@ class Process:
 
     def sleep(self, span: Seconds) -> None:
         wait = self.wait()
-        self.kernel.after(span, wait.wake)
-        self.give_way()
+        kernel = self.kernel
+        if not kernel.skip_to(kernel.now + max(span, 0.0)):
+            kernel.after(span, wait.due)
+            self.give_way()
 
     def spawn(self, name: str, work: Callable[[], None]) -> None:
         if self.dead:
@@ -100,7 +107,11 @@ class Process:
 
         thread = Thread(self, name, run)
         self._threads[thread] = None
-        self.kernel.at(self.kernel.now, self.resume, thread, None)
+        self.kernel.at(self.kernel.now, self._begin, thread)
+
+    def _begin(self, thread: Thread) -> None:
+        self.kernel.last_of_event = True
+        self.resume(thread, None)
 
     def flag(self) -> SimFlag:
         return SimFlag(self)
@@ -196,7 +207,7 @@ class SimFlag:
         waits, self._waits = self._waits, []
         kernel = self._process.kernel
         for wait in waits:
-            kernel.at(kernel.now, wait.wake, True)
+            kernel.at(kernel.now, wait.due, True)
 
     def clear(self) -> None:
         self._set = False
@@ -209,7 +220,7 @@ class SimFlag:
             return True
         wait = self._process.wait()
         self._waits.append(wait)
-        timer = None if timeout is None else self._process.kernel.after(timeout, wait.wake, False)
+        timer = None if timeout is None else self._process.kernel.after(timeout, wait.due, False)
         raised = bool(self._process.give_way())
         if raised and timer is not None:
             self._process.kernel.cancel(timer)
@@ -236,4 +247,4 @@ class SimLock:
         self._held = False
         if self._waits:
             kernel = self._process.kernel
-            kernel.at(kernel.now, self._waits.pop(0).wake)
+            kernel.at(kernel.now, self._waits.pop(0).due)

@@ -10,6 +10,7 @@ from pathlib import Path
 
 import pytest
 
+from fangnetz.sim.kernel import Kernel
 from fangnetz.sim.play import play
 from fangnetz.sim.stories.chance import story_by_chance
 from fangnetz.sim.stories.read import read_story
@@ -18,6 +19,7 @@ STORY = Path(__file__).parents[1] / "scenarios" / "power" / "power_loss.yaml"
 PLAY = f"""
 import json
 from pathlib import Path
+from fangnetz.sim.kernel import Kernel
 from fangnetz.sim.play import play
 from fangnetz.sim.stories.chance import story_by_chance
 from fangnetz.sim.stories.read import read_story
@@ -45,3 +47,13 @@ def test_another_seed_is_another_history_of_the_same_story(history: str) -> None
     other = json.dumps(play(read_story(STORY), 8).data)
     assert other != history.splitlines()[0]
     assert json.loads(other)["ok"]
+
+
+def test_a_turn_that_nobody_else_could_have_had_changes_nothing(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Most calls are made without giving way: the history is that of giving way each time."""
+    story = story_by_chance(5, hosts=4, vms=6)
+    at_once = play(story, 5, until_calm=True)
+    monkeypatch.setattr(Kernel, "skip_to", lambda _self, _when: False)
+    in_turn = play(story, 5, until_calm=True)
+    assert json.dumps(at_once.data) == json.dumps(in_turn.data)
+    assert at_once.events == in_turn.events
