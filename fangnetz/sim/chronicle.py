@@ -5,7 +5,7 @@ Only listens. Times are seconds since the story began.
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -61,6 +61,8 @@ class Chronicle:
     broken: list[Broken] = field(default_factory=list)
     copies: dict[VmId, list[Copy]] = field(default_factory=dict)
     power: dict[HostId, list[Session]] = field(default_factory=dict)
+    owner: Callable[[VmId], Mapping[str, object]] = lambda _vm: {}
+    """Return host and generation of a VM's record."""
 
     def tell(self, kind: str, sentence: str, **facts: object) -> None:
         self.events.append({"t": at(self.kernel.now), "kind": kind, "sentence": sentence, **facts})
@@ -75,7 +77,7 @@ class Chronicle:
             if str(facts.get("what", "")).startswith("braked_"):
                 self.tell("decided_not_to", event.sentence, what="fence", host=event.subject)
         elif event.kind == "vm_state" and facts.get("state") == "lost":
-            self.tell("vm_lost", event.sentence, vm=event.subject)
+            self.tell("vm_lost", event.sentence, vm=event.subject, **self.owner(VmId(event.subject)))
         elif event.kind in TOLD:
             self.tell(event.kind, event.sentence, **{_RENAMED.get(key, key): value for key, value in facts.items()})
 

@@ -48,6 +48,7 @@ class World:
         self.server = Server(self.kernel, self._machine(story.store_host, "redis"), story.replicas)
         self.server.done = self.laws.look
         self.laws.memory = lambda: self.server.memory
+        self.chronicle.owner = self._owner
         self.server.machine.services.insert(0, self.server)
         for name, shared in story.controllers.items():
             machine = self._machine(shared, name)
@@ -63,6 +64,10 @@ class World:
             if name not in self.machines_of_hosts:
                 machine.stand_ready()
         begin(self)
+
+    def _owner(self, vm: VmId) -> dict[str, object]:
+        record = self.server.memory.vms.get(vm)
+        return {"host": record.owner, "generation": record.generation} if record is not None else {}
 
     def failed(self, where: str, error: Exception) -> None:
         """A thread of ours ended with an error nobody caught: that is a fault of ours."""
