@@ -54,7 +54,7 @@ def until_recovered(cluster: Cluster, vms: list[str], at: float) -> None:
         lambda: all(vm["state"] == "running" for vm in cluster.vms().values()), BACK_WITHIN_S, "all are called running"
     )
     cluster.until(
-        lambda: not [o for o in cluster.lab.fangnetz("operation", "list")["items"] if o["state"] == "open"],
+        lambda: not [o for o in cluster.listed("operation")["items"] if o["state"] == "open"],
         BACK_WITHIN_S,
         "every operation has ended",
     )

@@ -141,7 +141,7 @@ def test_a_wrong_password_is_no_proof(cluster: Cluster) -> None:
 def fence_steps(cluster: Cluster, host: str) -> list[dict]:  # type: ignore[type-arg]
     return [
         step
-        for operation in cluster.lab.fangnetz("operation", "list")["items"]
+        for operation in cluster.listed("operation")["items"]
         if operation["subject"] == host
         for step in operation["steps"]
         if step["key"] == "fence"

@@ -122,7 +122,7 @@ def test_a_master_that_hangs_in_mid_failover_is_replaced_and_the_incident_ends(
         cluster.lab.store("resume", master)
     assert all(boots_since(cluster, vm, at) == 1 for vm in vms)
     assert cuts_since(cluster, at) == []
-    cluster.until(lambda: cluster.lab.fangnetz("status")["lease"]["holder"], BACK_WITHIN_S, "somebody is in charge")
+    cluster.until(lambda: cluster.status()["lease"]["holder"], BACK_WITHIN_S, "somebody is in charge")
     until_all_replicate(cluster)
 
 
