@@ -9,7 +9,7 @@ import math
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import AbstractContextManager
 from dataclasses import dataclass
-from typing import Protocol
+from typing import Protocol, TypeVar
 
 from fangnetz.core.actions import Alarm, Happened
 from fangnetz.core.detector import Watch
@@ -40,10 +40,13 @@ from fangnetz.core.units import (
     HostId,
     Incarnation,
     Instant,
+    MiB,
     OperationId,
     Seconds,
     VmId,
 )
+
+T = TypeVar("T")
 
 
 class Clock(Protocol):
@@ -52,6 +55,46 @@ class Clock(Protocol):
     def monotonic(self) -> float: ...
 
     def sleep(self, span: Seconds) -> None: ...
+
+
+class Flag(Protocol):
+    """Something that one thread of a process raises and others wait for."""
+
+    def set(self) -> None: ...
+
+    def clear(self) -> None: ...
+
+    def is_set(self) -> bool: ...
+
+    def wait(self, timeout: float | None = None) -> bool:
+        """Wait until it is set, for ever if `timeout` is None; return whether it is."""
+        ...
+
+
+class Process(Clock, Protocol):
+    """What a process has of its own: its time, threads, what they wait for, and chance. All that ends with it."""
+
+    def spawn(self, name: str, work: Callable[[], None]) -> None:
+        """Run `work` in a thread of this process, which ends with the process at the latest."""
+        ...
+
+    def flag(self) -> Flag: ...
+
+    def lock(self) -> AbstractContextManager[object]:
+        """Return a new lock against the other threads of this process; it cannot be taken twice."""
+        ...
+
+    def together(self, calls: Sequence[Callable[[], T]]) -> list[T]:
+        """Make all calls at once and return their answers in order, when the last one has come; raises what one did."""
+        ...
+
+    def token(self) -> str:
+        """Return a name that nobody else has."""
+        ...
+
+    def chance(self) -> float:
+        """Return any number from 0 up to 1."""
+        ...
 
 
 # --- fencing -----------------------------------------------------------------------------------------------------
@@ -126,6 +169,14 @@ class Hypervisor(Protocol):
         Only then may a promise rest on "no such domain is there".
         """
         ...
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class HostLoad:
+    """How busy a host is: its load average and the memory that new processes could have now."""
+
+    load: float
+    memory_free_mib: MiB
 
 
 class BootFiles(Protocol):

@@ -20,6 +20,7 @@ if TYPE_CHECKING:
     from fangnetz.adapters.libvirt import LibvirtHypervisor
     from fangnetz.adapters.probes import NetworkProber
     from fangnetz.adapters.redis import RedisStore
+    from fangnetz.adapters.system_process import SystemProcess
 
 
 def open_store(settings: Settings, *, name: str, user: RedisUser = "operator", timeout_s: float = 2.0) -> RedisStore:
@@ -88,6 +89,12 @@ def open_ledger_files(state_dir: Path) -> LedgerFolder:
     from fangnetz.adapters.ledger_files import LedgerFolder
 
     return LedgerFolder(state_dir / "ledger")
+
+
+def this_process() -> SystemProcess:
+    from fangnetz.adapters.system_process import SystemProcess
+
+    return SystemProcess()
 
 
 def open_prober() -> NetworkProber:

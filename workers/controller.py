@@ -26,7 +26,6 @@ from fangnetz.settings import Settings
 from tasks.dispatcher import CeleryDispatcher
 from tasks.names import TICK, control_queue
 from tasks.runtime import Runtime, install
-from workers.clock import SystemClock
 from workers.environment import Identity
 from workers.notify import tell
 
@@ -50,7 +49,8 @@ def install_controller(app: Celery, settings: Settings, me: Identity) -> None:
     hosts: dict[HostId, HostSpec] = {host: it.spec for host, it in settings.hosts.items()}
     store = marked_store(wiring.open_store(settings, name=f"{me.role}-{me.name}", user="controller"))
     dispatcher = marked_dispatcher(CeleryDispatcher(app, settings.controllers))
-    ledger = Ledger(store, marked_files(wiring.open_ledger_files(me.state_dir)))
+    process = wiring.this_process()
+    ledger = Ledger(store, marked_files(wiring.open_ledger_files(me.state_dir)), process)
     kept: dict[HostId, dict[DeviceName, FenceDevice]] = {}
 
     def devices(host: HostId) -> dict[DeviceName, FenceDevice]:
@@ -88,7 +88,7 @@ def install_controller(app: Celery, settings: Settings, me: Identity) -> None:
                 own = [target for target in targets if target.host == host]
                 probe_hosts(store, prober, controller, own, (), policy, CONTRADICTION_S)
 
-            runtime.power = PowerAsker(store, hosts, policy, devices, dispatcher, contradict)
+            runtime.power = PowerAsker(store, hosts, policy, devices, dispatcher, process, contradict)
             runtime.probe = lambda: _probe(store, prober, controller, targets, settings)
             _say_ready(app)
         case "fence":
@@ -107,7 +107,7 @@ def _executor(me: Identity, store: Any, dispatcher: CeleryDispatcher, settings: 
         name=me.node,
         journal=store,
         dispatcher=dispatcher,
-        clock=SystemClock(),
+        process=wiring.this_process(),
         policy=settings.policy,
         effects=effects,
     )

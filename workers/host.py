@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import threading
 from typing import Any
 
@@ -10,6 +11,7 @@ from celery import Celery, bootsteps
 
 from fangnetz import wiring
 from fangnetz.adapters.bmc_guid import read_in_band
+from fangnetz.adapters.host_load import read_load
 from fangnetz.core.errors import FangnetzError, SettingsError, StoredContentError
 from fangnetz.core.operations import StepKind
 from fangnetz.core.units import HostId, Seconds, VmId
@@ -21,7 +23,6 @@ from fangnetz.engine.steps.vm import VmSteps
 from fangnetz.settings import Settings
 from tasks.dispatcher import CeleryDispatcher
 from tasks.runtime import Runtime, install
-from workers.clock import SystemClock
 from workers.environment import Identity
 from workers.notify import tell
 
@@ -47,8 +48,9 @@ class HostParts:
         beats = marked_store(wiring.open_store(settings, name=f"heartbeat-{host}", user="host", timeout_s=1.0))
         boot = marked_boot(wiring.open_boot_files(me.run_dir))
         hypervisor = wiring.open_hypervisor(settings, host)
-        self._ledger = Ledger(store, marked_files(wiring.open_ledger_files(me.state_dir)))
-        self.inventory = InventoryKeeper(hypervisor, policy.heartbeat_s, self._report)
+        process = wiring.this_process()
+        self._ledger = Ledger(store, marked_files(wiring.open_ledger_files(me.state_dir)), process)
+        self.inventory = InventoryKeeper(hypervisor, policy.heartbeat_s, self._report, process)
         hypervisor.watch(self.inventory.kick)
         steps = VmSteps(
             journal=store,
@@ -63,7 +65,7 @@ class HostParts:
             name=f"host-{host}",
             journal=store,
             dispatcher=CeleryDispatcher(app, settings.controllers),
-            clock=SystemClock(),
+            process=process,
             policy=policy,
             effects={StepKind.START: steps.start, StepKind.STOP: steps.stop},
             incarnation=boot.incarnation,
@@ -76,6 +78,9 @@ class HostParts:
             orders=lambda: self.executor.in_hand_since(self.inventory.latest.taken_at),
             interval=policy.heartbeat_s,
             guids=lambda: self._guids,
+            load=read_load,
+            worker=f"{os.getpid()}",
+            process=process,
             sent=self._heartbeat_sent,
         )
         self._end = threading.Event()

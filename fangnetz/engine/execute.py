@@ -7,12 +7,9 @@ lease is never kept for longer than the step's bound: whoever hangs loses it, an
 from __future__ import annotations
 
 import contextlib
-import random
-import threading
-import uuid
 from collections import Counter, deque
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from enum import StrEnum
 from typing import assert_never
 
@@ -31,7 +28,7 @@ from fangnetz.core.operations import (
 from fangnetz.core.policy import Policy
 from fangnetz.core.units import Incarnation, Instant, OperationId, Seconds
 from fangnetz.engine.faults import FaultInjected, point, step_point
-from fangnetz.ports import Assign, Claim, Clock, Dispatcher, Journal
+from fangnetz.ports import Assign, Claim, Clock, Dispatcher, Journal, Process
 
 PLAN_TRIES_MAX = 20
 """A plan that others overtook is made anew so many times in one claim."""
@@ -101,7 +98,7 @@ class Context:
     policy: Policy
     clock: Clock
     began: float
-    lost: threading.Event = field(default_factory=threading.Event)
+    lost: bool = False
     _until: float = 0.0
 
     @property
@@ -155,7 +152,7 @@ class Context:
 
     def still_held(self) -> None:
         """StaleToken if the lease was lost or this claim has used up its bound. Asks nobody."""
-        if self.lost.is_set() or self.clock.monotonic() >= self.ends:
+        if self.lost or self.clock.monotonic() >= self.ends:
             raise StaleToken(f"{self.operation.id} {self.step.key}: its lease was lost")
 
 
@@ -171,17 +168,17 @@ class Executor:
         name: str,
         journal: Journal,
         dispatcher: Dispatcher,
-        clock: Clock,
+        process: Process,
         policy: Policy,
         effects: Mapping[StepKind, Effect],
         incarnation: Incarnation = Incarnation(""),
     ) -> None:
         self._name, self._journal, self._dispatcher = name, journal, dispatcher
-        self._clock, self._policy, self._effects = clock, policy, effects
+        self._process, self._policy, self._effects = process, policy, effects
         self._incarnation = incarnation
         self._in_hand: Counter[str] = Counter()
         self._ended: deque[tuple[float, str]] = deque(maxlen=ENDED_MAX)
-        self._lock = threading.Lock()
+        self._lock = process.lock()
 
     @property
     def in_hand(self) -> frozenset[str]:
@@ -217,11 +214,11 @@ class Executor:
         if not is_ready(operation, step):
             return Done(next=Next.STOP, sentence=f"{identity} {key} waits for {', '.join(step.after)}")
         step_point(kind, "before_claim", _subject(operation, step))
-        began = self._clock.monotonic()
+        began = self._process.monotonic()
         claim = self._journal.claim(
             identity,
             key,
-            token=uuid.uuid4().hex,
+            token=self._process.token(),
             executor=self._name,
             incarnation=self._incarnation,
             lease=self._policy.step_lease_s,
@@ -230,8 +227,8 @@ class Executor:
             if claim.code == "later":
                 return Done(next=Next.AGAIN, sentence=claim.sentence, wait_s=Seconds(claim.wait_s + 0.02))
             return Done(next=Next.STOP, sentence=claim.sentence)
-        context = Context(claim=claim, journal=self._journal, policy=self._policy, clock=self._clock, began=began)
-        with self._hold(f"{identity}/{key}"), LeaseKeeper(context):
+        context = Context(claim=claim, journal=self._journal, policy=self._policy, clock=self._process, began=began)
+        with self._hold(f"{identity}/{key}"), LeaseKeeper(context, self._process):
             return self._claimed(context)
 
     @contextlib.contextmanager
@@ -243,7 +240,7 @@ class Executor:
         finally:
             with self._lock:
                 self._in_hand[hand] -= 1
-                self._ended.append((self._clock.monotonic(), hand))
+                self._ended.append((self._process.monotonic(), hand))
                 if not self._in_hand[hand]:
                     del self._in_hand[hand]
 
@@ -281,7 +278,7 @@ class Executor:
             try:
                 return self._settle(context, settlement)
             except Conflict:
-                context.clock.sleep(Seconds(PLAN_PAUSE_S * random.random()))
+                self._process.sleep(Seconds(PLAN_PAUSE_S * self._process.chance()))
         return Done(next=Next.STOP, sentence=f"{context.operation.id} {context.step.key}: the world changes too fast")
 
     def _settle(self, context: Context, settlement: Settlement) -> Done:
@@ -315,13 +312,12 @@ class LeaseKeeper:
     Never renews beyond the step's bound: a thread that hangs in a library must not hold an incident for ever.
     """
 
-    def __init__(self, context: Context) -> None:
-        self._context = context
-        self._end = threading.Event()
-        self._thread = threading.Thread(target=self._run, name=f"lease {context.step.key}", daemon=True)
+    def __init__(self, context: Context, process: Process) -> None:
+        self._context, self._process = context, process
+        self._end = process.flag()
 
     def __enter__(self) -> None:
-        self._thread.start()
+        self._process.spawn(f"lease {self._context.step.key}", self._run)
 
     def __exit__(self, *_how: object) -> None:
         self._end.set()
@@ -330,13 +326,13 @@ class LeaseKeeper:
         context = self._context
         while not self._end.wait(context.policy.step_lease_s / 3):
             if context.clock.monotonic() >= context.ends:
-                context.lost.set()
+                context.lost = True
                 return
             try:
                 context.renew()
             except StaleToken:
                 if not self._end.is_set():
-                    context.lost.set()
+                    context.lost = True
                 return
             except WorldError:
                 continue

@@ -2,14 +2,13 @@
 
 from __future__ import annotations
 
-import threading
 from collections.abc import Iterable
 
 from pydantic import TypeAdapter
 
 from fangnetz.core.model import Binding, HostDoc, OffProof, VmDoc
 from fangnetz.core.units import Instant, VmId, next_number
-from fangnetz.ports import LedgerEntry, LedgerFiles, Store
+from fangnetz.ports import LedgerEntry, LedgerFiles, Process, Store
 
 Document = VmDoc | HostDoc | Binding | OffProof
 _BODY: dict[type, TypeAdapter[Document]] = {kind: TypeAdapter(kind) for kind in (VmDoc, HostDoc, Binding, OffProof)}
@@ -31,11 +30,11 @@ def key_of(document: Document) -> str:
 class Ledger:
     """Keeps files and store alike; the newest copy wins in both directions."""
 
-    def __init__(self, store: Store, files: LedgerFiles) -> None:
+    def __init__(self, store: Store, files: LedgerFiles, process: Process) -> None:
         self._store, self._files = store, files
         self._known = -1
         self._versions: dict[str, int] = {}
-        self._lock = threading.Lock()
+        self._lock = process.lock()
 
     def write(self, documents: Iterable[Document], decided_at: Instant | None = None) -> None:
         """Give each document a version newer than all seen; on return it is in files and store.

@@ -5,16 +5,13 @@ Neither thread does anything to a VM.
 
 from __future__ import annotations
 
-import os
-import threading
-import time
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 
 from fangnetz.core.errors import FangnetzError
 from fangnetz.core.model import Heartbeat, HypervisorHealth, VmSighting
-from fangnetz.core.units import HostId, MiB, Seconds
-from fangnetz.ports import BootFiles, Hypervisor, Store
+from fangnetz.core.units import HostId, Seconds
+from fangnetz.ports import BootFiles, HostLoad, Hypervisor, Process, Store
 
 HUNG_AFTER_S = 5.0
 """An inventory older than this means that libvirt hangs."""
@@ -31,15 +28,15 @@ class Inventory:
 class InventoryKeeper:
     """Asks libvirt for its domains, every `interval` seconds and whenever kicked."""
 
-    def __init__(self, hypervisor: Hypervisor, interval: Seconds, changed: Callable[[], None]) -> None:
-        self._hypervisor, self._interval, self._changed = hypervisor, interval, changed
-        self._kick = threading.Event()
-        self._end = threading.Event()
+    def __init__(
+        self, hypervisor: Hypervisor, interval: Seconds, changed: Callable[[], None], process: Process
+    ) -> None:
+        self._hypervisor, self._interval, self._changed, self._process = hypervisor, interval, changed, process
+        self._kick, self._end = process.flag(), process.flag()
         self.latest = Inventory(domains=(), taken_at=float("-inf"), error="not asked yet")
-        self._thread = threading.Thread(target=self._run, name="inventory", daemon=True)
 
     def start(self) -> None:
-        self._thread.start()
+        self._process.spawn("inventory", self._run)
 
     def stop(self) -> None:
         self._end.set()
@@ -52,7 +49,7 @@ class InventoryKeeper:
     def _run(self) -> None:
         while not self._end.is_set():
             self._kick.clear()
-            before = time.monotonic()
+            before = self._process.monotonic()
             try:
                 domains = tuple(
                     VmSighting(vm=d.vm, state=d.state, generation=d.generation) for d in self._hypervisor.domains()
@@ -80,18 +77,19 @@ class Reporter:
         orders: Callable[[], Iterable[str]],
         interval: Seconds,
         guids: Callable[[], tuple[str, ...]],
+        load: Callable[[], HostLoad],
+        worker: str,
+        process: Process,
         sent: Callable[[str], None] = lambda _trouble: None,
     ) -> None:
         self._host, self._store, self._boot = host, store, boot
         self._inventory, self._orders, self._interval = inventory, orders, interval
         self._guids, self._sent = guids, sent
-        self._kick = threading.Event()
-        self._end = threading.Event()
-        self._worker = f"{os.getpid()}"
-        self._thread = threading.Thread(target=self._run, name="heartbeat", daemon=True)
+        self._load, self._worker, self._process = load, worker, process
+        self._kick, self._end = process.flag(), process.flag()
 
     def start(self) -> None:
-        self._thread.start()
+        self._process.spawn("heartbeat", self._run)
 
     def stop(self) -> None:
         self._end.set()
@@ -105,24 +103,25 @@ class Reporter:
         """Return the report as of now; never waits for libvirt."""
         orders = tuple(sorted(self._orders()))  # before the inventory: what ended in between is in one of them
         inventory = self._inventory()
-        age = time.monotonic() - inventory.taken_at
+        age = self._process.monotonic() - inventory.taken_at
         if inventory.taken_at == float("-inf"):
             health, age = HypervisorHealth.DOWN, 86400.0
         elif inventory.error:
             health = HypervisorHealth.HUNG if age > HUNG_AFTER_S else HypervisorHealth.OK
         else:
             health = HypervisorHealth.HUNG if age > max(HUNG_AFTER_S, 3 * self._interval) else HypervisorHealth.OK
+        load = self._load()
         return Heartbeat(
             host=self._host,
             incarnation=self._boot.incarnation,
-            sequence=time.monotonic_ns() // 1_000_000,
+            sequence=int(self._process.monotonic() * 1000),
             hypervisor=health,
             inventory=inventory.domains,
             inventory_age_s=Seconds(round(age, 3)),
             releases=self._boot.releases(),
             orders=orders,
-            load=round(os.getloadavg()[0], 2),
-            memory_free_mib=_memory_free(),
+            load=load.load,
+            memory_free_mib=load.memory_free_mib,
             bmc_guids=self._guids(),
             worker=self._worker,
         )
@@ -130,18 +129,10 @@ class Reporter:
     def _run(self) -> None:
         while not self._end.is_set():
             self._kick.clear()
-            started = time.monotonic()
+            started = self._process.monotonic()
             try:
                 self._store.put_heartbeat(self.beat())
                 self._sent("")
             except (FangnetzError, OSError) as error:
                 self._sent(str(error))
-            self._kick.wait(max(0.05, self._interval - (time.monotonic() - started)))
-
-
-def _memory_free() -> MiB:
-    with open("/proc/meminfo", encoding="ascii") as file:
-        for line in file:
-            if line.startswith("MemAvailable:"):
-                return MiB(int(line.split()[1]) // 1024)
-    return MiB(0)
+            self._kick.wait(max(0.05, self._interval - (self._process.monotonic() - started)))

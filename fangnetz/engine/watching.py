@@ -2,16 +2,15 @@
 
 from __future__ import annotations
 
-import threading
 from collections.abc import Callable, Mapping, Sequence
-from concurrent.futures import ThreadPoolExecutor
+from functools import partial
 
 from fangnetz.core.detector import heard
 from fangnetz.core.model import HostSpec, Power, ProbeAnswer, ProbeRound
 from fangnetz.core.policy import Policy
 from fangnetz.core.units import ControllerId, DeviceName, HostId, Incarnation, Seconds
 from fangnetz.engine.steps.fence import ask_device
-from fangnetz.ports import Dispatcher, FenceDevice, Prober, ProbeTarget, Store
+from fangnetz.ports import Dispatcher, FenceDevice, Prober, ProbeTarget, Process, Store
 
 
 def probe_hosts(
@@ -51,12 +50,13 @@ class PowerAsker:
         policy: Policy,
         devices: Callable[[HostId], Mapping[DeviceName, FenceDevice]],
         dispatcher: Dispatcher,
+        process: Process,
         contradict: Callable[[HostId], None] = lambda _host: None,
     ) -> None:
         self._store, self._hosts, self._policy = store, hosts, policy
-        self._devices, self._dispatcher, self._contradict = devices, dispatcher, contradict
+        self._devices, self._dispatcher, self._process, self._contradict = devices, dispatcher, process, contradict
         self._asking: set[tuple[HostId, DeviceName]] = set()
-        self._lock = threading.Lock()
+        self._lock = process.lock()
 
     def ask(self, host: HostId, names: Sequence[DeviceName]) -> None:
         """Read the named devices' status, write the answers down and nudge the tick."""
@@ -68,15 +68,10 @@ class PowerAsker:
             return
         try:
             incarnation = self._fresh_incarnation(host)
-            with ThreadPoolExecutor(max_workers=len(free), thread_name_prefix="power") as pool:
-                readings = list(
-                    pool.map(
-                        lambda name: ask_device(
-                            self._store, host, devices[name], self._policy.power_ask_s, incarnation
-                        ),
-                        free,
-                    )
-                )
+            bound = self._policy.power_ask_s
+            readings = self._process.together(
+                [partial(ask_device, self._store, host, devices[name], bound, incarnation) for name in free]
+            )
             if any(reading.power is Power.OFF for reading in readings):
                 # A host that answers after its plug read OFF contradicts it: asked, and written down, before the
                 # reading can be used by anybody.

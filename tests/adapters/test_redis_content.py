@@ -15,6 +15,7 @@ from hypothesis import strategies as st
 
 from fangnetz.adapters.redis import RedisStore
 from fangnetz.adapters.redis.keys import CLOSED_MAX, EVENTS_MAX, Keys
+from fangnetz.adapters.system_process import SystemProcess
 from fangnetz.core.actions import Alarm, Happened
 from fangnetz.core.detector import HostWatch, Watch
 from fangnetz.core.errors import StoredContentError
@@ -194,7 +195,7 @@ def test_whatever_people_define_wish_or_are_told_comes_back_whole(
 ) -> None:
     raw.delete(KEYS.ledger, KEYS.ledger_version, KEYS.ledger_versions, KEYS.wishes)
     store = cluster.store
-    Ledger(store, _NoFiles()).write(docs)
+    Ledger(store, _NoFiles(), SystemProcess()).write(docs)
     store.add_wish(asked)
     store.put_alarms(alarms, cluster.epoch)
     store.put_watch(C1, watch)
@@ -261,7 +262,7 @@ def filled(cluster: Cluster) -> None:
     store.settle_wish(done, WishResult(id=done.id, granted=True, sentence="", operation=None))
     store.put_alarms([Alarm(kind="k", subject="s", sentence="x")], cluster.epoch)
     store.put_watch(C1, Watch(started_at=Instant(0), since=Instant(0), looked_at=Instant(0), life="x", hosts={}))
-    Ledger(store, _NoFiles()).write([vm_doc("web"), HostDoc(id=H1)])
+    Ledger(store, _NoFiles(), SystemProcess()).write([vm_doc("web"), HostDoc(id=H1)])
 
 
 def read_everything(store: RedisStore) -> None:
@@ -363,7 +364,7 @@ def test_no_content_whatever_surprises_a_reader(subject: RedisSubject, place: st
 def test_what_cannot_be_read_is_named_and_stops_nobody_elses_matter(cluster: Cluster, raw: redis.Redis) -> None:
     filled(cluster)
     cluster.vm(DB)
-    Ledger(cluster.store, _NoFiles()).write([vm_doc("db")])
+    Ledger(cluster.store, _NoFiles(), SystemProcess()).write([vm_doc("db")])
     raw.hset(KEYS.vm(WEB), "state", "asleep")
     raw.hset(KEYS.operation(OP), "epoch", "?")
     raw.hset(KEYS.power(H1), "ipmi", "off, I think")

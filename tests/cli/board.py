@@ -16,6 +16,7 @@ import redis
 
 from fangnetz.adapters.ledger_files import LedgerFolder
 from fangnetz.adapters.redis import RedisStore, connect
+from fangnetz.adapters.system_process import SystemProcess
 from fangnetz.cli.main import main
 from fangnetz.core.detector import HostWatch, Watch
 from fangnetz.core.model import (
@@ -264,7 +265,7 @@ class Board:
         assert self.store.put_vm(record, known.generation if known else None, self.epoch)
 
     def documents(self, *documents: VmDoc | HostDoc | Binding) -> None:
-        Ledger(self.store, LedgerFolder(self.folder / "ledger")).write(documents)
+        Ledger(self.store, LedgerFolder(self.folder / "ledger"), SystemProcess()).write(documents)
 
     def bound(self, host: str, *, matches: bool | None = True, power: Power = Power.ON, ago_s: float = 2.0) -> None:
         """The host's IPMI device was seen ON while its boot lived, and says `power` now."""
@@ -362,7 +363,7 @@ class Board:
             me=C1,
             store=self.store,
             dispatcher=NoMessages(),
-            ledger=Ledger(self.store, LedgerFolder(self.folder / "ledger")),
+            ledger=Ledger(self.store, LedgerFolder(self.folder / "ledger"), SystemProcess()),
             hosts=self.hosts,
             declared={},
             policy=Policy(),

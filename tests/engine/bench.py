@@ -10,6 +10,7 @@ import redis
 
 from fangnetz.adapters.ledger_files import LedgerFolder
 from fangnetz.adapters.redis.keys import Keys
+from fangnetz.adapters.system_process import SystemProcess
 from fangnetz.core.detector import look
 from fangnetz.core.model import (
     Answer,
@@ -46,7 +47,6 @@ from fangnetz.engine.steps.fence import FenceSteps
 from fangnetz.ports import FenceDevice
 from tests.contract.subjects import C1, OP, Cluster, RedisSubject, StoreSubject
 from tests.core.world import beat, host_record, spec, vm_doc
-from workers.clock import SystemClock
 
 QUICK = Policy(
     step_lease_s=Seconds(1.0),
@@ -84,7 +84,7 @@ class Bench(Cluster):
         self.hosts: dict[HostId, HostSpec] = {HostId(h): spec(h) for h in ("h1", "h2", "h3")}
         self.dispatcher = Recorder()
         self.files = LedgerFolder(folder / "ledger")
-        self.ledger = Ledger(self.store, self.files)
+        self.ledger = Ledger(self.store, self.files, SystemProcess())
         self.devices: dict[DeviceName, FenceDevice] = {}
         self.boots: dict[HostId, str] = dict.fromkeys(self.hosts, "i1")
         self.sequence = 0
@@ -249,7 +249,7 @@ class Bench(Cluster):
             name=name,
             journal=self.subject.another(),
             dispatcher=self.dispatcher,
-            clock=SystemClock(),
+            process=SystemProcess(),
             policy=policy or self.policy,
             effects=effects,
             incarnation=Incarnation(boot),

@@ -8,6 +8,7 @@ from pathlib import Path
 import pytest
 
 from fangnetz.adapters.ledger_files import LedgerFolder
+from fangnetz.adapters.system_process import SystemProcess
 from fangnetz.core.errors import StoreUnreachable
 from fangnetz.core.model import HostDoc, VmDoc, VmWish
 from fangnetz.core.units import HostId, VmId
@@ -20,7 +21,7 @@ WEB = VmId("web")
 
 
 def ledger_of(bench: Bench, folder: Path) -> Ledger:
-    return Ledger(bench.subject.another(), LedgerFolder(folder))
+    return Ledger(bench.subject.another(), LedgerFolder(folder), SystemProcess())
 
 
 def in_store(bench: Bench) -> dict[str, str]:

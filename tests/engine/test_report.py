@@ -9,7 +9,9 @@ from pathlib import Path
 import pytest
 
 from fangnetz.adapters.boot_files import BootFilesOnDisk
+from fangnetz.adapters.host_load import read_load
 from fangnetz.adapters.libvirt import LibvirtHypervisor
+from fangnetz.adapters.system_process import SystemProcess
 from fangnetz.core.errors import HypervisorUnreachable
 from fangnetz.core.model import Heartbeat, HypervisorHealth, Sighting
 from fangnetz.core.units import Generation, HostId, Seconds, VmId
@@ -49,7 +51,7 @@ class Host:
         self.boot = BootFilesOnDisk(folder / "run")
         self.troubles: list[object] = []
         self.orders: set[str] = set()
-        self.inventory = InventoryKeeper(self.hypervisor, FAST, lambda: None)  # type: ignore[arg-type]
+        self.inventory = InventoryKeeper(self.hypervisor, FAST, lambda: None, SystemProcess())  # type: ignore[arg-type]
         self.reporter = self.make(lambda: self.inventory.latest, FAST)
 
     def make(self, inventory: Callable[[], Inventory], interval: Seconds) -> Reporter:
@@ -61,6 +63,9 @@ class Host:
             orders=lambda: self.orders,
             interval=interval,
             guids=lambda: ("c0ffee",),
+            load=read_load,
+            worker="1",
+            process=SystemProcess(),
             sent=self.troubles.append,
         )
 
@@ -166,7 +171,7 @@ def test_an_inventory_is_as_old_as_the_question(host: Host) -> None:
 
 def test_a_change_and_a_kick_are_told_at_once(host: Host) -> None:
     told = threading.Event()
-    keeper = InventoryKeeper(host.hypervisor, Seconds(3600.0), told.set)  # type: ignore[arg-type]
+    keeper = InventoryKeeper(host.hypervisor, Seconds(3600.0), told.set, SystemProcess())  # type: ignore[arg-type]
     keeper.start()
     assert told.wait(10)
     told.clear()
@@ -193,7 +198,7 @@ def test_reports_go_on_after_the_store_was_away(host: Host, own_redis: RedisServ
     store = RedisStore(connect(own_redis.url, name="t", timeout_s=0.2), "test")
     reporter = Reporter(
         host=H1, store=store, boot=host.boot, inventory=lambda: host.inventory.latest, orders=lambda: (),
-        interval=FAST, guids=lambda: (), sent=host.troubles.append,
+        interval=FAST, guids=lambda: (), load=read_load, worker="1", process=SystemProcess(), sent=host.troubles.append,
     )  # fmt: skip
     reporter.start()
     raw = own_redis.client()

@@ -9,6 +9,7 @@ import pytest
 
 from fangnetz.adapters.ledger_files import LedgerFolder
 from fangnetz.adapters.redis.keys import Keys
+from fangnetz.adapters.system_process import SystemProcess
 from fangnetz.core.detector import heard
 from fangnetz.core.errors import StaleToken, StoredContentError
 from fangnetz.core.model import HostDoc, HostState, VmState, VmWish, WishKind
@@ -33,7 +34,7 @@ class Machine:
             me=name,
             store=self.store,
             dispatcher=self.dispatcher,
-            ledger=Ledger(self.store, LedgerFolder(self.folder)),
+            ledger=Ledger(self.store, LedgerFolder(self.folder), SystemProcess()),
             hosts=bench.hosts,
             declared={VmId(vm): replace(vm_doc(vm), source="file") for vm in declared},
             policy=bench.policy,

@@ -7,6 +7,7 @@ from collections.abc import Sequence
 
 import pytest
 
+from fangnetz.adapters.system_process import SystemProcess
 from fangnetz.core.model import Answer, Power, PowerReading
 from fangnetz.core.units import DeviceName, HostId, Seconds
 from fangnetz.engine.watching import PowerAsker, probe_hosts
@@ -21,7 +22,9 @@ IPMI = DeviceName("ipmi")
 
 def asker(bench: Bench, *devices: ScriptedDevice, **more: object) -> PowerAsker:
     known = {device.name: device for device in devices}
-    return PowerAsker(bench.store, bench.hosts, bench.policy, lambda _host: known, bench.dispatcher, **more)  # type: ignore[arg-type]
+    return PowerAsker(
+        bench.store, bench.hosts, bench.policy, lambda _host: known, bench.dispatcher, SystemProcess(), **more
+    )  # type: ignore[arg-type]
 
 
 def reading(bench: Bench, device: str = "ipmi") -> PowerReading:

@@ -8,6 +8,7 @@ from pathlib import Path
 import pytest
 
 from fangnetz.adapters.ledger_files import LedgerFolder
+from fangnetz.adapters.system_process import SystemProcess
 from fangnetz.core.operations import Operation, OperationKind
 from fangnetz.core.units import VmId
 from fangnetz.engine import faults
@@ -40,7 +41,7 @@ class Machine:
             me=C1,
             store=store,
             dispatcher=marked_dispatcher(self.recorder),
-            ledger=Ledger(store, marked_files(LedgerFolder(folder / "c1"))),
+            ledger=Ledger(store, marked_files(LedgerFolder(folder / "c1")), SystemProcess()),
             hosts=bench.hosts,
             declared={VmId("web"): replace(vm_doc("web"), source="file")},
             policy=bench.policy,
