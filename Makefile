@@ -8,6 +8,8 @@ AS_ROOT := $(shell test "$$(id -u)" = 0 || echo sudo -E)
 # Where the figures go; TESTS narrows `make test`, e.g. TESTS="tests/core -k quorum".
 JSON ?= bench.json
 TESTS ?=
+# All tests run in two lanes, the lab's beside all others: most of their time is waiting. A part runs in one.
+LANES := $(if $(TESTS),,-n 2 --dist loadgroup)
 # A storm: how long, which seed (by chance if none), how many one after the other, where its results add up.
 SECONDS ?= 600
 SEED ?=
@@ -24,7 +26,7 @@ demo: setup  ## a real host dies, its VMs come back; KEEP=1 leaves the lab up
 	$(AS_ROOT) $(PYTHON) -m fangnetz.lab.demo
 
 test: setup  ## all tests, one lab included
-	$(AS_ROOT) .venv/bin/pytest $(TESTS)
+	$(AS_ROOT) .venv/bin/pytest $(LANES) $(TESTS)
 
 check: setup  ## style, types and floors
 	.venv/bin/ruff check .

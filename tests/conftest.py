@@ -4,10 +4,19 @@ from __future__ import annotations
 
 import signal
 from collections.abc import Iterator
+from pathlib import Path
 
 import pytest
 
 from tests.redis_server import RedisServer
+
+HERE = Path(__file__).parent
+
+
+def pytest_itemcollected(item: pytest.Item) -> None:
+    """Two lanes for `make test`: whatever stands up a lab, and all others; within a lane one test after the other."""
+    lane = "lab" if (HERE / "lab") in item.path.parents else "others"
+    item.add_marker(pytest.mark.xdist_group(lane))
 
 
 @pytest.fixture(scope="session", autouse=True)
