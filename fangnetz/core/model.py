@@ -358,8 +358,10 @@ class HostRecord:
     reason: str = "not heard yet"
     incarnation: Incarnation = Incarnation("")
     proof: OffProof | None = None
-    cut_by_us: bool = False
-    """Whether its power was cut by a fence of ours (and may therefore be switched on again by us)."""
+    cut_by: OperationId | None = None
+    """The operation of ours that cut its power, or is about to: only a cut of the operation that proved it off may be
+    undone by us. None: not ours. What another operation left here says nothing about this one.
+    """
     suspected_at: Instant | None = None
     cut_possible_until: Instant = Instant(0.0)
     """Until then an executor that lost its lease may still send a cut: no power-on and no rejoin before."""

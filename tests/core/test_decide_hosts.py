@@ -341,17 +341,18 @@ def test_it_does_not_rejoin_with_a_copy_that_belongs_to_another() -> None:
     ("changes", "on"),
     [
         ({}, True),
-        ({"cut_by_us": False}, False),
+        ({"cut_by": None}, False),
         ({"cut_possible_until": Instant(T0 + 1)}, False),
         ({"state": HostState.NEEDS_PERSON}, False),
     ],
     ids=["cut by us", "not ours", "a cut may be on its way", "not fenced"],
 )
 def test_only_what_we_cut_is_switched_on_again(changes: dict[str, object], on: bool) -> None:
-    fenced = host_record("h1", HostState.FENCED, proof=off_proof("h1", T0 - 30), cut_by_us=True)
+    fenced = host_record("h1", HostState.FENCED, proof=off_proof("h1", T0 - 30), cut_by="op-cut")
     records = [replace(fenced, **changes), host_record("h2"), host_record("h3")]  # type: ignore[arg-type]
     seen = silent(60, records=records)
-    assert bool(opened(decided(seen), OperationKind.RETURN)) == on
+    returns = opened(decided(seen), OperationKind.RETURN)
+    assert [operation.incident for operation in returns] == (["op-cut"] if on else []), "it says whose cut it undoes"
     stay = replace(POLICY, after_fence=AfterFence.STAY_OFF)
     assert opened(decided(seen, policy=stay), OperationKind.RETURN) == []
 
@@ -420,7 +421,7 @@ def any_view(draw: st.DrawFn) -> ClusterView:
             h, draw(st.sampled_from(HostState)), boot=draw(st.sampled_from(["", "i1", "i2"])),
             proof=draw(st.none() | st.builds(
                 lambda at, boot, void, h=h: off_proof(h, at, boot=boot, void=void), instants, boots, st.booleans())),
-            cut_by_us=draw(st.booleans()),
+            cut_by=draw(st.sampled_from([None, "op-cut"])),
         )
         for h in hosts if draw(st.booleans())
     ]  # fmt: skip

@@ -186,7 +186,7 @@ def off_proof(
 
 def host_record(
     name: str, state: HostState = HostState.ONLINE, *, boot: str = "i1", proof: OffProof | None = None,
-    suspected_at: float | None = None, cut_by_us: bool = False, cut_possible_until: float = 0.0,
+    suspected_at: float | None = None, cut_by: str | None = None, cut_possible_until: float = 0.0,
     since: float = T0 - 500,
 ) -> HostRecord:  # fmt: skip
     return HostRecord(
@@ -197,7 +197,7 @@ def host_record(
         incarnation=Incarnation(boot),
         proof=proof,
         suspected_at=None if suspected_at is None else Instant(suspected_at),
-        cut_by_us=cut_by_us,
+        cut_by=None if cut_by is None else OperationId(cut_by),
         cut_possible_until=Instant(cut_possible_until),
     )
 
@@ -611,7 +611,7 @@ class World:
             case OperationKind.RETURN:
                 self.power_on(operation.subject)
                 host = self.view.host_records[HostId(operation.subject)]
-                self._put_host(replace(host, cut_by_us=False))
+                self._put_host(replace(host, cut_by=None))
         self._close(operation.id)
 
     def _proven(self, operation: Operation) -> bool:
@@ -641,7 +641,8 @@ class World:
             return False
         self.evidence.append(proof)
         self._remember_proof(proof)
-        self._put_host(replace(record, state=HostState.FENCED, since=Instant(self.now), proof=proof, cut_by_us=cut))
+        cut_by = operation.id if cut else None
+        self._put_host(replace(record, state=HostState.FENCED, since=Instant(self.now), proof=proof, cut_by=cut_by))
         return True
 
     def _start(self, operation: Operation) -> None:

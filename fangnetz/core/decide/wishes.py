@@ -266,7 +266,7 @@ def _confirm_off_outside(wish: Wish, host: HostId, view: ClusterView, watch: Wat
     record = view.host_records.get(host, HostRecord(id=host))
     put = PutHost(
         record=replace(record, state=HostState.FENCED, since=view.now, reason=proof.sentence, incarnation=incarnation,
-                       proof=proof, cut_by_us=False)
+                       proof=proof, cut_by=None)
     )  # fmt: skip
     event = Happened(
         kind="host_confirmed_off",
@@ -294,7 +294,7 @@ def _activate(host: HostId, view: ClusterView, verdicts: Mapping[HostId, Verdict
         raise WishRefused(obstacle)
     put = PutHost(
         record=replace(record, state=HostState.ONLINE, since=view.now, reason="an operator activated it",
-                       incarnation=beat.incarnation, proof=None, cut_by_us=False, suspected_at=None)
+                       incarnation=beat.incarnation, proof=None, cut_by=None, suspected_at=None)
     )  # fmt: skip
     known = replace(doc or HostDoc(id=host), incarnation=beat.incarnation)
     if known.maintenance:
