@@ -11,10 +11,11 @@ from dataclasses import dataclass
 from fangnetz.cli._session import Session
 from fangnetz.core.actions import Alarm
 from fangnetz.core.decide import judge_all
+from fangnetz.core.decide.outside import last_boot
 from fangnetz.core.detector import Finding, Verdict, Watch, heard, known_incarnation, look
 from fangnetz.core.errors import StoredContentError
 from fangnetz.core.fencing import BindingState, binding_state, holds, protection
-from fangnetz.core.model import ClusterView, ControlLease, HostRecord, HostState, VmRecord
+from fangnetz.core.model import UNKNOWN_BOOT, ClusterView, ControlLease, HostRecord, HostState, VmRecord
 from fangnetz.core.policy import Policy
 from fangnetz.core.quorum import Brake, brakes
 from fangnetz.core.recovery import TAKES_ROOM
@@ -58,6 +59,11 @@ class Snapshot:
     def incarnation(self, host: HostId) -> Incarnation:
         beat = heard(self.view, host)
         return beat.incarnation if beat else known_incarnation(self.view, host)
+
+    def boot_seen(self, host: HostId) -> Incarnation:
+        """The boot that whoever looks at this means when they speak of the host; empty where nobody can tell."""
+        boot = last_boot(self.view, host) if host in self.view.outside else self.incarnation(host)
+        return Incarnation("") if boot == UNKNOWN_BOOT else boot
 
     def brakes(self, host: HostId) -> tuple[Brake, ...]:
         """What would hold back a cut of this host now; empty also while nobody watches."""

@@ -423,6 +423,8 @@ class Wish:
     force: bool = False
     doc: VmDoc | None = None
     """For `vm_add`: the definition."""
+    boot: Incarnation = Incarnation("")
+    """For what touches power: the boot of the host that was meant. Empty: whichever is the last one known."""
 
 
 # --- the one view ------------------------------------------------------------------------------------------------

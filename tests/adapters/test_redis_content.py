@@ -139,7 +139,7 @@ BINDINGS = made(
 )
 WISHES = made(
     Wish, id=NAME, kind=st.sampled_from(list(WishKind)), subject=TEXT, by=TEXT, at=AT, force=st.booleans(),
-    doc=st.none() | VM_DOCS,
+    doc=st.none() | VM_DOCS, boot=TEXT,
 )  # fmt: skip
 ALARMS = made(Alarm, kind=TEXT, subject=TEXT, sentence=TEXT, highest=st.booleans())
 WATCHED = made(HostWatch, incarnation=TEXT, sequence=NUMBER, heard_at=AT, silent_for=SPAN, back_at=AT)

@@ -16,7 +16,7 @@ import pytest
 from fangnetz.cli import _wish
 from fangnetz.cli._follow import follow_vm
 from fangnetz.cli._session import open_session
-from fangnetz.core.model import HostDoc, VmState, VmWish, WishKind
+from fangnetz.core.model import UNKNOWN_BOOT, HostDoc, VmState, VmWish, WishKind
 from fangnetz.core.operations import OperationKind, OperationState, StepState
 from fangnetz.core.units import HostId, Incarnation, VmId
 
@@ -102,7 +102,22 @@ def test_fencing_a_silent_host_needs_no_yes(board: Board, monkeypatch: pytest.Mo
     said = board.run("host", "fence", "host2")
     assert "no controller has answered" in said.err
     (wish,) = board.store.view(board.hosts, None).wishes
-    assert (wish.kind, wish.subject) == (WishKind.HOST_FENCE, "host2")
+    assert (wish.kind, wish.subject, wish.boot) == (WishKind.HOST_FENCE, "host2", "boot-of-host2")
+
+
+def test_a_person_confirms_off_the_boot_they_see(board: Board, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(_wish, "ANSWER_S", 0.2)
+    board.well()
+    board.beat("host2", boot="later", ago_s=30)
+    assert board.run("host", "show", "host2", "--json").json["last_boot"] == "later"
+    assert "boot later" in board.run("host", "confirm-off", "host2").err, "and that is what they vouch for"
+    board.run("host", "confirm-off", "host2", "--yes")
+    board.run("host", "confirm-off", "host3", "--yes")
+    board.documents(HostDoc(id=HostId("host1"), incarnation=UNKNOWN_BOOT))
+    board.raw.delete("fn:{demo}:hb:host1")
+    board.run("host", "confirm-off", "host1", "--yes")
+    wishes = {wish.subject: wish.boot for wish in board.store.view(board.hosts, None).wishes}
+    assert wishes == {"host1": "", "host2": "later", "host3": "boot-of-host3"}, "where nobody can tell, none is named"
 
 
 def _at_terminal(board: Board, words: list[str], answer: str) -> tuple[int, str]:

@@ -244,8 +244,12 @@ def probe_round(
     )
 
 
-def wish(kind: WishKind, subject: str, *, at: float = T0, by: str = "ada", doc: VmDoc | None = None) -> Wish:
-    return Wish(id=f"{kind}-{subject}", kind=kind, subject=subject, by=by, at=Instant(at), doc=doc)
+def wish(
+    kind: WishKind, subject: str, *, at: float = T0, by: str = "ada", doc: VmDoc | None = None, boot: str = ""
+) -> Wish:
+    return Wish(
+        id=f"{kind}-{subject}", kind=kind, subject=subject, by=by, at=Instant(at), doc=doc, boot=Incarnation(boot)
+    )
 
 
 def view(

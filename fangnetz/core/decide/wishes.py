@@ -76,6 +76,15 @@ def _refuse_if_stale(wish: Wish, view: ClusterView) -> None:
         raise WishRefused(f"the wish is {age:.0f} s old; what {wish.by} saw then need not be so now: say it again")
 
 
+def _refuse_if_booted_anew(wish: Wish, latest: Incarnation) -> None:
+    """A wish about power is about the boot its writer saw: nobody meant what a later one runs."""
+    if wish.boot and wish.boot != latest:
+        known = "nobody can tell its last boot any more" if latest == UNKNOWN_BOOT else f"its last boot is {latest[:8]}"
+        raise WishRefused(
+            f"{wish.by} meant boot {wish.boot[:8]} of {wish.subject}, and {known}: look at it again, then say it again"
+        )
+
+
 Granting = tuple[list[Action], str, OperationId | None]
 
 
@@ -136,6 +145,7 @@ def _fence(wish: Wish, host: HostId, view: ClusterView, verdicts: Mapping[HostId
     verdict, record = verdicts[host], view.host_records.get(host, HostRecord(id=host))
     if not verdict.incarnation:
         raise WishRefused(f"{host} has never been heard: there is no boot of it to fence")
+    _refuse_if_booted_anew(wish, verdict.incarnation)
     if verdict.incarnation == UNKNOWN_BOOT:
         raise WishRefused(
             f"nobody can tell which boot of {host} was the last, so no cut could be proven: make sure by hand that it "
@@ -196,6 +206,7 @@ def _confirm_off(
     verdict, record = verdicts[host], view.host_records.get(host, HostRecord(id=host))
     if not verdict.incarnation:
         raise WishRefused(f"{host} has never been heard: there is no boot of it to confirm")
+    _refuse_if_booted_anew(wish, verdict.incarnation)
     incarnation = _boot_to_confirm(verdict.incarnation, host, wish, view)
     if holds(view, record.proof, verdict.incarnation):
         raise WishRefused(f"{host} is proven off already")
@@ -247,6 +258,7 @@ def _boot_to_confirm(latest: Incarnation, host: HostId, wish: Wish, view: Cluste
 def _confirm_off_outside(wish: Wish, host: HostId, view: ClusterView, watch: Watch, policy: Policy) -> Granting:
     """A host only remembered: nobody can probe or fence it any more, so the person's word is the proof."""
     beat, latest = heard(view, host), last_boot(view, host)
+    _refuse_if_booted_anew(wish, latest)
     incarnation = _boot_to_confirm(latest, host, wish, view)
     if proof_of(view, host, latest) is not None:
         raise WishRefused(f"{host} is proven off already")
