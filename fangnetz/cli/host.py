@@ -163,7 +163,7 @@ def fence(
     It is about the boot seen now: refused if the host has booted anew before a controller takes it up.
     """
     session = open_session()
-    snapshot = take(session)
+    snapshot = take(session, holes=True)
     name = _known(snapshot, host)
     if snapshot.reports(name):
         vms = [vm.id for vm in snapshot.vms_on(name)]
@@ -196,7 +196,7 @@ def confirm_off(
     booted anew since.
     """
     session = open_session()
-    snapshot = take(session)
+    snapshot = take(session, holes=True)
     # A host that is not in the cluster file any more may still own VMs: a person's word is all there is about it.
     name = HostId(host) if host in snapshot.view.outside else _known(snapshot, host)
     person = by.strip() or operator()
@@ -227,6 +227,6 @@ def maintenance(host: Host, wait: Wait = False, timeout: Timeout = TIMEOUT_S, as
 
 def _wish_state(kind: WishKind, host: str, goal: HostState, wait: bool, timeout: float, as_json: bool) -> None:
     session = open_session()
-    name = _known(take(session), host)
+    name = _known(take(session, holes=True), host)
     result = ask(session, kind, name)
     carry(result, as_json=as_json, wait=wait, follow=lambda: follow_host(session, name, goal, timeout))

@@ -466,6 +466,8 @@ class ClusterView:
     """What the store holds and nobody can read, a sentence each; it is left out of all else."""
     unreadable_vms: tuple[VmId, ...] = ()
     """VMs whose definition or record is among it: which disks and uuids are theirs is not known."""
+    unreadable_records: tuple[VmId, ...] = ()
+    """Those of them whose record is: who owns them is not known."""
 
     @property
     def outside(self) -> tuple[HostId, ...]:

@@ -397,3 +397,47 @@ def test_an_unknown_vm_is_refused_before_anything_is_asked(board: Board) -> None
     assert (said.code, said.out) == (1, "")
     assert said.err.startswith("none1 is no VM of this cluster")
     assert board.store.view(board.hosts, None).wishes == ()
+
+
+# --- what cannot be read -----------------------------------------------------------------------------------------
+
+
+def test_a_definition_that_cannot_be_read_is_mended_by_adding_the_vm_again(board: Board, tmp_path: Path) -> None:
+    board.well()
+    board.raw.hset("fn:{demo}:ledger", "vm/web1", "{")
+    assert "`fangnetz vm add web1 --xml FILE`" in board.run("vm", "list").err
+    file = tmp_path / "web1.xml"
+    file.write_text(domain("web1"))
+    with Ticking(board, BEATS):
+        said = board.run("vm", "add", "web1", "--xml", str(file))
+    assert said.code == 0, said.err
+    view = board.store.view(board.hosts, None)
+    assert view.unreadable == ()
+    record = view.vm_records[VmId("web1")]
+    assert (record.owner, record.generation) == ("host1", 7), "as if nothing had been broken"
+
+
+def test_a_record_that_cannot_be_read_is_forgotten_once_no_host_has_a_copy(board: Board) -> None:
+    board.well()
+    board.raw.hset("fn:{demo}:vm:web1", "state", "asleep")
+    for host in board.hosts:
+        board.raw.hset(f"fn:{{demo}}:hb:{host}", "boot_since", str(int((board.now - 60) * 1_000_000)))
+    with Ticking(board, BEATS):
+        said = board.run("vm", "remove", "web1")
+    assert said.code == 1
+    assert "it runs on host1" in said.err
+    with Ticking(board, {**BEATS, "host1": {}}):
+        said = board.run("vm", "remove", "web1")
+    assert said.code == 0, said.err
+    view = board.store.view(board.hosts, None)
+    assert (view.unreadable, VmId("web1") in view.vms, VmId("web1") in view.vm_records) == ((), False, False)
+
+
+def test_a_host_is_fenced_and_confirmed_off_though_something_else_cannot_be_read(
+    board: Board, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(_wish, "ANSWER_S", 0.2)
+    board.well()
+    board.raw.hset("fn:{demo}:vm:web1", "state", "asleep")
+    for verb in ("fence", "confirm-off"):
+        assert "no controller has answered" in board.run("host", verb, "host2", "--yes").err

@@ -272,6 +272,8 @@ def view(
     files: Mapping[str, str] | None = None,
     looked: Mapping[str, float] | None = None,
     unreadable: tuple[str, ...] = (),
+    unreadable_vms: Iterable[str] = (),
+    unreadable_records: Iterable[str] = (),
 ) -> ClusterView:
     """One look at `now`. Without `records` every host is an accepted, online member in boot i1."""
     specs = [spec(h) if isinstance(h, str) else h for h in hosts]
@@ -299,6 +301,8 @@ def view(
         files={ControllerId(c): digest for c, digest in (files or {}).items()},
         controllers={ControllerId(c): Instant(at) for c, at in (looked or {}).items()},
         unreadable=unreadable,
+        unreadable_vms=tuple(map(VmId, (*unreadable_vms, *unreadable_records))),
+        unreadable_records=tuple(map(VmId, unreadable_records)),
     )
 
 

@@ -149,6 +149,7 @@ class Look:
             proofs=docs.proofs,
             unreadable=tuple(self._unreadable),
             unreadable_vms=tuple(sorted(docs.unreadable_vms | broken)),
+            unreadable_records=tuple(sorted(broken)),
         )
 
     def _rows(self, hosts: Sequence[HostId]) -> list[Any]:

@@ -18,6 +18,7 @@ from fangnetz.core.actions import (
     RememberProof,
     SettleWish,
 )
+from fangnetz.core.decide.mending import how_to_mend, where_it_may_run
 from fangnetz.core.decide.openings import new_failover, wished_operation_id
 from fangnetz.core.decide.outside import last_boot
 from fangnetz.core.decide.questions import ASK_PAUSE_MAX_S
@@ -115,6 +116,8 @@ def _grant(
             return _start(_vm(wish, view), view)
         case WishKind.VM_STOP:
             return _stop(_vm(wish, view), view)
+        case WishKind.VM_REMOVE if wish.subject in view.unreadable_records:
+            return _forget(wish, VmId(wish.subject), view, unheard_in_this_life(view, watch, policy), policy)
         case WishKind.VM_REMOVE:
             hold = unheard_in_this_life(view, watch, policy)
             return _remove(wish, _vm(wish, view), view, verdicts, hold)
@@ -129,6 +132,8 @@ def _host(wish: Wish, view: ClusterView) -> HostId:
 
 def _vm(wish: Wish, view: ClusterView) -> VmId:
     vm = VmId(wish.subject)
+    if vm in view.unreadable_vms:
+        raise WishRefused(how_to_mend(view)[vm])
     if vm not in view.vms:
         raise WishRefused(f"{wish.subject} is no VM of this cluster")
     return vm
@@ -324,9 +329,12 @@ def _add(wish: Wish, view: ClusterView) -> Granting:
         return [], f"{vm} is added", None
     if old is not None and old.source != REMOVED:
         raise WishRefused(f"{vm} is defined already")
-    if view.unreadable_vms:
+    if vm in view.unreadable_records:
+        raise WishRefused(how_to_mend(view)[vm])
+    others = [name for name in view.unreadable_vms if name != vm]  # its own broken definition is what this mends
+    if others:
         raise WishRefused(
-            f"{vm} cannot be added while the definition or record of {', '.join(view.unreadable_vms)} cannot be read: "
+            f"{vm} cannot be added while the definition or record of {', '.join(others)} cannot be read: "
             "it may have the same disk or the same name"
         )
     both = shared(wish.doc.spec, view.vms.values())
@@ -363,6 +371,18 @@ def _stop(vm: VmId, view: ClusterView) -> Granting:
     if doc.wish is VmWish.STOPPED:
         raise WishRefused(f"{vm} is wished to be stopped already")
     return [PutVmDoc(doc=replace(doc, wish=VmWish.STOPPED))], f"{vm} is wished to stop", None
+
+
+def _forget(wish: Wish, vm: VmId, view: ClusterView, hold: tuple[HostId, ...], policy: Policy) -> Granting:
+    """A VM whose record cannot be read: forgotten with it, once no host can have a copy. Its numbers do not come back:
+    the next one is greater than the time by the store's clock.
+    """
+    why = where_it_may_run(view, vm, hold, policy)
+    if why:
+        raise WishRefused(f"the record of {vm} cannot be read, and a copy of it may run: {why}")
+    sentence = f"{vm} is forgotten with its record that could not be read; no host had a copy"
+    event = Happened(kind="vm_removed", subject=vm, sentence=f"{wish.by}: {sentence}", facts={"vm": vm})
+    return [ForgetVm(vm=vm), event], sentence, None
 
 
 def _remove(
