@@ -118,12 +118,16 @@ UNKNOWN_BOOT = Incarnation("?")
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class HostSpec:
-    """A host as the cluster file defines it. `fencing`: levels in order, each the devices that must all be off."""
+    """A host as the cluster file defines it.
+
+    `fencing`: levels in order, each the devices that must all be off. `controllers`: those that run on it themselves.
+    """
 
     id: HostId
     cpus: int
     memory_mib: MiB
     fencing: tuple[tuple[DeviceName, ...], ...] = ()
+    controllers: tuple[ControllerId, ...] = ()
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -440,6 +444,7 @@ class ClusterView:
     now: Instant
     life: StoreLife
     lease: ControlLease | None
+    """Only if whoever looks holds it."""
     hosts: Mapping[HostId, HostSpec]
     host_records: Mapping[HostId, HostRecord]
     host_docs: Mapping[HostId, HostDoc]
@@ -456,6 +461,8 @@ class ClusterView:
     wishes: tuple[Wish, ...] = ()
     placements: int = 0
     """How often VMs were given to hosts so far: a plan is written only if nobody else placed anything meanwhile."""
+    holder: ControllerId | None = None
+    """Who holds the control lease now, whoever looks."""
     controllers: Mapping[ControllerId, Instant] = field(default_factory=dict)
     """When each controller last looked at the store."""
     proofs: Mapping[HostId, OffProof] = field(default_factory=dict)

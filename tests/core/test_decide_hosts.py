@@ -32,7 +32,7 @@ from fangnetz.core.model import (
 )
 from fangnetz.core.operations import Operation, OperationKind, StepState, failover_steps, return_steps
 from fangnetz.core.policy import AfterFence, Policy, ReturnPolicy
-from fangnetz.core.units import Epoch, HostId, Incarnation, Instant, OperationId, Seconds
+from fangnetz.core.units import ControllerId, Epoch, HostId, Incarnation, Instant, OperationId, Seconds
 from tests.core.world import (
     T0,
     beat,
@@ -188,6 +188,14 @@ def test_a_lost_host_in_maintenance_is_not_fenced_and_there_is_an_alarm() -> Non
     decision = decided(silent(300, docs=[HostDoc(id=H1, maintenance=True)]))
     assert opened(decision) == []
     assert ("braked_maintenance", "h1") in alarms(decision)
+
+
+def test_a_controller_on_the_lost_host_says_that_another_one_must_cut_it() -> None:
+    seen = silent(300)
+    there = replace(seen.hosts[H1], controllers=(ControllerId("c1"),))
+    decision = decided(replace(seen, hosts={**seen.hosts, H1: there}))
+    assert opened(decision) == []
+    assert ("braked_own_host", "h1") in alarms(decision)
 
 
 def test_a_brake_is_a_named_alarm_and_changes_nothing() -> None:

@@ -12,14 +12,14 @@ import pytest
 from fangnetz.core.errors import StaleToken
 from fangnetz.core.model import HostState, OffProof, Power, ProofKind
 from fangnetz.core.operations import OperationState, StepState
-from fangnetz.core.units import DeviceName, HostId, Instant, OperationId, Seconds
+from fangnetz.core.units import ControllerId, DeviceName, HostId, Instant, OperationId, Seconds
 from fangnetz.engine import execute, faults
 from fangnetz.engine.execute import Done, Next
 from fangnetz.engine.steps.failover import PROOF
 from fangnetz.engine.steps.fence import FenceSteps
 from fangnetz.ports import PowerAnswer
 from tests.contract.fence_devices import ScriptedDevice
-from tests.contract.subjects import C2, OP
+from tests.contract.subjects import C1, C2, OP
 from tests.core.world import spec
 from tests.engine.bench import CUT, Bench
 from tests.redis_server import wait_for
@@ -500,6 +500,18 @@ def test_a_host_in_maintenance_is_not_cut(bench: Bench) -> None:
     before_the_cut(bench, ipmi, lambda: bench.ledger.write([HostDoc(id=HostId("h1"), maintenance=True)]))
     assert fence(bench).next is Next.STOP
     assert ipmi.orders == []
+
+
+@pytest.mark.parametrize(("there", "cut"), [(C1, False), (C2, True)])
+def test_right_before_the_cut_it_counts_where_the_holder_of_the_lease_runs(
+    bench: Bench, there: ControllerId, cut: bool
+) -> None:
+    (ipmi,) = lost_host(bench)
+    host = HostId("h1")
+    here = replace(bench.hosts[host], controllers=(there,))
+    before_the_cut(bench, ipmi, lambda: bench.hosts.update({host: here}))
+    assert fence(bench).next is (Next.GO_ON if cut else Next.STOP)
+    assert ipmi.orders == ([Power.OFF] if cut else [])
 
 
 def test_a_sign_of_life_after_the_reading_makes_it_no_proof(bench: Bench) -> None:
