@@ -116,7 +116,8 @@ def add(
 ) -> None:
     """Add a VM from any domain XML; say what makes it unfit for high availability.
 
-    Also writes anew a definition that cannot be read in the store: then give the one the VM had.
+    Also mends a VM whose definition or record cannot be read in the store: then give the definition it had. One whose
+    record is lost is taken up where it runs, once every host reports or is proven off.
     """
     session = open_session()
     doc = _definition(vm, xml, priority, wish)

@@ -417,6 +417,22 @@ def test_a_definition_that_cannot_be_read_is_mended_by_adding_the_vm_again(board
     assert (record.owner, record.generation) == ("host1", 7), "as if nothing had been broken"
 
 
+def test_a_record_that_cannot_be_read_is_mended_by_adding_the_vm_again_while_it_runs(
+    board: Board, tmp_path: Path
+) -> None:
+    board.well()
+    board.raw.hset("fn:{demo}:vm:web1", "generation", "seven")
+    for host in board.hosts:
+        board.raw.hset(f"fn:{{demo}}:hb:{host}", "boot_since", str(int((board.now - 60) * 1_000_000)))
+    file = tmp_path / "web1.xml"
+    file.write_text(domain("web1"))
+    with Ticking(board, BEATS):
+        said = board.run("vm", "add", "web1", "--xml", str(file), "--wait", "--timeout", "20")
+    assert (said.code, said.out) == (0, "web1 is running on host1.\n"), said.err
+    record = board.store.view(board.hosts, None).vm_records[VmId("web1")]
+    assert (record.owner, record.generation) == ("host1", 7), "as its host says"
+
+
 def test_a_record_that_cannot_be_read_is_forgotten_once_no_host_has_a_copy(board: Board) -> None:
     board.well()
     board.raw.hset("fn:{demo}:vm:web1", "state", "asleep")

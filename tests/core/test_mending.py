@@ -1,4 +1,4 @@
-"""What a person can do about a VM that cannot be read: its definition is written anew, its record only forgotten."""
+"""A VM that cannot be read: its definition is written anew, its record only forgotten, where that is safe."""
 
 from __future__ import annotations
 
@@ -6,8 +6,8 @@ from dataclasses import replace
 
 import pytest
 
-from fangnetz.core.actions import Action, ForgetVm, OpenOperation, PutVm, PutVmDoc, SettleWish
-from fangnetz.core.model import ClusterView, HostDoc, HypervisorHealth, VmDoc, WishKind
+from fangnetz.core.actions import Action, Decision, ForgetRecord, ForgetVm, OpenOperation, PutVm, PutVmDoc, SettleWish
+from fangnetz.core.model import ClusterView, HostDoc, HypervisorHealth, VmDoc, VmState, WishKind
 from fangnetz.core.operations import Operation, OperationKind, failover_steps
 from fangnetz.core.units import Epoch, HostId, Incarnation, Instant, OperationId, VmId
 from tests.core.world import T0, beat, decided, host_record, off_proof, view, vm_doc, vm_record, wish
@@ -100,10 +100,34 @@ def test_it_is_not_forgotten_while_a_copy_may_run(why: str) -> None:
     assert not any(isinstance(a, ForgetVm) for a in actions)
 
 
-def test_nothing_is_added_in_place_of_a_record_that_cannot_be_read() -> None:
-    refusal, actions = answer(record_broken(), WishKind.VM_ADD, doc=vm_doc("web"))
-    assert "`fangnetz vm remove web`" in refusal
+@pytest.mark.parametrize("runs", [True, False])
+def test_a_vm_whose_record_cannot_be_read_is_taken_up_again_where_its_one_copy_is(runs: bool) -> None:
+    refusal, actions = answer(MAY_RUN["it runs"] if runs else record_broken(), WishKind.VM_ADD, doc=vm_doc("web"))
+    assert refusal == ""
+    assert [type(a) for a in actions[:2]] == [ForgetRecord, PutVmDoc]
+    assert not any(isinstance(a, ForgetVm) for a in actions)
+
+
+TWICE = record_broken(beats=(beat("h1", T0 - 0.1, runs={"web": 5}), beat("h2", T0 - 0.1, runs={"web": 4}), ALL[2]))
+
+
+@pytest.mark.parametrize("why", [*(why for why in MAY_RUN if why != "it runs"), "it runs twice"])
+def test_it_is_not_taken_up_while_a_second_copy_may_run(why: str) -> None:
+    refusal, actions = answer(MAY_RUN.get(why, TWICE), WishKind.VM_ADD, doc=vm_doc("web"))
+    assert refusal
     assert actions == []
+
+
+def test_the_copy_is_adopted_and_its_hosts_last_report_keeps_others_from_starting_it_until_then() -> None:
+    def after(age: float) -> Decision:
+        """One tick after the record was forgotten: there is one again, and nobody in it."""
+        beats = (beat("h1", T0 - age, runs={"web": 5}), *ALL[1:])
+        empty = vm_record("web", None, 0, state=VmState.WAITING)
+        return decided(view(T0, beats=beats, vms=[(vm_doc("web"), empty)]))
+
+    (put,) = [a.record for a in after(0.1).actions if isinstance(a, PutVm)]
+    assert (put.owner, put.owner_incarnation, put.generation) == ("h1", "i1", 5)
+    assert not [a for a in after(30).actions if isinstance(a, OpenOperation) and a.operation.subject == "web"]
 
 
 # --- alarms ------------------------------------------------------------------------------------------------------
@@ -114,4 +138,5 @@ def test_the_alarm_names_the_command_that_mends() -> None:
     said = {a.subject: a.sentence for a in decided(seen).alarms if a.kind == "vm_unreadable"}
     assert said.keys() == {"db", "web"}
     assert "`fangnetz vm add db --xml FILE`" in said["db"]
+    assert "`fangnetz vm add web --xml FILE`" in said["web"]
     assert "`fangnetz vm remove web`" in said["web"]

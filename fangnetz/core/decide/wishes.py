@@ -8,6 +8,7 @@ from dataclasses import replace
 from fangnetz.core.actions import (
     Action,
     EndOperation,
+    ForgetRecord,
     ForgetVm,
     Happened,
     OpenOperation,
@@ -18,7 +19,7 @@ from fangnetz.core.actions import (
     RememberProof,
     SettleWish,
 )
-from fangnetz.core.decide.mending import how_to_mend, where_it_may_run
+from fangnetz.core.decide.mending import copies_of, how_to_mend, unseen_copies
 from fangnetz.core.decide.openings import new_failover, wished_operation_id
 from fangnetz.core.decide.outside import last_boot
 from fangnetz.core.decide.questions import ASK_PAUSE_MAX_S
@@ -111,7 +112,7 @@ def _grant(
                 None,
             )
         case WishKind.VM_ADD:
-            return _add(wish, view)
+            return _add(wish, view, unheard_in_this_life(view, watch, policy), policy)
         case WishKind.VM_START:
             return _start(_vm(wish, view), view)
         case WishKind.VM_STOP:
@@ -320,7 +321,7 @@ def _activate(host: HostId, view: ClusterView, verdicts: Mapping[HostId, Verdict
     return [*docs, put], f"{host} is online", None
 
 
-def _add(wish: Wish, view: ClusterView) -> Granting:
+def _add(wish: Wish, view: ClusterView, hold: tuple[HostId, ...], policy: Policy) -> Granting:
     if wish.doc is None:
         raise WishRefused("the wish carries no definition")
     vm = wish.doc.spec.id
@@ -329,8 +330,15 @@ def _add(wish: Wish, view: ClusterView) -> Granting:
         return [], f"{vm} is added", None
     if old is not None and old.source != REMOVED:
         raise WishRefused(f"{vm} is defined already")
+    mends: list[Action] = []
     if vm in view.unreadable_records:
-        raise WishRefused(how_to_mend(view)[vm])
+        why, seen = unseen_copies(view, vm, hold, policy), copies_of(view, vm)
+        if why or len(seen) > 1:
+            why = why or f"it runs on {' and '.join(seen)}"
+            raise WishRefused(f"{vm} cannot be taken up while its record cannot be read and more may run: {why}")
+        mends = [
+            ForgetRecord(vm=vm)
+        ]  # until a copy is adopted, the last report of its host keeps others from starting it
     others = [name for name in view.unreadable_vms if name != vm]  # its own broken definition is what this mends
     if others:
         raise WishRefused(
@@ -345,7 +353,7 @@ def _add(wish: Wish, view: ClusterView) -> Granting:
         biggest = max(host.memory_mib for host in view.hosts.values())
         raise WishRefused(f"{vm} needs {wish.doc.spec.memory_mib} MiB; the biggest host has {biggest}")
     event = Happened(kind="vm_added", subject=vm, sentence=f"{wish.by} added {vm}", facts={"vm": vm})
-    return [PutVmDoc(doc=wish.doc), event], f"{vm} is added", None
+    return [*mends, PutVmDoc(doc=wish.doc), event], f"{vm} is added", None
 
 
 _GONE = {DROPPED: "not in the cluster file any more", REMOVED: "removed"}
@@ -377,7 +385,9 @@ def _forget(wish: Wish, vm: VmId, view: ClusterView, hold: tuple[HostId, ...], p
     """A VM whose record cannot be read: forgotten with it, once no host can have a copy. Its numbers do not come back:
     the next one is greater than the time by the store's clock.
     """
-    why = where_it_may_run(view, vm, hold, policy)
+    seen = copies_of(view, vm)
+    here = f"it runs on {', '.join(seen)}; `fangnetz vm add {vm} --xml FILE` takes it up again there" if seen else ""
+    why = here or unseen_copies(view, vm, hold, policy)
     if why:
         raise WishRefused(f"the record of {vm} cannot be read, and a copy of it may run: {why}")
     sentence = f"{vm} is forgotten with its record that could not be read; no host had a copy"
