@@ -307,7 +307,8 @@ class Journal(Protocol):
     def claim(
         self, identity: OperationId, key: str, *, token: str, executor: str, incarnation: Incarnation, lease: Seconds
     ) -> Claim | NotClaimed:
-        """Claim a ready step. Asking again with the same token is granted again."""
+        """Claim a ready step. Asking again with the same token is granted again. StoreUnreachable also if it might be
+        forgotten again: then nobody holds it, and it counts as no attempt where that could be written."""
         ...
 
     def renew(self, claim: Claim, lease: Seconds) -> Instant:

@@ -54,6 +54,7 @@ def host_item(snapshot: Snapshot, host: HostId) -> Item:
         "since": _at(record.since),
         "reason": record.reason,
         "incarnation": record.incarnation or None,
+        "last_boot": snapshot.boot_seen(host) or None,
         "maintenance": doc is not None and doc.maintenance,
         "protected": safe.protected,
         "protection": list(safe.sentences),

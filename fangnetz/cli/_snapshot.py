@@ -11,10 +11,12 @@ from dataclasses import dataclass
 from fangnetz.cli._session import Session
 from fangnetz.core.actions import Alarm
 from fangnetz.core.decide import judge_all
+from fangnetz.core.decide.mending import how_to_mend
+from fangnetz.core.decide.outside import last_boot
 from fangnetz.core.detector import Finding, Verdict, Watch, heard, known_incarnation, look
 from fangnetz.core.errors import StoredContentError
 from fangnetz.core.fencing import BindingState, binding_state, holds, protection
-from fangnetz.core.model import ClusterView, ControlLease, HostRecord, HostState, VmRecord
+from fangnetz.core.model import UNKNOWN_BOOT, ClusterView, ControlLease, HostRecord, HostState, VmRecord
 from fangnetz.core.policy import Policy
 from fangnetz.core.quorum import Brake, brakes
 from fangnetz.core.recovery import TAKES_ROOM
@@ -43,8 +45,8 @@ class Snapshot:
         return self.view.host_records.get(host, HostRecord(id=host))
 
     def vm_names(self) -> tuple[VmId, ...]:
-        """Every VM that is defined or still on record."""
-        return tuple(sorted({*self.view.vms, *self.view.vm_records}))
+        """Every VM that is defined or still on record, readable or not."""
+        return tuple(sorted({*self.view.vms, *self.view.vm_records, *self.view.unreadable_vms}))
 
     def vms_on(self, host: HostId) -> tuple[VmRecord, ...]:
         """The VMs that run there or may run there, by name."""
@@ -58,6 +60,11 @@ class Snapshot:
     def incarnation(self, host: HostId) -> Incarnation:
         beat = heard(self.view, host)
         return beat.incarnation if beat else known_incarnation(self.view, host)
+
+    def boot_seen(self, host: HostId) -> Incarnation:
+        """The boot that whoever looks at this means when they speak of the host; empty where nobody can tell."""
+        boot = last_boot(self.view, host) if host in self.view.outside else self.incarnation(host)
+        return Incarnation("") if boot == UNKNOWN_BOOT else boot
 
     def brakes(self, host: HostId) -> tuple[Brake, ...]:
         """What would hold back a cut of this host now; empty also while nobody watches."""
@@ -86,15 +93,17 @@ class Snapshot:
         return "not protected"
 
 
-def take(session: Session) -> Snapshot:
-    """Read the cluster once."""
+def take(session: Session, *, holes: bool = False) -> Snapshot:
+    """Read the cluster once. StoredContentError if something of it cannot be read, unless `holes` are no matter: for a
+    wish they are none, the controller answers it.
+    """
     with session.asking() as store:
         lease = store.control_lease()
         published = store.holder_watch()
         view = store.view(session.hosts, None)
         alarms = store.alarms()
-    if view.unreadable:  # controllers go on without it; a list with a hole in it would mislead whoever reads it here
-        raise StoredContentError("; ".join(view.unreadable))
+    if view.unreadable and not holes:  # controllers go on without it; a list with a hole in it would mislead
+        raise StoredContentError("; ".join((*view.unreadable, *how_to_mend(view).values())))
     policy = session.settings.policy
     unwatched = _unwatched(published, view, policy)
     watch = None if unwatched else look(published, view, policy)

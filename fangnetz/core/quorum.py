@@ -22,6 +22,7 @@ class BrakeKind(StrEnum):
     MASS_FAILURE = "mass_failure"
     NO_QUORUM = "no_quorum"
     MAINTENANCE = "maintenance"
+    OWN_HOST = "own_host"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -73,6 +74,14 @@ def brakes(
     doc = view.host_docs.get(host)
     if doc is not None and doc.maintenance:
         found.append(Brake(kind=BrakeKind.MAINTENANCE, sentence=f"{host} is in maintenance"))
+    if view.holder is not None and view.holder in view.hosts[host].controllers:
+        found.append(
+            Brake(
+                kind=BrakeKind.OWN_HOST,
+                sentence=f"{view.holder}, which decides now, runs on {host} itself: it lives, and does not cut itself "
+                f"off. A controller elsewhere may: stop {view.holder} to hand the control lease over",
+            )
+        )
     members = [h for h in view.hosts if not away(view, h)]
     unreported = [h for h in members if heard(view, h) is None]
     if in_grace(view, watch, policy) and unreported:

@@ -18,6 +18,7 @@ from fangnetz.core.actions import (
     Decision,
     Define,
     EndOperation,
+    ForgetRecord,
     ForgetVm,
     Happened,
     OpenOperation,
@@ -191,6 +192,8 @@ class Controller:
                     return [_event("vm_state", record.id, sentence, vm=record.id, state=record.state.value)]
             case ForgetVm(vm=vm):
                 self._ledger.forget(vm, view.now)
+                self._store.forget_vm(vm, epoch)
+            case ForgetRecord(vm=vm):
                 self._store.forget_vm(vm, epoch)
             case PutVmDoc(doc=doc):
                 self._ledger.write([doc], view.now)

@@ -106,7 +106,7 @@ PROOFS = made(
 )  # fmt: skip
 HOST_RECORDS = made(
     HostRecord, id=st.just(H1), state=enum_of(HostRecord, "state"), since=AT, reason=TEXT, incarnation=TEXT,
-    proof=st.none() | PROOFS, cut_by_us=st.booleans(), suspected_at=st.none() | AT, cut_possible_until=AT,
+    proof=st.none() | PROOFS, cut_by=st.none() | NAME, suspected_at=st.none() | AT, cut_possible_until=AT,
 )  # fmt: skip
 VM_RECORDS = made(
     VmRecord, id=st.just(WEB), state=enum_of(VmRecord, "state"), owner=st.none() | NAME, owner_incarnation=TEXT,
@@ -140,7 +140,7 @@ BINDINGS = made(
 )
 WISHES = made(
     Wish, id=NAME, kind=st.sampled_from(list(WishKind)), subject=TEXT, by=TEXT, at=AT, force=st.booleans(),
-    doc=st.none() | VM_DOCS,
+    doc=st.none() | VM_DOCS, boot=TEXT,
 )  # fmt: skip
 ALARMS = made(Alarm, kind=TEXT, subject=TEXT, sentence=TEXT, highest=st.booleans())
 WATCHED = made(HostWatch, incarnation=TEXT, sequence=NUMBER, heard_at=AT, silent_for=SPAN, back_at=AT)
@@ -396,7 +396,8 @@ def test_the_vms_of_which_something_cannot_be_read_are_named(cluster: Cluster, r
     assert cluster.store.view(HOSTS, C1).unreadable_vms == ()
     raw.hset(KEYS.ledger, f"vm/{DB}", "{")
     raw.hset(KEYS.vm(WEB), "state", "asleep")
-    assert cluster.subject.another().view(HOSTS, C1).unreadable_vms == (DB, WEB)
+    view = cluster.subject.another().view(HOSTS, C1)
+    assert (view.unreadable_vms, view.unreadable_records) == ((DB, WEB), (WEB,))
 
 
 def test_a_host_record_with_the_fields_of_another_version_is_written_over_and_a_broken_one_too(
@@ -404,9 +405,11 @@ def test_a_host_record_with_the_fields_of_another_version_is_written_over_and_a_
 ) -> None:
     filled(cluster)
     text = json.loads(str(raw.get(KEYS.host(H1))))
-    del text["cut_by_us"]
+    del text["cut_by"]
+    text["cut_by_us"] = True  # as an earlier version wrote it: of which operation, it did not say
     raw.set(KEYS.host(H1), json.dumps(text))
     old = cluster.store.view(HOSTS, C1).host_records[H1]
+    assert old.cut_by is None
     assert cluster.store.put_host(replace(old, reason="news"), old, cluster.epoch)
     assert not cluster.store.put_host(replace(old, reason="stale"), old, cluster.epoch)
     raw.set(KEYS.host(H1), "{")
@@ -473,3 +476,15 @@ def test_two_clusters_share_a_server_without_seeing_each_other(cluster: Cluster,
     view = other.view(HOSTS, C1)
     assert (view.vm_records, view.operations, view.heartbeats, view.vms) == ({}, {}, {}, {})
     assert other.operation(OperationId(OP)) is None
+
+
+@pytest.mark.parametrize("garbage", [True, 5, ["op-1"]])
+def test_a_cut_that_no_operation_is_named_for_is_refused_with_a_sentence(
+    cluster: Cluster, raw: redis.Redis, garbage: object
+) -> None:
+    filled(cluster)
+    text = json.loads(str(raw.get(KEYS.host(H1))))
+    raw.set(KEYS.host(H1), json.dumps({**text, "cut_by": garbage}))
+    view = cluster.store.view(HOSTS, C1)
+    assert H1 not in view.host_records
+    assert any(KEYS.host(H1) in sentence and "cut_by" in sentence for sentence in view.unreadable)

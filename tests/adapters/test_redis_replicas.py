@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import contextlib
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 
 import pytest
 
 from fangnetz.adapters.redis import RedisStore
+from fangnetz.adapters.redis.scripts import NotConfirmed, Scripts
 from fangnetz.core.errors import StaleToken, StoreUnreachable
-from fangnetz.core.operations import Step, StepKind
+from fangnetz.core.operations import Step, StepKind, StepState
 from fangnetz.core.units import Epoch, Seconds
 from fangnetz.ports import Claim
 from tests.contract.subjects import BOOT, C1, C2, H1, LEASE, OP, Cluster, RedisSubject
@@ -80,6 +81,72 @@ def _renews(cluster: Cluster, claim: Claim) -> bool:
         cluster.store.renew(claim, LEASE)
         return True
     return False
+
+
+def unconfirmed(cluster: Cluster, replica: RedisServer, token: str) -> None:
+    """A claim that no replica confirmed."""
+    replica.freeze()
+    try:
+        with pytest.raises(StoreUnreachable, match="replicas"):
+            cluster.try_claim("fence", token=token)
+    finally:
+        replica.thaw()
+
+
+def confirmed(cluster: Cluster, token: str, lease: float = LEASE) -> Claim:
+    """A claim, once replicas keep up again."""
+    got: list[Claim] = []
+
+    def claimed() -> bool:
+        with contextlib.suppress(StoreUnreachable):
+            answer = cluster.try_claim("fence", token=token, lease=lease)
+            got.extend([answer] if isinstance(answer, Claim) else [])
+        return bool(got)
+
+    assert wait_for(claimed)
+    return got[0]
+
+
+def test_a_claim_that_nobody_was_granted_is_no_attempt(cluster: Cluster, pair: tuple[RedisServer, RedisServer]) -> None:
+    cluster.open(FENCE)
+    for token in ("t1", "t2", "t3"):
+        unconfirmed(cluster, pair[1], token)
+        assert cluster.step("fence") == FENCE, "as if nobody had asked, so no lease is waited out either"
+    assert confirmed(cluster, "t4").step.attempt == 1
+
+
+def test_an_attempt_that_may_have_had_an_effect_stays_counted(
+    cluster: Cluster, pair: tuple[RedisServer, RedisServer]
+) -> None:
+    cluster.open(FENCE)
+    lost = confirmed(cluster, "lost", lease=0.02)
+    assert wait_for(lambda: cluster.store.now() > lost.until)
+    unconfirmed(cluster, pair[1], "t2")
+    step = cluster.step("fence")
+    assert (step.state, step.attempt) == (StepState.RUNNING, 1), "its executor may still be at it"
+    assert step.claimed_at >= lost.now, "and from then on others reckon how long"
+    with pytest.raises(StaleToken):
+        cluster.store.renew(lost, LEASE)
+    assert confirmed(cluster, "t3").step.attempt == 2
+
+
+def test_a_claim_is_not_taken_back_from_whoever_claimed_after_it(
+    cluster: Cluster, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    cluster.open(FENCE)
+    call = Scripts.confirmed
+
+    def slow(self: Scripts, name: str, keys: Sequence[str], args: Sequence[str]) -> object:
+        monkeypatch.undo()
+        answer = call(self, name, keys, [*args[:-1], "1"])
+        cluster.claim("fence", token="next")
+        raise NotConfirmed("its replicas answer too late", answer)
+
+    monkeypatch.setattr(Scripts, "confirmed", slow)
+    with pytest.raises(StoreUnreachable):
+        cluster.try_claim("fence", token="slow")
+    step = cluster.step("fence")
+    assert (step.token, step.attempt) == ("next", 2)
 
 
 def test_a_promoted_replica_that_missed_the_last_writes_gives_out_no_number_twice_and_grants_nothing(

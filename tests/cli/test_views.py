@@ -12,8 +12,8 @@ from .board import Board
 from .stories import failover, lost
 
 HOST_KEYS = {
-    "id", "state", "since", "reason", "incarnation", "maintenance", "protected", "protection", "heartbeat", "vms",
-    "memory_used_mib", "memory_mib", "cpus", "fence", "proof", "verdict", "brakes", "fencing",
+    "id", "state", "since", "reason", "incarnation", "last_boot", "maintenance", "protected", "protection",
+    "heartbeat", "vms", "memory_used_mib", "memory_mib", "cpus", "fence", "proof", "verdict", "brakes", "fencing",
 }  # fmt: skip
 VM_KEYS = {
     "name", "state", "host", "generation", "since", "reason", "wish", "memory_mib", "cpus", "priority", "source",

@@ -37,6 +37,7 @@ def test_one_holds_the_lease_and_nobody_else_gets_it(settled: StoreSubject) -> N
     assert settled.store.take_lease(C2, TTL) is None
     assert settled.store.view({}, C2).lease is None
     assert settled.store.view({}, C1).lease == mine
+    assert [settled.store.view({}, who).holder for who in (C1, C2, None)] == [C1, C1, C1], "whoever looks"
 
 
 def test_of_many_that_ask_at_once_one_gets_it(settled: StoreSubject) -> None:
@@ -57,7 +58,7 @@ def test_renewing_keeps_the_epoch_and_moves_the_end(settled: StoreSubject) -> No
 def test_a_lease_that_ran_out_comes_back_with_a_new_epoch(settled: StoreSubject) -> None:
     first = take(settled, ttl=Seconds(0.05))
     settled.pass_time(Seconds(0.08))
-    assert settled.store.view({}, C1).lease is None
+    assert (settled.store.view({}, C1).lease, settled.store.view({}, None).holder) == (None, None)
     assert take(settled).epoch > first.epoch
 
 

@@ -19,6 +19,7 @@ from fangnetz.core.actions import (
     SettleWish,
 )
 from fangnetz.core.model import (
+    UNKNOWN_BOOT,
     ClusterView,
     Heartbeat,
     HostDoc,
@@ -129,6 +130,38 @@ def test_a_host_is_fenced_by_wish_in_any_state_even_alive_and_the_person_is_name
         assert settled.granted
         (operation,) = [a.operation for a in actions if isinstance(a, OpenOperation)]
         assert operation.forced_by == "ada"
+
+
+POWER = pytest.mark.parametrize("kind", [WishKind.HOST_FENCE, WishKind.HOST_CONFIRM_OFF])
+
+
+@POWER
+@pytest.mark.parametrize("boot", ["", "i1"], ids=["none known", "the last one"])
+def test_a_wish_about_power_is_granted_for_the_boot_it_means(kind: WishKind, boot: str) -> None:
+    settled, actions = answer(dark(), kind, boot=boot)
+    assert settled.granted, settled.sentence
+    (operation,) = [a.operation for a in actions if isinstance(a, OpenOperation)]
+    assert operation.incarnation == "i1"
+
+
+@POWER
+def test_a_wish_about_power_is_refused_once_the_host_has_booted_anew(kind: WishKind) -> None:
+    """It was slow: the host came back meanwhile and fell silent again, and nobody meant that boot."""
+    seen = dark()
+    beats = {**seen.heartbeats, HostId("h1"): beat("h1", T0 - 60, boot="i2")}
+    settled, actions = answer(replace(seen, heartbeats=beats), kind, boot="i1")
+    assert (settled.granted, actions) == (False, [])
+    assert "boot i1 of h1" in settled.sentence
+    assert "i2" in settled.sentence
+
+
+@POWER
+def test_a_wish_about_power_is_refused_once_nobody_can_tell_the_last_boot(kind: WishKind) -> None:
+    seen = dark(docs=[HostDoc(id=HostId("h1"), incarnation=UNKNOWN_BOOT)])
+    beats = {host: said for host, said in seen.heartbeats.items() if host != "h1"}
+    settled, actions = answer(replace(seen, heartbeats=beats), kind, boot="i1")
+    assert (settled.granted, actions) == (False, [])
+    assert "nobody can tell" in settled.sentence
 
 
 def back(said: Heartbeat, record: HostRecord, **more: object) -> ClusterView:

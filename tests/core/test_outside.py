@@ -119,6 +119,12 @@ def test_confirm_off_is_refused_while_it_gives_a_sign_of_life(said: Heartbeat, g
     assert confirmed(left(said))[0].granted is granted
 
 
+@pytest.mark.parametrize(("boot", "granted"), [("i1", True), ("i0", False)])
+def test_a_confirmation_is_about_the_boot_that_was_meant(boot: str, granted: bool) -> None:
+    asked = replace(left(beat("h9", T0 - 60)), wishes=(wish(WishKind.HOST_CONFIRM_OFF, "h9", boot=boot),))
+    assert [a.granted for a in decided(asked).actions if isinstance(a, SettleWish)] == [granted]
+
+
 def test_after_a_gap_of_the_store_its_silence_begins_anew() -> None:
     asked = replace(left(beat("h9", T0 - 60)), wishes=(wish(WishKind.HOST_CONFIRM_OFF, "h9"),))
     decision = decided(asked, started=T0 - 1)

@@ -57,6 +57,10 @@ QUICK = Policy(
 )
 
 
+CUT = OperationId("op-cut")
+"""The operation that cut whom `Bench.fenced` made a fenced host."""
+
+
 class Recorder:
     """`ports.Dispatcher` that keeps what it was asked to send."""
 
@@ -176,7 +180,7 @@ class Bench(Cluster):
         """Make the host one that was proven off."""
         old = self.host(host)
         record = replace(
-            host_record(host, HostState.FENCED, boot=self.boots[HostId(host)]), proof=self.proof(host), cut_by_us=True
+            host_record(host, HostState.FENCED, boot=self.boots[HostId(host)]), proof=self.proof(host), cut_by=CUT
         )
         assert self.store.put_host(record, old, self.epoch)
 
@@ -275,4 +279,4 @@ class Bench(Cluster):
         return executor.carry_out(OperationId(identity), key, self.step(key, identity).kind)
 
 
-__all__ = ["QUICK", "Bench", "Recorder"]
+__all__ = ["CUT", "QUICK", "Bench", "Recorder"]

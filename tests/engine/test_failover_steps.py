@@ -132,11 +132,11 @@ def leave_proof(bench: Bench, proof: OffProof, **facts: float) -> None:
 
 def test_a_proof_is_in_file_and_store_before_the_step_is_done(lost: Bench) -> None:
     proof = lost.proof("h1")
-    leave_proof(lost, proof)
+    leave_proof(lost, proof, fence_sent_at=1.0)
     assert lost.do(lost.deciding(), "prove").next is Next.GO_ON
     record = lost.host("h1")
     assert record is not None
-    assert (record.state, record.proof, record.cut_by_us) == (HostState.FENCED, proof, True)
+    assert (record.state, record.proof, record.cut_by) == (HostState.FENCED, proof, OP)
     (entry,) = [e for e in lost.files.load() if e.key == "proof/h1"]
     assert PROOF.validate_json(entry.body) == proof
     assert "fence_proven" in lost.events()
@@ -182,7 +182,7 @@ def test_a_fence_step_without_a_proof_proves_nothing(lost: Bench) -> None:
 def test_only_what_we_cut_counts_as_cut_by_us(lost: Bench, sent: dict[str, float], cut: bool) -> None:
     leave_proof(lost, replace(lost.proof("h1"), kind=ProofKind.ALREADY_OFF), **sent)
     lost.do(lost.deciding(), "prove")
-    assert lost.host("h1").cut_by_us is cut  # type: ignore[union-attr]
+    assert lost.host("h1").cut_by == (OP if cut else None)  # type: ignore[union-attr]
 
 
 def test_a_fence_that_was_claimed_twice_leaves_time_for_the_lost_executors_cut(lost: Bench) -> None:

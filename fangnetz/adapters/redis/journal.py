@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Iterable, Sequence
+from contextlib import suppress
 from typing import Any, cast
 
 import redis
@@ -12,9 +13,9 @@ from fangnetz.adapters.redis import codec
 from fangnetz.adapters.redis.client import translated
 from fangnetz.adapters.redis.codec import instant, micros
 from fangnetz.adapters.redis.keys import CLOSED_MAX, EVENTS_MAX, Keys
-from fangnetz.adapters.redis.scripts import Scripts
+from fangnetz.adapters.redis.scripts import NotConfirmed, Scripts
 from fangnetz.core.actions import Happened
-from fangnetz.core.errors import Conflict, StaleToken, StoredContentError
+from fangnetz.core.errors import Conflict, StaleToken, StoredContentError, StoreUnreachable
 from fangnetz.core.operations import Operation, Outcome, Step
 from fangnetz.core.units import Incarnation, Instant, OperationId, Seconds, VmId
 from fangnetz.ports import Assign, Claim, NotClaimed
@@ -116,9 +117,14 @@ class RedisJournal:
         step = operation.step(key) if operation else None
         if operation is None or step is None:
             return NotClaimed(code="gone", sentence=f"{identity} {key}: {WHY['gone']}")
-        answer = self._scripts.confirmed(
-            "claim", self._guarded(operation, step), [token, executor, incarnation, micros(lease)]
-        )
+        try:
+            answer = self._scripts.confirmed(
+                "claim", self._guarded(operation, step), [token, executor, incarnation, micros(lease)]
+            )
+        except NotConfirmed as unconfirmed:
+            if unconfirmed.answer[0] == 1:
+                self._unclaim(identity, key, token, unconfirmed.answer[4])
+            raise
         if answer[0] != 1:
             return NotClaimed(
                 code=answer[1],
@@ -130,6 +136,12 @@ class RedisJournal:
         if fresh is None or line is None:
             return NotClaimed(code="gone", sentence=f"{identity} {key}: {WHY['gone']}")
         return Claim(operation=fresh, step=line, token=token, now=instant(answer[1]), until=instant(answer[2]))
+
+    def _unclaim(self, identity: OperationId, key: str, token: str, before: str) -> None:
+        """Give a claim back that nobody was granted: it was no attempt. Where that fails, it stays counted as one."""
+        keys = [self._keys.operation(identity), self._keys.step(identity, key)]
+        with suppress(StoreUnreachable):
+            self._scripts("unclaim", keys, [token, before])
 
     def renew(self, claim: Claim, lease: Seconds) -> Instant:
         order = claim.step.order

@@ -117,7 +117,8 @@ class Look:
         owners = sorted({r.owner for r in vms.values() if r.owner is not None} - {*hosts, *outside})
         remembered = second[len(names) : len(names) + ROWS * len(outside)]
         found = self._hosts([*hosts, *outside, *owners], [*rows, *remembered, *self._rows(owners)])
-        held = lease_of(lease, keys) if controller is not None and lease.get("holder") == controller else None
+        taken = lease_of(lease, keys) if "holder" in lease else None
+        taken = taken if taken is not None and taken.until > now else None
         with naming(keys.life, "life of a store"):
             store_life = StoreLife(
                 incarnation=StoreIncarnation(life.get("incarnation", "")), since=instant(life.get("since"))
@@ -130,7 +131,7 @@ class Look:
         return ClusterView(
             now=now,
             life=store_life,
-            lease=held if held is not None and held.until > now else None,
+            lease=taken if taken is not None and taken.holder == controller else None,
             hosts=hosts,
             host_records=found.records,
             host_docs=docs.hosts,
@@ -144,11 +145,13 @@ class Look:
             operations=operations,
             wishes=tuple(sorted(self._all(Wish, wishes.values(), keys.wishes), key=lambda wish: (wish.at, wish.id))),
             placements=placed,
+            holder=taken.holder if taken is not None else None,
             controllers=looked,
             files={ControllerId(name): digest for name, digest in files.items()},
             proofs=docs.proofs,
             unreadable=tuple(self._unreadable),
             unreadable_vms=tuple(sorted(docs.unreadable_vms | broken)),
+            unreadable_records=tuple(sorted(broken)),
         )
 
     def _rows(self, hosts: Sequence[HostId]) -> list[Any]:

@@ -136,7 +136,7 @@ class HostDecisions:
                 reason=f"{remembered.sentence}; remembered from before the store's life began",
                 incarnation=remembered.incarnation,
                 proof=proof,
-                cut_by_us=False,  # a person may have been at it since
+                cut_by=None,  # a person may have been at it since
             )
         )
 

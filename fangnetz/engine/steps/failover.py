@@ -12,7 +12,7 @@ from fangnetz.core.decide.wishes import WISH_AGE_MAX_S
 from fangnetz.core.detector import Finding, heard
 from fangnetz.core.errors import StaleToken
 from fangnetz.core.fencing import contradicted, holds
-from fangnetz.core.model import ClusterView, HostRecord, HostSpec, HostState, OffProof, ProofKind, VmState
+from fangnetz.core.model import ClusterView, HostRecord, HostSpec, HostState, OffProof, VmState
 from fangnetz.core.operations import (
     Fact,
     Operation,
@@ -122,7 +122,7 @@ class FailoverSteps:
         cut = fence is not None and bool(fence.facts.get("fence_sent_at"))
         lost_claim = fence is not None and fence.attempt > 1
         # An executor that died between its cut and its outcome left only the intent; then it reads off for us.
-        intended = lost_claim and old is not None and old.cut_by_us and proof.kind is ProofKind.ALREADY_OFF
+        intended = lost_claim and old is not None and old.cut_by == operation.id
         return replace(
             old or HostRecord(id=host),
             state=HostState.FENCED,
@@ -130,7 +130,7 @@ class FailoverSteps:
             reason=proof.sentence,
             incarnation=operation.incarnation,
             proof=proof,
-            cut_by_us=cut or intended or proof.kind is ProofKind.READ_BACK_OFF,
+            cut_by=operation.id if cut or intended else None,
             cut_possible_until=Instant(fence.claimed_at + self._policy.fence_bound_s)
             if fence is not None and lost_claim
             else Instant(0.0),
