@@ -121,15 +121,27 @@ class Hypervisor(Protocol):
         ...
 
     def settled(self, vm: VmId) -> None:
-        """Return if every start of the VM sent by this process has ended, else HypervisorUnreachable.
+        """Return if every start of the VM sent in this boot has ended, else HypervisorUnreachable.
 
-        Only then may a promise rest on "no such domain is there".
+        Also those of a worker that was killed meanwhile. Only then may a promise rest on "no such domain is there".
         """
         ...
 
 
+@dataclass(frozen=True, slots=True, kw_only=True)
+class UnansweredStart:
+    """A start that was sent to the hypervisor, or was just about to be, and whose end is not known.
+
+    `note` tells it from every other start of this VM; `damage` says why its file cannot be read, empty if it can.
+    """
+
+    vm: VmId
+    note: str
+    damage: str = ""
+
+
 class BootFiles(Protocol):
-    """Files that live as long as the host's boot: incarnation, promises, per-VM locks."""
+    """Files that live as long as the host's boot: incarnation, promises, unanswered starts, per-VM locks."""
 
     @property
     def incarnation(self) -> Incarnation: ...
@@ -147,6 +159,18 @@ class BootFiles(Protocol):
         ...
 
     def releases(self) -> tuple[Release, ...]: ...
+
+    def note_start(self, vm: VmId, generation: Generation) -> str:
+        """Write durably that a start of the VM is being sent; return the note. OSError: not written, send nothing."""
+        ...
+
+    def forget_start(self, vm: VmId, note: str) -> None:
+        """Remove the note of a start whose end is known. Another start's note stays."""
+        ...
+
+    def unanswered_starts(self) -> tuple[UnansweredStart, ...]:
+        """Every noted start of this boot, by whichever process. A damaged note is one, too."""
+        ...
 
 
 # --- probes ------------------------------------------------------------------------------------------------------

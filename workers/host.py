@@ -46,7 +46,7 @@ class HostParts:
         store = marked_store(wiring.open_store(settings, name=f"host-{host}", user="host"))
         beats = marked_store(wiring.open_store(settings, name=f"heartbeat-{host}", user="host", timeout_s=1.0))
         boot = marked_boot(wiring.open_boot_files(me.run_dir))
-        hypervisor = wiring.open_hypervisor(settings, host)
+        hypervisor = wiring.open_hypervisor(settings, host, boot)
         self._ledger = Ledger(store, marked_files(wiring.open_ledger_files(me.state_dir)))
         self.inventory = InventoryKeeper(hypervisor, policy.heartbeat_s, self._report)
         hypervisor.watch(self.inventory.kick)

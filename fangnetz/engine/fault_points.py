@@ -112,6 +112,8 @@ FILE_CALLS: Mapping[str, Call] = {
 }
 BOOT_CALLS: Mapping[str, Call] = {
     "release": Call("promise.before_write", "promise.written", "the promise never to start a generation again"),
+    "note_start": Call("start_note.before_write", "start_note.written", "the note that a start is being sent"),
+    "forget_start": Call("start_note.before_remove", "start_note.removed", "the note of a start that ended", "removed"),
 }
 
 POINTS: Mapping[str, str] = {

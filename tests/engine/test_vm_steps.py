@@ -42,8 +42,8 @@ class Host:
     def __init__(self, bench: Bench, run_dir: Path) -> None:
         self.bench, self.run_dir = bench, run_dir
         self.vm = VmId(f"web{next(numbers)}")
-        self.hypervisor = LibvirtHypervisor("test:///default")
         self.boot = BootFilesOnDisk(run_dir)
+        self.hypervisor = LibvirtHypervisor("test:///default", self.boot)
         self.reports = 0
         self.key = f"start/{self.vm}/1"
 
@@ -480,7 +480,7 @@ def lose_a_start(host: Host, monkeypatch: pytest.MonkeyPatch, generation: int) -
     """libvirt goes away while it is asked to start the VM: nobody knows whether it still will."""
     import libvirt
 
-    host.hypervisor = LibvirtHypervisor("test:///default", settle=Seconds(1.0))
+    host.hypervisor = LibvirtHypervisor("test:///default", host.boot, settle=Seconds(1.0))
 
     def go_away(*_what: object) -> None:
         raise HypervisorUnreachable("the connection to libvirt broke")
@@ -495,6 +495,18 @@ def test_nothing_is_released_while_a_start_may_still_come_out_of_libvirt(
     host: Host, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     lose_a_start(host, monkeypatch, 7)
+    assert stop(host).next is Next.AGAIN
+    assert host.boot.released(host.vm) == 0
+    assert wait_for(lambda: host.bench.do(host.executor(), f"stop/{host.vm}", "op-stop").next is Next.GO_ON)
+    assert host.boot.released(host.vm) == 7
+
+
+def test_a_worker_started_anew_releases_nothing_while_its_predecessors_start_may_still_come_out_of_libvirt(
+    host: Host, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    lose_a_start(host, monkeypatch, 7)
+    host.boot = BootFilesOnDisk(host.run_dir)
+    host.hypervisor = LibvirtHypervisor("test:///default", host.boot, settle=Seconds(1.0))
     assert stop(host).next is Next.AGAIN
     assert host.boot.released(host.vm) == 0
     assert wait_for(lambda: host.bench.do(host.executor(), f"stop/{host.vm}", "op-stop").next is Next.GO_ON)

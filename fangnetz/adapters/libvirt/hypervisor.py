@@ -6,8 +6,6 @@ could start itself later (SAFETY: transient domains; autostart and managed save 
 
 from __future__ import annotations
 
-import threading
-import time
 from collections.abc import Callable
 from typing import TypeVar
 
@@ -18,10 +16,11 @@ from fangnetz.adapters.libvirt.connection import Connections, Link
 from fangnetz.adapters.libvirt.domain_xml import NAMESPACE, generation_in, with_generation
 from fangnetz.adapters.libvirt.refusals import NOT_THERE, translate
 from fangnetz.adapters.libvirt.sightings import sighting_of
+from fangnetz.adapters.libvirt.unanswered import UnansweredStarts
 from fangnetz.adapters.libvirt.watching import Watching
 from fangnetz.core.errors import HypervisorRefused, HypervisorUnreachable
 from fangnetz.core.units import Generation, Seconds, VmId
-from fangnetz.ports import Domain
+from fangnetz.ports import BootFiles, Domain
 
 T = TypeVar("T")
 
@@ -46,23 +45,22 @@ class LibvirtHypervisor:
     def __init__(
         self,
         uri: str,
+        boot: BootFiles,
         *,
         question_bound: Seconds = QUESTION_BOUND,
         create_bound: Seconds = CREATE_BOUND,
         destroy_bound: Seconds = DESTROY_BOUND,
         settle: Seconds = SETTLE,
     ) -> None:
+        """`boot` keeps the starts that libvirt has not answered; the next process reads them there."""
         self._connections = Connections(uri)
         self._questions = BoundedCalls("questions")
         self._effects = BoundedCalls("starts or stops")
         self._question_bound = question_bound
         self._create_bound = create_bound
         self._destroy_bound = destroy_bound
-        self._settle = settle
+        self._unanswered = UnansweredStarts(boot, settle)
         self._watches: list[Watching[tuple[Domain, ...]]] = []
-        self._guard = threading.Lock()
-        self._unanswered: dict[VmId, float | None] = {}
-        """Starts whose end is not known: None while under way, else the instant (monotonic) they were lost."""
 
     def watch(self, callback: Callable[[], None], every: Seconds = WATCH_EVERY) -> None:
         """Call `callback()` soon after a domain began, ended or changed state, or libvirt went away or came back.
@@ -85,14 +83,15 @@ class LibvirtHypervisor:
         document = with_generation(xml, vm, generation)
 
         def start(deadline: Deadline, link: Link) -> None:
-            self._refuse_while_unanswered(link, vm)  # first: no refusal is believed while another start may come
+            # First: no refusal is believed while another start may come.
+            self._unanswered.refuse_while_any(vm, link.opened_at)
             self._refuse_what_is_there(link, vm, generation)
             still()
-            deadline.check()
-            with self._guard:
-                self._unanswered[vm] = None
-            known = False
+            note = self._unanswered.begin(vm, generation)
+            known = True  # nothing is sent yet
             try:
+                deadline.check()  # after the note: writing it may have taken long
+                known = False
                 link.connection.createXML(document, 0)
                 known = True
             except libvirt.libvirtError as error:
@@ -101,7 +100,7 @@ class LibvirtHypervisor:
                     self._prove_refused(link, vm, generation)
                 raise
             finally:
-                self._settle_start(vm, known)
+                self._unanswered.end(vm, note, known=known)
 
         self._do(start, self._create_bound)
 
@@ -125,7 +124,7 @@ class LibvirtHypervisor:
         def end(deadline: Deadline, link: Link) -> None:
             domain = _find(link, vm)
             if domain is None or not domain.isActive():
-                self._refuse_while_unanswered(link, vm)
+                self._unanswered.refuse_while_any(vm, link.opened_at)
                 return
             still()
             deadline.check()
@@ -137,13 +136,13 @@ class LibvirtHypervisor:
             left = _find(link, vm)
             if left is not None and left.isActive():
                 raise HypervisorRefused(f"libvirt ended {vm}, but it is still there.")
-            self._refuse_while_unanswered(link, vm)
+            self._unanswered.refuse_while_any(vm, link.opened_at)
 
         self._do(end, self._destroy_bound)
 
     def settled(self, vm: VmId) -> None:
-        """Return if every start of it that was sent from here has ended; HypervisorUnreachable while one has not."""
-        self._ask(lambda _deadline, link: self._refuse_while_unanswered(link, vm))
+        """Return if every start of it that this boot sent has ended; HypervisorUnreachable while one has not."""
+        self._ask(lambda _deadline, link: self._unanswered.refuse_while_any(vm, link.opened_at))
 
     def close(self) -> None:
         """End the watches and let go of the connections; a later call opens others."""
@@ -216,27 +215,6 @@ class LibvirtHypervisor:
         domain = _find(link, vm)
         if domain is not None and domain.isActive() and _generation_of(domain) == generation:
             raise HypervisorUnreachable(f"libvirt refused to start {vm}, but it is there at this generation.")
-
-    def _settle_start(self, vm: VmId, known: bool) -> None:
-        with self._guard:
-            if known:
-                del self._unanswered[vm]
-            else:
-                self._unanswered[vm] = time.monotonic()
-
-    def _refuse_while_unanswered(self, link: Link, vm: VmId) -> None:
-        with self._guard:
-            if vm not in self._unanswered:
-                return
-            lost_at = self._unanswered[vm]
-            if lost_at is None:
-                raise HypervisorUnreachable(f"A start of {vm} is still under way inside libvirt.")
-            quiet_for = time.monotonic() - max(lost_at, link.opened_at)
-            if quiet_for < self._settle:
-                raise HypervisorUnreachable(
-                    f"A start of {vm} was never answered; known not to happen in {self._settle - quiet_for:.0f} s."
-                )
-            del self._unanswered[vm]
 
 
 def _find(link: Link, vm: VmId) -> libvirt.virDomain | None:
