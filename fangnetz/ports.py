@@ -96,6 +96,8 @@ class Domain:
     state: Sighting
     generation: Generation | None
     uuid: str
+    start_sent_at: Instant | None = None
+    """When its start was sent, by the store's clock; None if nobody wrote it down."""
 
 
 class Hypervisor(Protocol):
@@ -105,8 +107,16 @@ class Hypervisor(Protocol):
         """All active domains; persistent ones that are shut off do not count."""
         ...
 
-    def create(self, vm: VmId, xml: str, generation: Generation, still: Callable[[], object] = lambda: None) -> None:
-        """Start a transient domain with the generation in its metadata. StorageLeaseHeld if its lease is taken.
+    def create(
+        self,
+        vm: VmId,
+        xml: str,
+        generation: Generation,
+        still: Callable[[], object] = lambda: None,
+        *,
+        start_sent_at: Instant | None = None,
+    ) -> None:
+        """Start a transient domain with generation and instant in its metadata. StorageLeaseHeld if its lease is taken.
 
         `still` is called after every question of its own, right before the effect; what it raises prevents it.
         """
@@ -118,6 +128,13 @@ class Hypervisor(Protocol):
 
     def destroy(self, vm: VmId, still: Callable[[], object] = lambda: None) -> None:
         """End the domain; returns when it is gone. A domain that is not there is success. `still`: as in `create`."""
+        ...
+
+    def suspend(self, vm: VmId, generation: Generation, still: Callable[[], object] = lambda: None) -> None:
+        """Pause the copy of this generation; returns when it is paused, by its state. Paused already is success.
+
+        HypervisorRefused if no such copy is there. `still`: as in `create`.
+        """
         ...
 
     def settled(self, vm: VmId) -> None:

@@ -40,6 +40,7 @@ class HostParts:
                 f"{me.config}: hosts: {me.name} (FANGNETZ_HOST) is not among {', '.join(settings.hosts)}"
             )
         policy = settings.policy
+        hosts = {name: each.spec for name, each in settings.hosts.items()}
         self._settings, self._host = settings, host
         self._guids: tuple[str, ...] = ()
         self._trouble = ""
@@ -57,6 +58,7 @@ class HostParts:
             definition=self._definition,
             policy=policy,
             report=self.inventory.kick,
+            look=lambda: store.view(hosts, None),
         )
         self._store = store
         self.executor = Executor(
@@ -65,7 +67,7 @@ class HostParts:
             dispatcher=CeleryDispatcher(app, settings.controllers),
             clock=SystemClock(),
             policy=policy,
-            effects={StepKind.START: steps.start, StepKind.STOP: steps.stop},
+            effects={StepKind.START: steps.start, StepKind.STOP: steps.stop, StepKind.PAUSE: steps.pause},
             incarnation=boot.incarnation,
         )
         self.reporter = Reporter(

@@ -17,12 +17,12 @@ import pytest
 from fangnetz.adapters.boot_files import BootFilesOnDisk
 from fangnetz.adapters.libvirt import LibvirtHypervisor, unanswered
 from fangnetz.adapters.libvirt.bounded import BoundedCalls, Deadline
-from fangnetz.adapters.libvirt.domain_xml import generation_in, with_generation
+from fangnetz.adapters.libvirt.domain_xml import NO_MARK, Mark, mark_in, with_mark
 from fangnetz.adapters.libvirt.refusals import translate
 from fangnetz.adapters.libvirt.unanswered import UnansweredStarts
 from fangnetz.core.errors import HypervisorRefused, HypervisorUnreachable, StaleToken, StorageLeaseHeld
 from fangnetz.core.model import Sighting
-from fangnetz.core.units import Generation, Seconds, VmId
+from fangnetz.core.units import Generation, Instant, Seconds, VmId
 
 URI = "test:///default"
 QEMU = "http://libvirt.org/schemas/domain/qemu/1.0"
@@ -104,6 +104,42 @@ def test_a_paused_domain_is_not_called_running(hypervisor: LibvirtHypervisor, vm
     other.close()
 
 
+def test_when_a_start_was_sent_stays_with_the_copy(hypervisor: LibvirtHypervisor, vm: VmId) -> None:
+    hypervisor.create(vm, xml(vm), Generation(1), start_sent_at=Instant(1_700_000_000.25))
+    for _ in range(2):
+        assert {d.start_sent_at for d in hypervisor.domains() if d.vm == vm} == {1_700_000_000.25}
+    assert {d.start_sent_at for d in hypervisor.domains() if d.vm != vm} == {None}
+
+
+def test_a_paused_copy_is_read_back_and_paused_once(hypervisor: LibvirtHypervisor, vm: VmId) -> None:
+    hypervisor.create(vm, xml(vm), Generation(7))
+    looks: list[int] = []
+    for _ in range(2):
+        hypervisor.suspend(vm, Generation(7), lambda: looks.append(1))
+        assert states(hypervisor)[vm] == (Sighting.PAUSED, 7)
+    assert looks == [1]
+
+
+@pytest.mark.parametrize("generation", [6, 8])
+def test_no_other_generation_is_paused(hypervisor: LibvirtHypervisor, vm: VmId, generation: int) -> None:
+    hypervisor.create(vm, xml(vm), Generation(7))
+    with pytest.raises(HypervisorRefused):
+        hypervisor.suspend(vm, Generation(generation))
+    with pytest.raises(HypervisorRefused):
+        hypervisor.suspend(VmId("test"), Generation(7))  # somebody else's
+    with pytest.raises(HypervisorRefused):
+        hypervisor.suspend(VmId("never-seen"), Generation(7))
+    assert states(hypervisor)[vm] == (Sighting.RUNNING, 7)
+    assert states(hypervisor)["test"] == (Sighting.RUNNING, None)
+
+
+def test_what_forbids_a_pause_at_the_last_moment_prevents_it(hypervisor: LibvirtHypervisor, vm: VmId) -> None:
+    hypervisor.create(vm, xml(vm), Generation(7))
+    with pytest.raises(StaleToken):
+        hypervisor.suspend(vm, Generation(7), gone_stale)
+    assert states(hypervisor)[vm] == (Sighting.RUNNING, 7)
+
+
 @pytest.mark.parametrize("trap", ["autostart", "managed save"])
 def test_what_could_start_by_itself_is_refused(hypervisor: LibvirtHypervisor, trap: str) -> None:
     vm = VmId(f"own{next(numbers)}")
@@ -142,12 +178,13 @@ def test_the_generation_leaves_foreign_elements_alone() -> None:
     <metadata><app:note xmlns:app="urn:x">keep &amp; care</app:note>
     <old:vm xmlns:old="https://fangnetz.net/xmlns/domain/1" generation="3"/></metadata>
     <qemu:commandline><qemu:arg value='-S'/></qemu:commandline></domain>"""
-    after = with_generation(before, VmId("web"), Generation(9))
+    after = with_mark(before, VmId("web"), Mark(generation=Generation(9), start_sent_at=Instant(1_700_000_000.123456)))
     assert '<qemu:arg value="-S"/>' in after
     assert f'xmlns:qemu="{QEMU}"' in after
     assert "keep &amp; care" in after
     assert after.count("fangnetz.net/xmlns") == 1
     assert 'generation="9"' in after
+    assert 'start_sent_at="1700000000123456"' in after
     assert 'generation="3"' not in after
 
 
@@ -155,8 +192,10 @@ def test_the_generation_leaves_foreign_elements_alone() -> None:
     "text", ["", "<vm/>", "<vm generation=''/>", "<vm generation='x'/>", "<vm generation='-1'/>", "<vm"]
 )
 def test_a_garbled_generation_is_none(text: str) -> None:
-    assert generation_in(text) is None
-    assert generation_in("<vm generation='12'/>") == 12
+    assert mark_in(text) == NO_MARK
+    assert mark_in(text.replace("generation", "start_sent_at")) == NO_MARK
+    assert mark_in("<vm generation='12'/>") == Mark(generation=Generation(12))  # as every copy was before
+    assert mark_in("<vm generation='12' start_sent_at='x'/>") == Mark(generation=Generation(12))
 
 
 def test_changes_are_told_soon_and_nothing_is_told_without_a_change(hypervisor: LibvirtHypervisor, vm: VmId) -> None:
