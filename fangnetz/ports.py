@@ -123,7 +123,7 @@ class Hypervisor(Protocol):
         ...
 
     def shutdown(self, vm: VmId) -> None:
-        """Ask the guest to switch off; returns at once."""
+        """Ask the guest to switch off; returns at once. One that is not there, or paused, is not asked: success."""
         ...
 
     def destroy(self, vm: VmId, still: Callable[[], object] = lambda: None) -> None:

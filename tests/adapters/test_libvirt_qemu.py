@@ -17,7 +17,7 @@ from fangnetz.adapters.boot_files import BootFilesOnDisk
 from fangnetz.adapters.libvirt import LibvirtHypervisor
 from fangnetz.core.errors import HypervisorRefused, HypervisorUnreachable, StorageLeaseHeld
 from fangnetz.core.model import Sighting
-from fangnetz.core.units import Generation, Seconds, VmId
+from fangnetz.core.units import Generation, Instant, Seconds, VmId
 from tests.adapters.conftest import Libvirtd, wait_for
 
 pytestmark = pytest.mark.lab
@@ -86,6 +86,20 @@ def test_a_real_vm_starts_is_seen_and_ends(hypervisor: LibvirtHypervisor, libvir
     assert seen(hypervisor) == {"web": (Sighting.PAUSED, 7)}
     other.close()
     hypervisor.destroy(VmId("web"))
+    assert hypervisor.domains() == ()
+
+
+def test_a_real_copy_is_paused_keeps_its_mark_and_ends(hypervisor: LibvirtHypervisor) -> None:
+    vm, sent = VmId("web"), Instant(1_700_000_000.25)
+    hypervisor.create(vm, xml(vm), Generation(7), start_sent_at=sent)
+    with pytest.raises(HypervisorRefused):
+        hypervisor.suspend(vm, Generation(6))
+    for _ in range(2):
+        hypervisor.suspend(vm, Generation(7))
+        assert seen(hypervisor) == {vm: (Sighting.PAUSED, 7)}
+    assert [domain.start_sent_at for domain in hypervisor.domains()] == [sent]
+    hypervisor.shutdown(vm)  # a paused guest is asked all the same; it is switched off when it does not obey
+    hypervisor.destroy(vm)
     assert hypervisor.domains() == ()
 
 
@@ -203,18 +217,21 @@ def test_a_start_a_killed_worker_sent_to_a_frozen_libvirtd_is_not_taken_for_ende
         time.sleep(0.5)  # it hangs in createXML now
         worker.kill()
         worker.communicate()
-        next_worker = LibvirtHypervisor(libvirtd.uri, BootFilesOnDisk(run_dir), question_bound=QUICK, settle=Seconds(5))
+        next_worker = LibvirtHypervisor(
+            libvirtd.uri, BootFilesOnDisk(run_dir), question_bound=QUICK, settle_inherited=Seconds(20)
+        )
         with pytest.raises(HypervisorUnreachable):
             next_worker.settled(vm)
     finally:
         libvirtd.thaw()
     # Whoever ends it must not be told "gone" before it was there.
-    gone, deadline = False, time.monotonic() + 40
+    gone, deadline = False, time.monotonic() + 90
     while not gone and time.monotonic() < deadline:
         gone = ended(next_worker, vm)
         time.sleep(0.05)
     assert gone
     for _ in range(20):
+        assert wait_for(lambda: answers(next_worker), 30)
         assert vm not in seen(next_worker)
         time.sleep(0.1)
     next_worker.close()

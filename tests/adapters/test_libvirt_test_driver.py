@@ -306,7 +306,7 @@ def test_a_start_without_an_answer_outlives_the_worker_that_sent_it(tmp_path: Pa
     vm = VmId("outlives")
     kill_while_it_waits_for_libvirt(tmp_path / "run", vm)
     began = time.monotonic()
-    next_worker = LibvirtHypervisor(URI, BootFilesOnDisk(tmp_path / "run"), settle=Seconds(1.0))
+    next_worker = LibvirtHypervisor(URI, BootFilesOnDisk(tmp_path / "run"), settle_inherited=Seconds(1.0))
     for question in (
         lambda: next_worker.settled(vm),
         lambda: next_worker.destroy(vm),
@@ -329,7 +329,7 @@ def test_a_start_without_an_answer_outlives_the_worker_that_sent_it(tmp_path: Pa
 def test_the_settle_time_counts_from_when_libvirt_answers_again(tmp_path: Path) -> None:
     vm = VmId("frozen")
     kill_while_it_waits_for_libvirt(tmp_path / "run", vm)
-    starts = UnansweredStarts(BootFilesOnDisk(tmp_path / "run"), Seconds(0.2))
+    starts = UnansweredStarts(BootFilesOnDisk(tmp_path / "run"), Seconds(0.0), Seconds(0.2))
     time.sleep(0.3)
     with pytest.raises(HypervisorUnreachable):
         starts.refuse_while_any(vm, time.monotonic())
@@ -404,7 +404,7 @@ def test_a_damaged_note_counts_as_an_unanswered_start_and_is_named(tmp_path: Pat
     boot.note_start(vm, Generation(7))
     (note,) = (tmp_path / "run").rglob("damaged.json")
     note.write_bytes(b"\xff{")
-    hypervisor = LibvirtHypervisor(URI, boot, settle=Seconds(0.3))
+    hypervisor = LibvirtHypervisor(URI, boot, settle_inherited=Seconds(0.3))
     with pytest.raises(HypervisorUnreachable, match="does not hold a start"):
         hypervisor.settled(vm)
     time.sleep(0.4)

@@ -519,7 +519,7 @@ def test_a_worker_started_anew_releases_nothing_while_its_predecessors_start_may
 ) -> None:
     lose_a_start(host, monkeypatch, 7)
     host.boot = BootFilesOnDisk(host.run_dir)
-    host.hypervisor = LibvirtHypervisor("test:///default", host.boot, settle=Seconds(1.0))
+    host.hypervisor = LibvirtHypervisor("test:///default", host.boot, settle_inherited=Seconds(1.0))
     assert stop(host).next is Next.AGAIN
     assert host.boot.released(host.vm) == 0
     assert wait_for(lambda: host.bench.do(host.executor(), f"stop/{host.vm}", "op-stop").next is Next.GO_ON)

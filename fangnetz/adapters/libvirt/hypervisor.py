@@ -36,6 +36,10 @@ WATCH_EVERY = Seconds(0.25)
 SETTLE = Seconds(10.0)
 """How long libvirt must have answered again before a start it never answered is known not to happen any more: a
 libvirtd that thaws first reads what was sent to it before it froze."""
+SETTLE_INHERITED = CREATE_BOUND
+"""The same for a start of a worker that was killed. The libvirtd it was sent to lives on and may be at it still, with
+nothing to show: before it lists a domain it may probe QEMU anew (6 s measured, two cores, no KVM) or wait for its own
+busy threads. So as long as a start of our own would be waited for."""
 
 
 class LibvirtHypervisor:
@@ -54,6 +58,7 @@ class LibvirtHypervisor:
         destroy_bound: Seconds = DESTROY_BOUND,
         suspend_bound: Seconds = SUSPEND_BOUND,
         settle: Seconds = SETTLE,
+        settle_inherited: Seconds = SETTLE_INHERITED,
     ) -> None:
         """`boot` keeps the starts that libvirt has not answered; the next process reads them there."""
         self._connections = Connections(uri)
@@ -63,7 +68,7 @@ class LibvirtHypervisor:
         self._create_bound = create_bound
         self._destroy_bound = destroy_bound
         self._suspend_bound = suspend_bound
-        self._unanswered = UnansweredStarts(boot, settle)
+        self._unanswered = UnansweredStarts(boot, settle, settle_inherited)
         self._watches: list[Watching[tuple[Domain, ...]]] = []
 
     def watch(self, callback: Callable[[], None], every: Seconds = WATCH_EVERY) -> None:
@@ -117,13 +122,20 @@ class LibvirtHypervisor:
         self._do(start, self._create_bound)
 
     def shutdown(self, vm: VmId) -> None:
-        """Ask the guest to switch off (ACPI or agent); a domain that is not there is success."""
+        """Ask the guest to switch off (ACPI or agent); a domain that is not there or does not run is success.
+
+        libvirt refuses to ask a paused guest: whoever waits for it switches it off in the end.
+        """
 
         def ask_guest(deadline: Deadline, link: Link) -> None:
             domain = _find(link, vm)
             if domain is not None and domain.isActive():
                 deadline.check()
-                domain.shutdown()
+                try:
+                    domain.shutdown()
+                except libvirt.libvirtError as error:
+                    if error.get_error_code() not in NOT_THERE | {libvirt.VIR_ERR_OPERATION_INVALID}:
+                        raise
 
         self._do(ask_guest, self._question_bound)
 

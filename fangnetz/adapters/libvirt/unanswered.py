@@ -21,13 +21,18 @@ least step lease; a dying disk) it is taken back, and the start is asked for ane
 class UnansweredStarts:
     """Of all processes of this host's boot. Thread-safe."""
 
-    def __init__(self, files: BootFiles, settle: Seconds) -> None:
-        """Whatever is noted already was lost by an earlier process, at the latest now."""
-        self._files, self._settle = files, settle
+    def __init__(self, files: BootFiles, settle: Seconds, settle_inherited: Seconds) -> None:
+        """Whatever is noted already was lost by an earlier process, at the latest now.
+
+        `settle`: how long libvirt must have answered again before a start of this process that it never answered is
+        known not to happen; `settle_inherited`: the same for one of another process, whose connection told us nothing.
+        """
+        self._files, self._settle, self._settle_inherited = files, settle, settle_inherited
         self._guard = threading.Lock()
         now = time.monotonic()
         self._lost_at: dict[tuple[VmId, str], float | None] = {(s.vm, s.note): now for s in files.unanswered_starts()}
         """None while this process has it under way, else the instant (monotonic) it was lost."""
+        self._own: set[tuple[VmId, str]] = set()
 
     def begin(self, vm: VmId, generation: Generation) -> str:
         """Note a start right before it is sent; return the note. HypervisorUnreachable if that fails or takes long."""
@@ -40,6 +45,7 @@ class UnansweredStarts:
             ) from error
         with self._guard:
             self._lost_at[vm, note] = None
+            self._own.add((vm, note))
         took = time.monotonic() - began
         if took > NOTE_BOUND_S:
             self._forget(vm, note)
@@ -73,11 +79,12 @@ class UnansweredStarts:
         now = time.monotonic()
         with self._guard:
             lost_at = self._lost_at.setdefault((vm, found.note), now)
+            settle = self._settle if (vm, found.note) in self._own else self._settle_inherited
         quiet_for = now - max(now if lost_at is None else lost_at, answering_since)
-        if quiet_for < self._settle:
+        if quiet_for < settle:
             damage = f" ({found.damage}; so it counts as one)" if found.damage else ""
             raise HypervisorUnreachable(
-                f"A start of {vm} was never answered{damage}; known not to happen in {self._settle - quiet_for:.0f} s."
+                f"A start of {vm} was never answered{damage}; known not to happen in {settle - quiet_for:.0f} s."
             )
         self._forget(vm, found.note)
 
@@ -91,3 +98,4 @@ class UnansweredStarts:
             return
         with self._guard:
             self._lost_at.pop((vm, note), None)
+            self._own.discard((vm, note))
