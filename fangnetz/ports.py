@@ -139,6 +139,8 @@ class Domain:
     state: Sighting
     generation: Generation | None
     uuid: str
+    start_sent_at: Instant | None = None
+    """When its start was sent, by the store's clock; None if nobody wrote it down."""
 
 
 class Hypervisor(Protocol):
@@ -148,25 +150,40 @@ class Hypervisor(Protocol):
         """All active domains; persistent ones that are shut off do not count."""
         ...
 
-    def create(self, vm: VmId, xml: str, generation: Generation, still: Callable[[], object] = lambda: None) -> None:
-        """Start a transient domain with the generation in its metadata. StorageLeaseHeld if its lease is taken.
+    def create(
+        self,
+        vm: VmId,
+        xml: str,
+        generation: Generation,
+        still: Callable[[], object] = lambda: None,
+        *,
+        start_sent_at: Instant | None = None,
+    ) -> None:
+        """Start a transient domain with generation and instant in its metadata. StorageLeaseHeld if its lease is taken.
 
         `still` is called after every question of its own, right before the effect; what it raises prevents it.
         """
         ...
 
     def shutdown(self, vm: VmId) -> None:
-        """Ask the guest to switch off; returns at once."""
+        """Ask the guest to switch off; returns at once. One that is not there, or paused, is not asked: success."""
         ...
 
     def destroy(self, vm: VmId, still: Callable[[], object] = lambda: None) -> None:
         """End the domain; returns when it is gone. A domain that is not there is success. `still`: as in `create`."""
         ...
 
-    def settled(self, vm: VmId) -> None:
-        """Return if every start of the VM sent by this process has ended, else HypervisorUnreachable.
+    def suspend(self, vm: VmId, generation: Generation, still: Callable[[], object] = lambda: None) -> None:
+        """Pause the copy of this generation; returns when it is paused, by its state. Paused already is success.
 
-        Only then may a promise rest on "no such domain is there".
+        HypervisorRefused if no such copy is there. `still`: as in `create`.
+        """
+        ...
+
+    def settled(self, vm: VmId) -> None:
+        """Return if every start of the VM sent in this boot has ended, else HypervisorUnreachable.
+
+        Also those of a worker that was killed meanwhile. Only then may a promise rest on "no such domain is there".
         """
         ...
 
@@ -179,8 +196,20 @@ class HostLoad:
     memory_free_mib: MiB
 
 
+@dataclass(frozen=True, slots=True, kw_only=True)
+class UnansweredStart:
+    """A start that was sent to the hypervisor, or was just about to be, and whose end is not known.
+
+    `note` tells it from every other start of this VM; `damage` says why its file cannot be read, empty if it can.
+    """
+
+    vm: VmId
+    note: str
+    damage: str = ""
+
+
 class BootFiles(Protocol):
-    """Files that live as long as the host's boot: incarnation, promises, per-VM locks."""
+    """Files that live as long as the host's boot: incarnation, promises, unanswered starts, per-VM locks."""
 
     @property
     def incarnation(self) -> Incarnation: ...
@@ -198,6 +227,18 @@ class BootFiles(Protocol):
         ...
 
     def releases(self) -> tuple[Release, ...]: ...
+
+    def note_start(self, vm: VmId, generation: Generation) -> str:
+        """Write durably that a start of the VM is being sent; return the note. OSError: not written, send nothing."""
+        ...
+
+    def forget_start(self, vm: VmId, note: str) -> None:
+        """Remove the note of a start whose end is known. Another start's note stays."""
+        ...
+
+    def unanswered_starts(self) -> tuple[UnansweredStart, ...]:
+        """Every noted start of this boot, by whichever process. A damaged note is one, too."""
+        ...
 
 
 # --- probes ------------------------------------------------------------------------------------------------------

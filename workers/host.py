@@ -41,13 +41,14 @@ class HostParts:
                 f"{me.config}: hosts: {me.name} (FANGNETZ_HOST) is not among {', '.join(settings.hosts)}"
             )
         policy = settings.policy
+        hosts = {name: each.spec for name, each in settings.hosts.items()}
         self._settings, self._host = settings, host
         self._guids: tuple[str, ...] = ()
         self._trouble = ""
         store = marked_store(wiring.open_store(settings, name=f"host-{host}", user="host"))
         beats = marked_store(wiring.open_store(settings, name=f"heartbeat-{host}", user="host", timeout_s=1.0))
         boot = marked_boot(wiring.open_boot_files(me.run_dir))
-        hypervisor = wiring.open_hypervisor(settings, host)
+        hypervisor = wiring.open_hypervisor(settings, host, boot)
         process = wiring.this_process()
         self._ledger = Ledger(store, marked_files(wiring.open_ledger_files(me.state_dir)), process)
         self.inventory = InventoryKeeper(hypervisor, policy.heartbeat_s, self._report, process)
@@ -59,6 +60,7 @@ class HostParts:
             definition=self._definition,
             policy=policy,
             report=self.inventory.kick,
+            look=lambda: store.view(hosts, None),
         )
         self._store = store
         self.executor = Executor(
@@ -67,7 +69,7 @@ class HostParts:
             dispatcher=CeleryDispatcher(app, settings.controllers),
             process=process,
             policy=policy,
-            effects={StepKind.START: steps.start, StepKind.STOP: steps.stop},
+            effects={StepKind.START: steps.start, StepKind.STOP: steps.stop, StepKind.PAUSE: steps.pause},
             incarnation=boot.incarnation,
         )
         self.reporter = Reporter(

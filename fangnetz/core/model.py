@@ -194,11 +194,15 @@ class HostDoc:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class VmSighting:
-    """One domain on one host. `generation` is None for a domain Fangnetz did not start."""
+    """One domain on one host. `generation` is None for a domain Fangnetz did not start.
+
+    `start_sent_at`: when its start was sent, by the store's clock; None if nobody wrote it down.
+    """
 
     vm: VmId
     state: Sighting
     generation: Generation | None
+    start_sent_at: Instant | None = None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

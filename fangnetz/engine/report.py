@@ -52,7 +52,8 @@ class InventoryKeeper:
             before = self._process.monotonic()
             try:
                 domains = tuple(
-                    VmSighting(vm=d.vm, state=d.state, generation=d.generation) for d in self._hypervisor.domains()
+                    VmSighting(vm=d.vm, state=d.state, generation=d.generation, start_sent_at=d.start_sent_at)
+                    for d in self._hypervisor.domains()
                 )
                 news = domains != self.latest.domains or bool(self.latest.error)
                 self.latest = Inventory(domains=domains, taken_at=before, error="")

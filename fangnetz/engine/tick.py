@@ -149,9 +149,12 @@ class Controller:
             f"it may be running there, so it starts nowhere else. It is taken up again when {order.host} answers; "
             "or fence it"
         )
+        if step.kind is StepKind.PAUSE:
+            sentence = f"{order.host} did not pause {order.vm} within {self._policy.start_bound_s:g} s: {step.sentence}"
         given = self._store.give_up(operation, step, followers, sentence)
         if given:
-            self._store.log([_event("start_unanswered", order.vm, sentence, host=order.host)])
+            kind = "pause_unanswered" if step.kind is StepKind.PAUSE else "start_unanswered"
+            self._store.log([_event(kind, order.vm, sentence, host=order.host)])
         return given
 
     # -- carrying a decision out --
@@ -259,13 +262,18 @@ def file_digest(hosts: Mapping[HostId, HostSpec], declared: Mapping[VmId, VmDoc]
     return hashlib.sha256(repr(told).encode()).hexdigest()[:16]
 
 
+_OF_ONE_COPY = frozenset({StepKind.STOP, StepKind.PAUSE})
+"""About one copy of one generation, whatever generation the VM has by now."""
+_ORDERED = _OF_ONE_COPY | {StepKind.START, StepKind.SEE_RUNNING}
+
+
 def void_order(step: Step, view: ClusterView) -> str:
     """Return why a step's order can never be carried out any more, or an empty string.
 
     Its boot is gone (proven off, or booted anew), or its VM has another generation: every claim of it is refused.
     """
     order = step.order
-    if order is None or step.kind not in (StepKind.START, StepKind.STOP, StepKind.SEE_RUNNING):
+    if order is None or step.kind not in _ORDERED:
         return ""
     if order.life != view.life.incarnation:
         return "the store has begun a new life since it was ordered"
@@ -275,7 +283,7 @@ def void_order(step: Step, view: ClusterView) -> str:
     if beat is not None and beat.incarnation != order.incarnation:
         return f"{order.host} has booted anew before it could answer"
     record = view.vm_records.get(order.vm)
-    if step.kind is not StepKind.STOP and (record is None or record.generation != order.generation):
+    if step.kind not in _OF_ONE_COPY and (record is None or record.generation != order.generation):
         return f"{order.vm} has moved on to another owner meanwhile"
     return ""
 

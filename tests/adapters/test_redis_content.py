@@ -112,7 +112,10 @@ VM_RECORDS = made(
     VmRecord, id=st.just(WEB), state=enum_of(VmRecord, "state"), owner=st.none() | NAME, owner_incarnation=TEXT,
     generation=NUMBER, since=AT, reason=TEXT, operation=st.none() | NAME, failures=st.integers(0, 99),
 )  # fmt: skip
-SIGHTINGS = made(VmSighting, vm=NAME, state=enum_of(VmSighting, "state"), generation=st.none() | NUMBER)
+SIGHTINGS = made(
+    VmSighting, vm=NAME, state=enum_of(VmSighting, "state"), generation=st.none() | NUMBER,
+    start_sent_at=st.none() | AT,
+)  # fmt: skip
 HEARTBEATS = made(
     Heartbeat, host=st.just(H1), incarnation=TEXT, sequence=st.integers(1, 2**53 - 1),
     hypervisor=enum_of(Heartbeat, "hypervisor"), inventory=st.lists(SIGHTINGS, max_size=3).map(tuple),
@@ -182,6 +185,17 @@ def test_whatever_is_recorded_or_reported_comes_back_whole(
     assert found.readings[H1] == (plug,)
     assert seen in found.probes
     assert store.put_host(replace(record, reason="read, then written"), found.host_records[H1], cluster.epoch)
+
+
+def test_a_report_that_does_not_say_when_its_copies_were_started_is_read(cluster: Cluster, raw: redis.Redis) -> None:
+    cluster.store.put_heartbeat(beat("h1", 1.0, runs={"web": 7}))
+    doc = json.loads(raw.hget(KEYS.heartbeat(H1), "doc"))
+    for seen in doc["inventory"]:
+        del seen["start_sent_at"]
+    raw.hset(KEYS.heartbeat(H1), "doc", json.dumps(doc))
+    found = cluster.store.view(HOSTS, None)
+    assert found.unreadable == ()
+    assert [(s.vm, s.generation, s.start_sent_at) for s in found.heartbeats[H1].inventory] == [(WEB, 7, None)]
 
 
 @many

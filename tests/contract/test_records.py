@@ -16,7 +16,7 @@ from fangnetz.core.operations import OperationState
 from fangnetz.core.units import Generation, Incarnation, Instant, OperationId, Seconds
 from fangnetz.ports import LedgerEntry, WishResult
 from tests.contract.subjects import BOOT, C1, C2, DB, H1, H2, WEB, Cluster
-from tests.core.world import beat, host_record, probe_round, reading, spec, wish
+from tests.core.world import beat, host_record, probe_round, reading, sighting, spec, wish
 
 HOSTS = {H1: spec("h1"), H2: spec("h2")}
 
@@ -82,6 +82,12 @@ def test_a_forgotten_vm_is_gone_and_may_come_again(cluster: Cluster) -> None:
 
 
 # --- heartbeats --------------------------------------------------------------------------------------------------
+
+
+def test_when_a_copy_was_started_is_reported_and_may_be_unknown(cluster: Cluster) -> None:
+    known = replace(sighting("web", 7), start_sent_at=Instant(1_700_000_000.123456))
+    cluster.store.put_heartbeat(beat("h1", 1.0, seen=(known, sighting("db", 7))))
+    assert cluster.store.view(HOSTS, None).heartbeats[H1].inventory == (known, sighting("db", 7))
 
 
 def test_a_heartbeats_time_is_the_stores(cluster: Cluster) -> None:

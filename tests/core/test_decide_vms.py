@@ -20,7 +20,7 @@ from fangnetz.core.model import (
     VmState,
     VmWish,
 )
-from fangnetz.core.operations import Operation, OperationKind, start_steps, stop_steps
+from fangnetz.core.operations import Operation, OperationKind, StepKind, start_steps, stop_steps
 from fangnetz.core.units import Epoch, HostId, Instant, OperationId
 from tests.core.world import (
     T0,
@@ -223,12 +223,132 @@ def test_two_running_copies_raise_the_highest_alarm_and_the_older_one_is_stopped
 
 
 @pytest.mark.parametrize(
-    ("mine", "other"), [(5, 5), (5, 6), (5, None), (4, 3)], ids=["equal", "newer", "foreign", "owner runs no newest"]
+    ("mine", "other"), [(5, 6), (5, None), (4, 3)], ids=["newer", "foreign", "owner runs no newest"]
 )
 def test_no_copy_is_stopped_without_the_two_facts(mine: int, other: int | None) -> None:
     decision = decided(seen_with(WEB, running("h1", mine), running("h2", other)))
     assert opened(decision) == []
     assert alarms(decision)["runs_twice"]
+
+
+# --- two copies of one generation --------------------------------------------------------------------------------
+
+PAUSED = Sighting.PAUSED
+
+
+def copy(host: str, started: float | None, state: Sighting = Sighting.RUNNING, **more: object) -> Heartbeat:
+    seen = replace(sighting("web", 5, state), start_sent_at=None if started is None else Instant(started))
+    return beat(host, T0 - 0.1, seen=(seen,), **more)  # type: ignore[arg-type]
+
+
+def paused_on(decision: Decision) -> list[str]:
+    """Whose copies are ordered to be paused; nothing else may be opened."""
+    assert all(operation.kind is OperationKind.PAUSE for operation in opened(decision))
+    return [s.order.host for o in opened(decision) for s in o.steps if s.order]
+
+
+@pytest.mark.parametrize(
+    ("h1", "h2", "owner", "later"),
+    [
+        (10, 20, "h1", ["h2"]),
+        (10, 20, "h2", ["h2"]),
+        (20, 10, "h1", ["h1"]),
+        (10, 10, "h1", ["h2"]),
+        (None, None, "h2", ["h1"]),
+        (None, 10, "h1", ["h2"]),
+        (10, None, "h3", []),
+        (10, 10, "h3", []),
+    ],
+)
+def test_the_later_of_two_equal_generations_is_paused_and_the_highest_alarm_raised(
+    h1: float | None, h2: float | None, owner: str, later: list[str]
+) -> None:
+    decision = decided(seen_with(vm_record("web", owner, 5), copy("h1", h1), copy("h2", h2)))
+    assert paused_on(decision) == later
+    assert alarms(decision)["runs_twice"]
+    assert put(decision) is None
+
+
+def test_a_pause_is_ordered_from_the_boot_and_for_the_generation_that_was_seen() -> None:
+    (operation,) = opened(decided(seen_with(WEB, copy("h1", 10), copy("h2", 20))))
+    (order,) = [s.order for s in operation.steps if s.order]
+    assert (order.vm, order.host, order.incarnation, order.generation) == ("web", "h2", "i1", 5)
+    assert [s.kind for s in operation.steps] == [StepKind.PAUSE, StepKind.CLOSE]
+
+
+def test_a_pause_under_way_is_not_ordered_again() -> None:
+    (operation,) = opened(decided(seen_with(WEB, copy("h1", 10), copy("h2", 20))))
+    decision = decided(seen_with(WEB, copy("h1", 10), copy("h2", 20), operations=[operation]))
+    assert opened(decision) == []
+    assert alarms(decision)["runs_twice"]
+
+
+def test_a_pause_waits_for_no_other_operation_on_the_vm() -> None:
+    other = Operation(
+        id=OperationId("op"), kind=OperationKind.START, subject="web", epoch=Epoch(7), opened_at=Instant(T0),
+        reason="", steps=start_steps(),
+    )  # fmt: skip
+    assert paused_on(decided(seen_with(WEB, copy("h1", 10), copy("h2", 20), operations=[other]))) == ["h2"]
+
+
+@pytest.mark.parametrize("how", ["silent", "its libvirt hangs"])
+def test_nothing_is_paused_for_a_copy_that_was_not_seen_lately(how: str) -> None:
+    old = copy("h1", 10, age=60) if how == "its libvirt hangs" else replace(copy("h1", 10), received_at=Instant(T0 - 9))
+    assert opened(decided(seen_with(WEB, old, copy("h2", 20)))) == []
+
+
+@pytest.mark.parametrize("owner", ["h1", "h2"])
+def test_a_paused_later_copy_stays_so_and_is_a_persons_matter(owner: str) -> None:
+    twice = (copy("h1", 10), copy("h2", 20, PAUSED))
+    decision = decided(seen_with(vm_record("web", owner, 5), *twice))
+    record = put(decision)
+    assert opened(decision) == []
+    assert record is not None
+    assert (record.state, record.owner) == (VmState.NEEDS_PERSON, owner)
+    (alarm,) = [a for a in decision.alarms if a.kind == "runs_twice"]
+    assert alarm.highest
+    assert "virsh destroy web" in alarm.sentence
+    again = decided(seen_with(record, *twice))
+    assert (opened(again), put(again)) == ([], None)
+    assert alarms(again)["runs_twice"]
+
+
+@pytest.mark.parametrize("owner", ["h1", "h2"])
+def test_a_paused_copy_left_alone_is_no_healthy_run_and_nothing_starts(owner: str) -> None:
+    """The earlier copy has ended: what it wrote, the paused one does not know."""
+    record = vm_record("web", owner, 5, state=VmState.NEEDS_PERSON)
+    decision = decided(seen_with(record, copy("h2", 20, PAUSED)))
+    left = put(decision)
+    assert opened(decision) == []
+    assert left is not None
+    assert (left.state, left.owner) == (VmState.NEEDS_PERSON, owner)
+    assert "fangnetz vm stop web" in left.reason
+    assert put(decided(seen_with(left, copy("h2", 20, PAUSED)))) is None
+    stopped = vm_doc("web", wish=VmWish.STOPPED)
+    after = put(decided(seen_with(left, copy("h2", 20, PAUSED), doc=stopped))) or left
+    assert kinds(decided(seen_with(after, copy("h2", 20, PAUSED), doc=stopped))) == STOP
+
+
+@pytest.mark.parametrize(("kept", "owner"), [("h1", "h1"), ("h1", "h2"), ("h2", "h2"), ("h2", "h1")])
+def test_the_copy_a_person_keeps_running_is_the_vm_again(kept: str, owner: str) -> None:
+    record = vm_record("web", owner, 5, state=VmState.NEEDS_PERSON)
+    again = put(decided(seen_with(record, copy(kept, 10))))
+    assert again is not None
+    assert (again.state, again.owner) == (VmState.RUNNING, kept)
+
+
+def test_an_earlier_copy_that_somebody_paused_is_alarmed_and_nothing_is_done() -> None:
+    decision = decided(seen_with(WEB, copy("h1", 10, PAUSED), copy("h2", 20)))
+    assert (opened(decision), put(decision)) == ([], None)
+    assert alarms(decision)["runs_twice"]
+
+
+def test_an_older_generation_beside_two_equal_ones_is_stopped_as_well() -> None:
+    decision = decided(seen_with(WEB, copy("h1", 10), copy("h2", 20), running("h3", 4)))
+    assert sorted((o.kind, s.order.host) for o in opened(decision) for s in o.steps if s.order) == [
+        (OperationKind.PAUSE, "h2"),
+        (OperationKind.STOP, "h3"),
+    ]
 
 
 def test_a_copy_reported_by_a_silent_host_stops_nobody() -> None:

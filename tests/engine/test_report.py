@@ -29,8 +29,8 @@ FAST = Seconds(0.05)
 class Switchable:
     """`ports.Hypervisor` as the inventory sees it: the real one, hung, or gone, as told."""
 
-    def __init__(self) -> None:
-        self.real = LibvirtHypervisor("test:///default")
+    def __init__(self, boot: BootFilesOnDisk) -> None:
+        self.real = LibvirtHypervisor("test:///default", boot)
         self.gate = threading.Event()
         self.gate.set()
         self.gone = False
@@ -47,8 +47,8 @@ class Switchable:
 class Host:
     def __init__(self, bench: Bench, folder: Path) -> None:
         self.bench = bench
-        self.hypervisor = Switchable()
         self.boot = BootFilesOnDisk(folder / "run")
+        self.hypervisor = Switchable(self.boot)
         self.troubles: list[object] = []
         self.orders: set[str] = set()
         self.inventory = InventoryKeeper(self.hypervisor, FAST, lambda: None, SystemProcess())  # type: ignore[arg-type]

@@ -13,12 +13,22 @@ from fangnetz.adapters.system_process import SystemProcess
 from fangnetz.core.detector import heard
 from fangnetz.core.errors import StaleToken, StoredContentError
 from fangnetz.core.model import HostDoc, HostState, VmState, VmWish, WishKind
-from fangnetz.core.operations import OperationKind, OperationState, Outcome, Step, StepKind, StepState, vm_start_steps
+from fangnetz.core.operations import (
+    OperationKind,
+    OperationState,
+    Outcome,
+    Step,
+    StepKind,
+    StepState,
+    queue_of,
+    vm_start_steps,
+)
 from fangnetz.core.units import ControllerId, HostId, Incarnation, Instant, OperationId, Seconds, VmId
+from fangnetz.engine.execute import Next
 from fangnetz.engine.ledger import Ledger
 from fangnetz.engine.tick import Controller, void_order
 from tests.contract.subjects import C1, C2, H1, OP, WEB
-from tests.core.world import vm_doc, wish
+from tests.core.world import sighting, vm_doc, wish
 from tests.engine.bench import Bench, Recorder
 from tests.redis_server import wait_for
 
@@ -284,6 +294,43 @@ def test_an_order_that_was_not_answered_in_time_is_given_up_and_its_vm_starts_no
     assert "start_unanswered" in bench.events()
     assert (bench.record().owner, bench.generation()) == (H1, 7)
     assert c1.dispatcher.sent[-1] == (OP, ("close",))
+
+
+def test_two_copies_that_run_get_one_pause_that_travels_to_the_later_ones_host(bench: Bench, c1: Machine) -> None:
+    lead(bench, c1)
+    bench.members()
+    bench.define("web", "h1")
+
+    def twice() -> None:
+        for host, started in (("h1", 10.0), ("h2", 20.0)):
+            bench.report(host, seen=(replace(sighting("web", 7), start_sent_at=Instant(started)),))
+        bench.report("h3")
+        c1.tick()
+
+    assert wait_for(lambda: (twice(), bench.store.view({}, None).operations)[1])
+    (operation,) = bench.store.view({}, None).operations.values()
+    pause = operation.steps[0]
+    assert (operation.kind, pause.kind, queue_of(pause)) == (OperationKind.PAUSE, StepKind.PAUSE, "host.h2")
+    assert c1.dispatcher.sent == [(operation.id, (f"pause/{WEB}",))]
+    twice()
+    assert len(c1.dispatcher.sent) == 1
+    claim = bench.claim(pause.key, identity=operation.id)
+    bench.store.settle(claim, Outcome(state=StepState.DONE, sentence="paused"))
+    assert bench.do(bench.deciding(), "close", operation.id).next is Next.STOP
+    assert bench.found(operation.id).state is OperationState.DONE
+
+
+def test_a_pause_that_was_not_made_in_time_is_given_up_and_says_why(bench: Bench, c1: Machine) -> None:
+    lead(bench, c1)
+    bench.members()
+    bench.define("web", "h2")
+    close = Step(key="close", kind=StepKind.CLOSE, after=("*",))
+    bench.open(Step(key="pause/web", kind=StepKind.PAUSE, order=bench.order(for_s=0.5)), close)
+    waits = Outcome(state=StepState.READY, sentence="h2 has not said anew")
+    bench.store.settle(bench.claim("pause/web"), waits)
+    assert wait_for(lambda: (c1.controller.sweep(), bench.step("pause/web").settled)[1])
+    assert "h2 has not said anew" in bench.step("pause/web").sentence
+    assert "pause_unanswered" in bench.events()
 
 
 def test_an_order_somebody_carries_out_is_not_given_up(bench: Bench, c1: Machine) -> None:

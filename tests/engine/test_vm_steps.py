@@ -17,7 +17,9 @@ from fangnetz.adapters.boot_files import BootFilesOnDisk
 from fangnetz.adapters.libvirt import LibvirtHypervisor
 from fangnetz.adapters.libvirt import hypervisor as libvirt_hypervisor
 from fangnetz.adapters.libvirt.connection import Link
+from fangnetz.core.copies import is_to_pause
 from fangnetz.core.errors import HypervisorRefused, HypervisorUnreachable, StorageLeaseHeld, StoredContentError
+from fangnetz.core.model import Answer, Sighting, VmSighting
 from fangnetz.core.operations import OperationState, Order, Step, StepKind, StepState, vm_start_steps
 from fangnetz.core.units import Generation, HostId, Instant, Seconds, VmId
 from fangnetz.engine import execute
@@ -42,8 +44,8 @@ class Host:
     def __init__(self, bench: Bench, run_dir: Path) -> None:
         self.bench, self.run_dir = bench, run_dir
         self.vm = VmId(f"web{next(numbers)}")
-        self.hypervisor = LibvirtHypervisor("test:///default")
         self.boot = BootFilesOnDisk(run_dir)
+        self.hypervisor = LibvirtHypervisor("test:///default", self.boot)
         self.reports = 0
         self.key = f"start/{self.vm}/1"
 
@@ -58,8 +60,10 @@ class Host:
             definition=definition,
             policy=self.bench.policy,
             report=report,
+            look=lambda: self.bench.store.view(self.bench.hosts, None),
         )
-        return self.bench.executor({StepKind.START: steps.start, StepKind.STOP: steps.stop}, boot=self.boot.incarnation)
+        effects = {StepKind.START: steps.start, StepKind.STOP: steps.stop, StepKind.PAUSE: steps.pause}
+        return self.bench.executor(effects, boot=self.boot.incarnation)
 
     def order(self, generation: int = 7, *, force: bool = False) -> Order:
         return Order(
@@ -111,7 +115,10 @@ def test_an_ordered_vm_is_started_with_its_generation(host: Host) -> None:
     assert host.start().next is Next.GO_ON
     assert host.copies == [7]
     assert host.reports == 1
-    assert isinstance(host.step().facts["start_sent_at"], float)
+    sent_at = host.step().facts["start_sent_at"]
+    assert isinstance(sent_at, float)
+    (copy,) = [domain for domain in host.hypervisor.domains() if domain.vm == host.vm]
+    assert copy.start_sent_at == pytest.approx(sent_at, abs=1e-5)
 
 
 def test_the_same_order_again_and_at_once_makes_one_copy(host: Host) -> None:
@@ -216,7 +223,7 @@ def test_a_libvirt_that_does_not_answer_is_no_refusal(host: Host, monkeypatch: p
             raise HypervisorUnreachable("libvirt hangs")
         return ()
 
-    def create(*_what: object) -> None:
+    def create(*_what: object, **_more: object) -> None:
         raise HypervisorRefused("no") if where == "list after a refusal" else HypervisorUnreachable("libvirt hangs")
 
     with monkeypatch.context() as broken:
@@ -230,8 +237,10 @@ def test_libvirts_no_is_not_believed_while_such_a_domain_is_there(host: Host, mo
     host.ordered()
     create = host.hypervisor.create
 
-    def create_and_deny(vm: VmId, text: str, generation: Generation, still: Callable[[], None]) -> None:
-        create(vm, text, generation, still)
+    def create_and_deny(
+        vm: VmId, text: str, generation: Generation, still: Callable[[], object], *, start_sent_at: Instant
+    ) -> None:
+        create(vm, text, generation, still, start_sent_at=start_sent_at)
         raise HypervisorRefused("something after the start went wrong")
 
     with monkeypatch.context() as broken:
@@ -243,7 +252,7 @@ def test_libvirts_no_is_not_believed_while_such_a_domain_is_there(host: Host, mo
 def test_a_held_storage_lease_is_a_refusal_of_its_own_kind(host: Host, monkeypatch: pytest.MonkeyPatch) -> None:
     host.ordered()
 
-    def held(*_what: object) -> None:
+    def held(*_what: object, **_more: object) -> None:
         raise StorageLeaseHeld("resource busy")
 
     monkeypatch.setattr(host.hypervisor, "create", held)
@@ -361,7 +370,7 @@ with BootFilesOnDisk(Path(sys.argv[1])).lock(sys.argv[2], 5.0):
 """
 
 
-@pytest.mark.parametrize("kind", [StepKind.START, StepKind.STOP])
+@pytest.mark.parametrize("kind", [StepKind.START, StepKind.STOP, StepKind.PAUSE])
 def test_while_another_process_holds_the_vm_nothing_is_done_and_nothing_refused(
     host: Host, monkeypatch: pytest.MonkeyPatch, kind: StepKind
 ) -> None:
@@ -376,7 +385,11 @@ def test_while_another_process_holds_the_vm_nothing_is_done_and_nothing_refused(
             assert host.copies == []
         else:
             host.hypervisor.create(host.vm, xml(host.vm), Generation(7))
-            assert stop(host).next is Next.AGAIN
+            if kind is StepKind.PAUSE:
+                host.bench.open(Step(key="pause", kind=kind, order=host.order()), identity="op-2", subject="pause")
+                assert host.bench.do(host.executor(), "pause", "op-2").next is Next.AGAIN
+            else:
+                assert stop(host).next is Next.AGAIN
             assert host.copies == [7]
     finally:
         other.kill()
@@ -480,7 +493,7 @@ def lose_a_start(host: Host, monkeypatch: pytest.MonkeyPatch, generation: int) -
     """libvirt goes away while it is asked to start the VM: nobody knows whether it still will."""
     import libvirt
 
-    host.hypervisor = LibvirtHypervisor("test:///default", settle=Seconds(1.0))
+    host.hypervisor = LibvirtHypervisor("test:///default", host.boot, settle=Seconds(1.0))
 
     def go_away(*_what: object) -> None:
         raise HypervisorUnreachable("the connection to libvirt broke")
@@ -495,6 +508,18 @@ def test_nothing_is_released_while_a_start_may_still_come_out_of_libvirt(
     host: Host, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     lose_a_start(host, monkeypatch, 7)
+    assert stop(host).next is Next.AGAIN
+    assert host.boot.released(host.vm) == 0
+    assert wait_for(lambda: host.bench.do(host.executor(), f"stop/{host.vm}", "op-stop").next is Next.GO_ON)
+    assert host.boot.released(host.vm) == 7
+
+
+def test_a_worker_started_anew_releases_nothing_while_its_predecessors_start_may_still_come_out_of_libvirt(
+    host: Host, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    lose_a_start(host, monkeypatch, 7)
+    host.boot = BootFilesOnDisk(host.run_dir)
+    host.hypervisor = LibvirtHypervisor("test:///default", host.boot, settle_inherited=Seconds(1.0))
     assert stop(host).next is Next.AGAIN
     assert host.boot.released(host.vm) == 0
     assert wait_for(lambda: host.bench.do(host.executor(), f"stop/{host.vm}", "op-stop").next is Next.GO_ON)
@@ -542,3 +567,141 @@ def test_a_stop_racing_a_late_start_of_the_same_generation_leaves_nothing_runnin
     if host.copies:
         pytest.fail("it was released and then started")
     assert host.boot.released(host.vm) == 7
+
+
+# --- pause -------------------------------------------------------------------------------------------------------
+
+PAUSE = "op-pause"
+
+
+class Twice:
+    """h1 runs the later started copy, h2 the earlier one, and h1 is ordered to pause its own."""
+
+    def __init__(self, host: Host, *, started: float = 20.0) -> None:
+        self.host, self.bench = host, host.bench
+        self.key = f"pause/{host.vm}"
+        self.started = started
+        self.bench.boots[HostId("h1")] = host.boot.incarnation
+        self.bench.vm(host.vm, HostId("h2"), 7)
+        host.hypervisor.create(host.vm, xml(host.vm), Generation(7), start_sent_at=Instant(started))
+
+    def order(self, generation: int = 7) -> None:
+        step = Step(key=self.key, kind=StepKind.PAUSE, order=self.host.order(generation))
+        close = Step(key="close", kind=StepKind.CLOSE, after=("*",))
+        self.bench.open(step, close, identity=PAUSE, subject=f"{self.host.vm} pause")
+
+    def report(self, host: str = "h2", *, state: Sighting = Sighting.RUNNING, age: float = 0.0) -> None:
+        started = Instant(self.started if host == "h1" else 10.0)
+        seen = VmSighting(vm=self.host.vm, state=state, generation=Generation(7), start_sent_at=started)
+        self.bench.report(host, seen=(seen,), age=age)
+
+    def report_both(self) -> None:
+        self.report("h1")
+        self.report("h2")
+
+    def pause(self) -> Done:
+        return self.bench.do(self.host.executor(), self.key, PAUSE)
+
+    @property
+    def state(self) -> Sighting:
+        (copy,) = [domain for domain in self.host.hypervisor.domains() if domain.vm == self.host.vm]
+        return copy.state
+
+    @property
+    def step(self) -> Step:
+        return self.bench.step(self.key, PAUSE)
+
+
+@pytest.fixture
+def twice(host: Host) -> Twice:
+    return Twice(host)
+
+
+def test_the_later_copy_is_paused_and_not_released(twice: Twice) -> None:
+    twice.order()
+    twice.report_both()
+    assert twice.pause().next is Next.GO_ON
+    assert (twice.state, twice.step.state) == (Sighting.PAUSED, StepState.DONE)
+    assert twice.host.boot.released(twice.host.vm) == 0
+    assert "vm_paused" in twice.bench.events()
+    assert twice.host.reports == 1
+
+
+def test_a_copy_paused_already_is_the_answer(twice: Twice) -> None:
+    twice.host.hypervisor.suspend(twice.host.vm, Generation(7))
+    twice.order()
+    assert twice.pause().next is Next.GO_ON
+    assert (twice.state, twice.step.state) == (Sighting.PAUSED, StepState.DONE)
+
+
+def test_what_was_said_before_the_order_pauses_nothing(twice: Twice) -> None:
+    twice.report_both()
+    twice.order()
+    assert twice.pause().next is Next.AGAIN
+
+    def tried_again() -> bool:
+        twice.report("h1")
+        twice.report("h2", age=1000.0)  # a report from now, with a list from before: its libvirt hangs
+        return twice.pause().next is Next.AGAIN and twice.step.attempt > 1
+
+    assert wait_for(tried_again)
+    assert twice.state is Sighting.RUNNING
+    assert wait_for(lambda: (twice.report_both(), twice.pause().next is Next.GO_ON)[1])
+    assert twice.state is Sighting.PAUSED
+
+
+@pytest.mark.parametrize("other", ["gone", "paused", "silent"])
+def test_the_only_copy_is_never_paused(twice: Twice, other: str) -> None:
+    twice.report_both()  # so it was when the order was written
+    twice.order()
+    twice.report("h1")
+    if other == "gone":
+        twice.bench.report("h2")
+    elif other == "paused":
+        twice.report("h2", state=Sighting.PAUSED)
+    assert twice.pause().next is (Next.AGAIN if other == "silent" else Next.STOP)
+    assert twice.state is Sighting.RUNNING
+    assert twice.step.state is (StepState.READY if other == "silent" else StepState.FAILED)
+
+
+def test_the_earlier_copy_is_not_paused(host: Host) -> None:
+    twice = Twice(host, started=5.0)
+    twice.order()
+    twice.report_both()
+    assert twice.pause().next is Next.STOP
+    assert twice.state is Sighting.RUNNING
+
+
+@pytest.mark.parametrize("generation", [6, 8])
+def test_a_copy_of_another_generation_is_not_paused(twice: Twice, generation: int) -> None:
+    twice.order(generation)
+    twice.report_both()
+    assert twice.pause().next is Next.STOP
+    assert twice.state is Sighting.RUNNING
+
+
+def test_nothing_is_paused_once_the_order_no_longer_holds(twice: Twice, monkeypatch: pytest.MonkeyPatch) -> None:
+    twice.order()
+    twice.report_both()
+
+    def overthrown(*what: object) -> tuple[Answer, str]:
+        twice.bench.lead(C2)
+        return is_to_pause(*what)  # type: ignore[arg-type]
+
+    monkeypatch.setattr(vm_steps, "is_to_pause", overthrown)
+    assert twice.pause().next is Next.STOP
+    assert twice.state is Sighting.RUNNING
+
+
+def test_a_libvirt_that_does_not_answer_is_asked_to_pause_again(twice: Twice, monkeypatch: pytest.MonkeyPatch) -> None:
+    import libvirt
+
+    twice.order()
+    twice.report_both()
+    with monkeypatch.context() as deaf:
+        deaf.setattr(libvirt.virDomain, "suspend", lambda _domain: 0)  # says yes and does nothing
+        assert twice.pause().next is Next.AGAIN
+    assert (twice.state, twice.step.state) == (Sighting.RUNNING, StepState.READY)
+    twice.report_both()
+    assert wait_for(lambda: twice.pause().next is Next.GO_ON)
+    assert twice.state is Sighting.PAUSED

@@ -82,7 +82,7 @@ QUESTIONS = {
         ((ports.Store, ports.Operators), set(STORE_CALLS) | STEP_WRITES, QUESTIONS),
         ((ports.Dispatcher,), set(DISPATCHER_CALLS), set()),
         ((ports.LedgerFiles,), set(FILE_CALLS), {"load"}),
-        ((ports.BootFiles,), set(BOOT_CALLS), {"lock", "released", "releases"}),
+        ((ports.BootFiles,), set(BOOT_CALLS), {"lock", "released", "releases", "unanswered_starts"}),
     ],
     ids=["store", "dispatcher", "ledger files", "boot files"],
 )

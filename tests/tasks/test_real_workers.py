@@ -109,7 +109,8 @@ def test_a_worker_killed_in_the_middle_of_a_step_delays_the_operation_and_no_mor
 
 @pytest.mark.parametrize(
     ("task", "queue", "role"),
-    [("start_vm", "host.h1", "host"), ("stop_vm", "host.h1", "host"), ("fence_host", "fence", "fence"),
+    [("start_vm", "host.h1", "host"), ("stop_vm", "host.h1", "host"), ("pause_vm", "host.h1", "host"),
+     ("fence_host", "fence", "fence"),
      ("plan_recovery", "work", "work")],
 )  # fmt: skip
 def test_a_step_sent_by_hand_without_its_line_does_nothing_and_says_so(

@@ -7,6 +7,7 @@ from collections.abc import Collection, Iterable, Mapping
 from dataclasses import replace
 
 from fangnetz.core.actions import Action, Alarm, OpenOperation, PutVm
+from fangnetz.core.copies import later_copy, listed, paused_later_copy, running
 from fangnetz.core.decide.openings import operation_id
 from fangnetz.core.detector import Finding, Verdict, Watch, heard
 from fangnetz.core.identity import rivals
@@ -23,7 +24,16 @@ from fangnetz.core.model import (
     VmState,
     VmWish,
 )
-from fangnetz.core.operations import Operation, OperationKind, Order, Step, StepKind, start_steps, stop_steps
+from fangnetz.core.operations import (
+    Operation,
+    OperationKind,
+    Order,
+    Step,
+    StepKind,
+    pause_steps,
+    start_steps,
+    stop_steps,
+)
 from fangnetz.core.ownership import Granted, owner_let_go, proof_of, seen_running
 from fangnetz.core.policy import Policy
 from fangnetz.core.recovery import plan_starts, starts_of
@@ -128,14 +138,14 @@ class VmDecisions:
 
     def _decide_vm(self, doc: VmDoc, record: VmRecord) -> None:
         sightings = self._sightings(record.id)
-        running = {host: seen for host, seen in sightings.items() if seen.state in RUNS}
-        if len(running) > 1:
-            self._twice(record, running)
+        copies = {host: seen for host, seen in sightings.items() if seen.state in RUNS}
+        if len(copies) > 1:
+            self._twice(record, copies)
             return
         if self._busy(record):
             return
-        if running:
-            ((host, seen),) = running.items()
+        if copies:
+            ((host, seen),) = copies.items()
             self._seen_on(doc, record, host, seen)
             return
         self._not_seen(doc, record)
@@ -168,17 +178,45 @@ class VmDecisions:
                 return True
         return False
 
-    def _twice(self, record: VmRecord, running: dict[HostId, VmSighting]) -> None:
-        where = " and ".join(f"{h} (generation {s.generation})" for h, s in sorted(running.items()))
+    def _twice(self, record: VmRecord, copies: dict[HostId, VmSighting]) -> None:
+        """More than one copy: the highest alarm; an older generation is stopped, the later of equal ones paused."""
+        where = " and ".join(f"{h} (generation {s.generation})" for h, s in sorted(copies.items()))
         sentence = f"{record.id} runs on {where}: two copies may write one disk"
+        lately = listed(self.view, record.id, self.policy)
+        later = later_copy(running({h: s for h, s in copies.items() if h in lately}), record.owner)
+        older = self._older(record, copies)
+        held = None if later else paused_later_copy(copies, record.owner)
+        if later:
+            sentence += f"; the copy on {later} is the later one and is being paused"
+        elif held:
+            sentence += f"; the copy on {held} is the later one: it is paused and stays so"
+        if not older:
+            sentence += (
+                f". Decide which one to keep and end the other on its own host: `virsh destroy {record.id}`; "
+                "do not resume a paused copy while another runs, nor after it has run"
+            )
         self.alarms.append(Alarm(kind="runs_twice", subject=record.id, sentence=sentence, highest=True))
-        if record.owner not in running or self._busy(record):
+        if later and not self._pausing(record):  # two writers wait for no other operation
+            self._open_pause(record, later, copies[later], sentence)
+        if self._busy(record):
             return
-        for host, seen in running.items():
-            older = seen.generation is not None and seen.generation < record.generation
-            owner_runs_newer = running[record.owner].generation == record.generation
-            if host != record.owner and older and owner_runs_newer and seen.generation is not None:
-                self._open_stop(record, host, seen.generation, sentence, force=True)
+        if held:
+            self._leave_to_person(record, sentence)
+        for host, generation in older.items():
+            self._open_stop(record, host, generation, sentence, force=True)
+
+    def _pausing(self, record: VmRecord) -> bool:
+        return any(op.kind is OperationKind.PAUSE and op.subject == record.id for op in self.view.operations.values())
+
+    def _older(self, record: VmRecord, copies: dict[HostId, VmSighting]) -> dict[HostId, Generation]:
+        """Return the copies of older generations, if the recorded owner runs the recorded one."""
+        if record.owner not in copies or copies[record.owner].generation != record.generation:
+            return {}
+        return {
+            host: seen.generation
+            for host, seen in copies.items()
+            if host != record.owner and seen.generation is not None and seen.generation < record.generation
+        }
 
     def _seen_on(self, doc: VmDoc, record: VmRecord, host: HostId, seen: VmSighting) -> None:
         beat = heard(self.view, host)
@@ -192,6 +230,10 @@ class VmDecisions:
                     "nor proven off"
                 )
                 self.alarms.append(Alarm(kind="seen_elsewhere", subject=record.id, sentence=sentence, highest=True))
+                return
+            lone_pause = seen.state is Sighting.PAUSED and not mine and record.owner is not None
+            if lone_pause and doc.wish is not VmWish.STOPPED:
+                self._leave_paused(record, host)
                 return
             self._alarm_foreign(record, host, seen)
             self._put(
@@ -224,10 +266,22 @@ class VmDecisions:
                     sentence=f"{record.id} is paused on {host}; it does no work",
                 )
             )
+            if record.state is VmState.NEEDS_PERSON:
+                self._leave_paused(record, host)
+                return
         if record.failures and record.state is VmState.RUNNING and self.view.now - record.since > STEADY_S:
             self._put(replace(record, failures=0), record.generation)
         else:
             self._set(record, VmState.RUNNING, f"runs on {host}")
+
+    def _leave_paused(self, record: VmRecord, host: HostId) -> None:
+        """The only copy is paused and may be the later of two: no healthy run before a person ends or resumes it."""
+        self._leave_to_person(
+            record,
+            f"it is paused on {host} and runs nowhere. If another copy of it ran meanwhile, this one is out of "
+            f"date and would spoil its disk: end it with `fangnetz vm stop {record.id}`, then `fangnetz vm start "
+            f"{record.id}`. If none did, resume it there: `virsh resume {record.id}`",
+        )
 
     def _alarm_foreign(self, record: VmRecord, host: HostId, seen: VmSighting) -> None:
         if seen.generation is None:
@@ -365,34 +419,54 @@ class VmDecisions:
             self.actions.append(OpenOperation(operation=operation))
 
     def _open_stop(self, record: VmRecord, host: HostId, generation: Generation, reason: str, *, force: bool) -> None:
-        beat = heard(self.view, host)
-        if beat is None or (not force and self.stopping[host] >= STOPS_PER_HOST_MAX):
+        if not force and self.stopping[host] >= STOPS_PER_HOST_MAX:
+            return
+        order = self._order(record.id, host, generation, self.policy.stop_bound_s + self.policy.start_bound_s)
+        if order is None:
             return
         self.stopping[host] += 0 if force else 1
-        order = Order(
-            vm=record.id,
+        self._open(OperationKind.STOP, record.id, reason, stop_steps(replace(order, force=force)))
+
+    def _open_pause(self, record: VmRecord, host: HostId, seen: VmSighting, reason: str) -> None:
+        order = None
+        if seen.generation is not None:
+            order = self._order(record.id, host, seen.generation, self.policy.start_bound_s)
+        if order is not None:
+            self._open(OperationKind.PAUSE, record.id, reason, pause_steps(order))
+
+    def _order(self, vm: VmId, host: HostId, generation: Generation, for_s: float) -> Order | None:
+        """Return an order to the boot of the host that reports; None if none does."""
+        beat = heard(self.view, host)
+        if beat is None:
+            return None
+        return Order(
+            vm=vm,
             host=host,
             incarnation=beat.incarnation,
             generation=generation,
             life=self.view.life.incarnation,
-            deadline=Instant(self.view.now + self.policy.stop_bound_s + self.policy.start_bound_s),
-            force=force,
-        )
-        self.actions.append(
-            OpenOperation(
-                operation=Operation(
-                    id=operation_id(OperationKind.STOP, record.id, self.view.now),
-                    kind=OperationKind.STOP,
-                    subject=record.id,
-                    epoch=self.epoch,
-                    opened_at=self.view.now,
-                    reason=reason,
-                    steps=stop_steps(order),
-                )
-            )
+            deadline=Instant(self.view.now + for_s),
         )
 
+    def _open(self, kind: OperationKind, vm: VmId, reason: str, steps: tuple[Step, ...]) -> None:
+        operation = Operation(
+            id=operation_id(kind, vm, self.view.now),
+            kind=kind,
+            subject=vm,
+            epoch=self.epoch,
+            opened_at=self.view.now,
+            reason=reason,
+            steps=steps,
+        )
+        self.actions.append(OpenOperation(operation=operation))
+
     # -- helpers --
+
+    def _leave_to_person(self, record: VmRecord, reason: str) -> None:
+        """Name it as a person's matter, with what to do; written again only when there is something else to say."""
+        if (record.state, record.reason) != (VmState.NEEDS_PERSON, reason):
+            since = record.since if record.state is VmState.NEEDS_PERSON else self.view.now
+            self._put(replace(record, state=VmState.NEEDS_PERSON, since=since, reason=reason), record.generation)
 
     def _set(self, record: VmRecord, state: VmState, reason: str) -> None:
         if record.state is state and (record.reason == reason or state is not VmState.WAITING):

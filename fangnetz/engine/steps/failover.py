@@ -310,10 +310,10 @@ def verdict_of(operation: Operation) -> tuple[OperationState, str]:
     """Return the state and the sentence an operation ends with, from its steps."""
     if operation.kind is OperationKind.RETURN:
         return OperationState.DONE, f"{operation.subject} is switched on again"
-    if operation.kind is OperationKind.STOP:
-        stop = next(iter(operation.of_kind(StepKind.STOP)), None)
-        well = stop is not None and stop.state is StepState.DONE
-        return (OperationState.DONE if well else OperationState.FAILED), stop.sentence if stop else "nothing to stop"
+    if operation.kind in (OperationKind.STOP, OperationKind.PAUSE):
+        only = next((step for step in operation.steps if step.kind in (StepKind.STOP, StepKind.PAUSE)), None)
+        well = only is not None and only.state is StepState.DONE
+        return (OperationState.DONE if well else OperationState.FAILED), only.sentence if only else "nothing to stop"
     wanted: dict[str, str] = {}
     for plan in operation.of_kind(StepKind.PLAN):
         for name, value in plan.facts.items():

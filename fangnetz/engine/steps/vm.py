@@ -1,4 +1,4 @@
-"""Steps a host worker carries out on its own libvirt: start and stop one VM, under that VM's lock.
+"""Steps a host worker carries out on its own libvirt: start, stop and pause one VM, under that VM's lock.
 
 Everything an order names is checked right before the effect; a refusal is promised in a file before it is reported; a
 call without an answer is never a refusal (SAFETY rule 3).
@@ -10,13 +10,16 @@ from collections.abc import Callable
 from functools import partial
 
 from fangnetz.core.actions import Happened
+from fangnetz.core.copies import is_to_pause
 from fangnetz.core.errors import (
     HypervisorRefused,
     HypervisorUnreachable,
     StaleToken,
     StorageLeaseHeld,
     StoredContentError,
+    WorldError,
 )
+from fangnetz.core.model import Answer, ClusterView, Sighting
 from fangnetz.core.operations import Fact, Order, Outcome, Step, StepKind, StepState, vm_start_steps
 from fangnetz.core.policy import Policy
 from fangnetz.core.recovery import LEASE_HELD
@@ -33,6 +36,14 @@ Definition = Callable[[VmId], str]
 """Return the domain XML of a VM, from the newest copy this host can read."""
 
 
+class _LeftAlone(WorldError):
+    """Right before it is paused, a copy is not, or not known to be, the later of two."""
+
+    def __init__(self, answer: Answer, sentence: str) -> None:
+        super().__init__(sentence)
+        self.answer = answer
+
+
 class VmSteps:
     """Effects on the queue `host.<id>`."""
 
@@ -45,9 +56,11 @@ class VmSteps:
         definition: Definition,
         policy: Policy,
         report: Callable[[], None],
+        look: Callable[[], ClusterView],
     ) -> None:
+        """`look`: read the cluster as the store has it now; asked right before a copy is paused."""
         self._journal, self._hypervisor, self._boot = journal, hypervisor, boot
-        self._definition, self._policy, self._report = definition, policy, report
+        self._definition, self._policy, self._report, self._look = definition, policy, report, look
 
     # -- start --
 
@@ -83,7 +96,11 @@ class VmSteps:
         sent_at = self._journal.now()
         try:
             self._hypervisor.create(
-                order.vm, xml, order.generation, partial(context.last_look, "start.before_create", order.vm)
+                order.vm,
+                xml,
+                order.generation,
+                partial(context.last_look, "start.before_create", order.vm),
+                start_sent_at=sent_at,
             )
         except StorageLeaseHeld as error:
             return self._refused_by_libvirt(context, order, str(error), {"refusal": LEASE_HELD})
@@ -196,6 +213,62 @@ class VmSteps:
             ],
             after=self._report,
         )
+
+    # -- pause --
+
+    def pause(self, context: Context) -> Settlement:
+        """Pause the later of two running copies of one generation; never the only one, and nothing is released."""
+        order = _order(context.step)
+        try:
+            with self._boot.lock(order.vm, LOCK_BOUND_S):
+                return self._pause_locked(context, order)
+        except TimeoutError:
+            return self._again(f"another worker of {order.host} holds {order.vm}")
+        except (HypervisorUnreachable, StoredContentError) as error:
+            return self._again(f"{order.vm} is not paused: {error}")
+
+    def _pause_locked(self, context: Context, order: Order) -> Settlement:
+        present = self._find(order.vm)
+        if present is None or present.generation != order.generation:
+            there = "no copy" if present is None else f"generation {present.generation}"
+            return self._not_paused(f"{order.host} has {there} of {order.vm}, not {order.generation}: left alone")
+        try:
+            self._hypervisor.suspend(order.vm, order.generation, partial(self._last_look_at_both, context, order))
+        except _LeftAlone as why:
+            return self._again(str(why)) if why.answer is Answer.UNKNOWN else self._not_paused(str(why))
+        except HypervisorRefused as error:
+            return self._again(f"{order.vm} is not paused: {error}")  # it still runs twice
+        point("pause.suspended", order.vm)
+        present = self._find(order.vm)
+        if present is None or present.state is not Sighting.PAUSED:
+            return self._again(f"{order.vm} was paused, and libvirt does not show it so")
+        sentence = f"{order.vm} is paused on {order.host}: an earlier started copy of it runs elsewhere"
+        return Settlement(
+            Outcome(state=StepState.DONE, sentence=sentence),
+            events=[
+                Happened(
+                    kind="vm_paused",
+                    subject=order.vm,
+                    sentence=sentence,
+                    facts={"vm": order.vm, "host": order.host, "generation": order.generation},
+                )
+            ],
+            after=self._report,
+        )
+
+    def _last_look_at_both(self, context: Context, order: Order) -> None:
+        """Read again what both hosts say, by lists they made after the order was written; then whether it still holds.
+
+        A list made before may show a copy that has moved here since, and then this one is the only one.
+        """
+        answer, sentence = is_to_pause(self._look(), order, self._policy, context.operation.opened_at)
+        if answer is not Answer.YES:
+            raise _LeftAlone(answer, sentence)
+        context.last_look("pause.before_suspend", order.vm)
+
+    @staticmethod
+    def _not_paused(sentence: str) -> Settlement:
+        return Settlement(Outcome(state=StepState.FAILED, sentence=sentence))
 
     # -- helpers --
 
