@@ -8,10 +8,11 @@ from collections.abc import Iterator
 import pytest
 
 from fangnetz.lab import Lab
+from fangnetz.lab.stage import own_name
 from tests.lab.cluster import Cluster
 
 pytestmark = [pytest.mark.lab, pytest.mark.skipif(os.geteuid() != 0, reason="a lab needs root")]
-NAME = "lying-bmc"
+NAME = own_name("lying")
 
 
 @pytest.fixture
