@@ -3,9 +3,8 @@
 A message may have waited in its queue for an hour. What touches power or rests on what a person saw therefore says when
 that was (`at`, the store's clock: `at` of `fangnetz status --json`) and is refused when it is older than a minute.
 
-There is no `fangnetz.vm_add`: it would carry a domain XML, and whatever is an argument is shown in Flower and kept in the
-broker. A VM is added by `fangnetz vm add`, which writes the definition into its wish, or by the cluster
-file.
+There is no `fangnetz.vm_add`: it would carry a domain XML, and Flower shows arguments. A VM is added by
+`fangnetz vm add` or in the cluster file.
 """
 
 from __future__ import annotations
