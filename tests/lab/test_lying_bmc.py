@@ -9,6 +9,7 @@ import pytest
 
 from fangnetz.lab import Lab
 from fangnetz.lab.stage import own_name
+from fangnetz.lab.storm.lookout import Lookout
 from tests.lab.cluster import Cluster
 
 pytestmark = [pytest.mark.lab, pytest.mark.skipif(os.geteuid() != 0, reason="a lab needs root")]
@@ -18,10 +19,10 @@ NAME = own_name("lying")
 @pytest.fixture
 def locked() -> Iterator[Cluster]:
     Lab.remove(NAME)
-    with Lab.up(name=NAME, hosts=3, vms=2, storage_lock=True) as lab:
-        cluster = Cluster(lab)
-        cluster.rest()
-        yield cluster
+    with Lab.up(name=NAME, hosts=3, vms=2, storage_lock=True) as lab, Lookout(lab) as lookout:
+        cluster = Cluster(lab, lookout)
+        with cluster.judged():
+            yield cluster
 
 
 def test_a_lying_bmc_and_a_cut_end_with_a_person_and_never_with_two_writers(locked: Cluster) -> None:

@@ -11,18 +11,18 @@ import redis
 from fangnetz.lab import Lab, LabError
 from fangnetz.lab.broker import admin_client, master_of
 from fangnetz.lab.stage import own_name
+from fangnetz.lab.storm.lookout import Lookout
 from tests.lab.cluster import Cluster
 from tests.lab.lost_host import (
     BACK_WITHIN_S,
-    Watched,
     boots_of,
     boots_since,
     cuts_since,
+    lives,
     lose_a_host,
-    nothing_came_back_or_started_unproven,
+    much_was_seen,
     until_opened,
     until_recovered,
-    watching,
 )
 
 pytestmark = [
@@ -37,21 +37,19 @@ MARK = "test:last-write"
 def sentinel_cluster() -> Iterator[Cluster]:
     name = own_name("sentinel")
     Lab.remove(name)
-    with Lab.up(name=name, hosts=3, vms=2, sentinel=True) as lab:
-        yield Cluster(lab)
+    with Lab.up(name=name, hosts=3, vms=2, sentinel=True) as lab, Lookout(lab) as lookout:
+        yield Cluster(lab, lookout)
 
 
-@pytest.fixture(scope="module")
-def watched(sentinel_cluster: Cluster) -> Iterator[Watched]:
-    with watching(sentinel_cluster.lab) as both:
-        yield both
+@pytest.fixture(scope="module", autouse=True)
+def lives_before(sentinel_cluster: Cluster) -> int:
+    return lives(sentinel_cluster)
 
 
 @pytest.fixture
 def cluster(sentinel_cluster: Cluster) -> Iterator[Cluster]:
-    sentinel_cluster.rest()
-    yield sentinel_cluster
-    assert sentinel_cluster.lab.witness()["overlaps"] == []
+    with sentinel_cluster.judged():
+        yield sentinel_cluster
 
 
 def until_another_is_master(cluster: Cluster, before: str) -> str:
@@ -78,15 +76,13 @@ def until_all_replicate(cluster: Cluster) -> None:
     cluster.until(whole, 60, "every other store replicates the master")
 
 
-def test_the_last_write_is_lost_with_the_master_in_mid_failover_and_nothing_runs_twice(
-    cluster: Cluster, watched: Watched
-) -> None:
+def test_the_last_write_is_lost_with_the_master_in_mid_failover_and_nothing_runs_twice(cluster: Cluster) -> None:
     until_all_replicate(cluster)
     master = master_of(cluster.lab.plan)
     dead, vms, at = lose_a_host(cluster)
     others = [vm for vm in cluster.lab.plan.vms if vm not in vms]
     running = boots_of(cluster, others)
-    until_opened(cluster, watched, dead, at)
+    until_opened(cluster, dead, at)
     cluster.lab.store("part", master)
     try:
         with admin_client(cluster.lab.plan, master) as client:
@@ -107,13 +103,11 @@ def test_the_last_write_is_lost_with_the_master_in_mid_failover_and_nothing_runs
 
 
 @pytest.mark.soak
-def test_a_master_that_hangs_in_mid_failover_is_replaced_and_the_incident_ends(
-    cluster: Cluster, watched: Watched
-) -> None:
+def test_a_master_that_hangs_in_mid_failover_is_replaced_and_the_incident_ends(cluster: Cluster) -> None:
     until_all_replicate(cluster)
     master = master_of(cluster.lab.plan)
     dead, vms, at = lose_a_host(cluster)
-    until_opened(cluster, watched, dead, at)
+    until_opened(cluster, dead, at)
     cluster.lab.store("hang", master)
     try:
         until_another_is_master(cluster, master)
@@ -126,6 +120,6 @@ def test_a_master_that_hangs_in_mid_failover_is_replaced_and_the_incident_ends(
     until_all_replicate(cluster)
 
 
-def test_over_all_that_no_number_came_back_and_no_start_was_unproven(cluster: Cluster, watched: Watched) -> None:
+def test_over_all_that_the_lookout_saw_the_store_forget(cluster: Cluster, lives_before: int) -> None:
     """Looks back at every test above: it has to be the last."""
-    nothing_came_back_or_started_unproven(cluster, watched, lives_min=2)
+    much_was_seen(cluster, lives_before, lives_min=1)
