@@ -119,13 +119,16 @@ class Cluster:
     def judged(self) -> Iterator[None]:
         """Bring all to rest; fail afterwards with what may never be, whatever was tested.
 
-        A test that starts a copy by its own hand says so with `lookout.on_purpose(vm)`.
+        A test that starts a copy by its own hand, or by a lie, says so with `lookout.on_purpose(vm)`.
         """
         self.rest()
-        before = self.lookout.news()
-        assert before == (), "it came about after the last test, on the way to rest"
+        self._judge("after the last test, on the way to rest")
         yield
-        assert self.lookout.news() == ()
+        self._judge("in this test")
+
+    def _judge(self, when: str) -> None:
+        news = self.lookout.news()
+        assert news == (), "\n".join((f"{when}:", *news))
 
     # -- resting --
 

@@ -26,7 +26,8 @@ def session_cluster() -> Iterator[Cluster]:
     Lab.remove(NAME)
     with Lab.up(name=NAME, hosts=3, vms=4) as lab, Lookout(lab) as lookout:
         yield Cluster(lab, lookout)
-        assert lookout.news() == (), "it came about after the last test"
+        news = lookout.news()
+        assert news == (), "after the last test"
 
 
 @pytest.fixture

@@ -64,12 +64,23 @@ def test_two_writers_are_told_even_if_no_process_was_seen() -> None:
 
 def test_what_was_begun_on_purpose_is_excused_and_nothing_else() -> None:
     mine = OnPurpose(vm="vm1", begin=49.0, end=51.0)
-    both = sight(FIRST, SECOND, overlaps=[OVERLAP])
+    boots = (wrote("b1", 12.0, 60.0), wrote("b2", 53.0, 90.0))
+    both = sight(FIRST, SECOND, boots=boots, overlaps=[OVERLAP])
     assert offences(replace(both, on_purpose=[mine])) == {}
     assert offences(replace(both, on_purpose=[replace(mine, vm="vm2")])) == offences(both)
     assert offences(replace(both, on_purpose=[replace(mine, begin=50.5)])) == offences(both)
-    third = replace(SECOND, host="host3", pid=3, started_at=55.0, generation=9)
-    assert offences(replace(sight(FIRST, SECOND, third), on_purpose=[mine])), "nobody said so of the third"
+    third = replace(SECOND, host="host3", pid=3, started_at=53.5, generation=9)
+    again = {"vm": "vm1", "boots": ["b1", "b3"], "from": 55.0, "to": 60.0}
+    more = sight(
+        FIRST,
+        replace(SECOND, ended_at=53.4),
+        third,
+        boots=(*boots[:1], wrote("b2", 53.0, 53.4), wrote("b3", 55.0, 90.0)),
+        overlaps=[OVERLAP, again],
+    )
+    said = offences(replace(more, on_purpose=[mine]))
+    assert len(said) == 2, "nobody said so of the third: it lived beside the first, and wrote beside it"
+    assert all("host3" in sentence or "from 55.000" in sentence for sentence in said.values())
 
 
 def test_a_boot_that_writes_unseen_makes_the_lookout_blind() -> None:

@@ -66,9 +66,9 @@ def offences(sight: Sight) -> dict[str, str]:
     def excused(vm: str, at: float) -> bool:
         return any(each.excuses(vm, at) for each in sight.on_purpose)
 
-    own = [copy for copy in sight.copies if excused(copy.vm, copy.started_at)]
     for overlap in sight.report["overlaps"]:
-        if not any(copy.vm == overlap["vm"] and _lived_at(copy, overlap["from"]) for copy in own):
+        carriers = _carriers(overlap, sight)
+        if not any(excused(copy.vm, copy.started_at) for copy in carriers):
             found[f"overlap {overlap['vm']} {overlap['boots']}"] = (
                 f"two copies of {overlap['vm']} wrote on its disk from {overlap['from']:.3f} to {overlap['to']:.3f}"
             )
@@ -100,8 +100,14 @@ def _blindness(sight: Sight, ours: Sequence[Copy]) -> Iterator[str]:
         yield "the generations of most copies could not be read"
 
 
-def _lived_at(copy: Copy, at: float) -> bool:
-    return copy.started_at <= at <= copy.ended_at + WITNESS_LATE_S
+def _carriers(overlap: Mapping[str, Any], sight: Sight) -> list[Copy]:
+    """Return the copies whose boots overlapped: a boot's is the last one begun before its first write."""
+    found: list[Copy] = []
+    for boot in sight.report["vms"][overlap["vm"]]["boots"]:
+        begun = [copy for copy in sight.copies if copy.vm == overlap["vm"] and copy.started_at <= boot["first_at"]]
+        if boot["boot"] in overlap["boots"] and begun:
+            found.append(max(begun, key=lambda copy: copy.started_at))
+    return found
 
 
 def _carried(vm: str, boot: Mapping[str, Any], copies: Sequence[Copy]) -> bool:
@@ -156,7 +162,7 @@ class Lookout:
 
     @contextmanager
     def on_purpose(self, vm: str) -> Iterator[None]:
-        """Whatever copy of this VM begins in the block was begun by the tester, and breaks no law."""
+        """Whatever copy of this VM begins in the block was begun by the tester's hand or lie, and breaks no law."""
         mine = OnPurpose(vm=vm, begin=time.time() - 0.05)
         self._on_purpose.append(mine)
         try:
