@@ -10,10 +10,12 @@ JSON ?= bench.json
 TESTS ?=
 # All tests run in two lanes, the lab's beside all others: most of their time is waiting. A part runs in one.
 LANES := $(if $(TESTS),,-n 2 --dist loadgroup)
-# A storm: how long, which seed (by chance if none), how many one after the other, where its results add up.
+# A storm: how long, which seed (by chance if none), how many one after the other, whether over three Redis with a
+# Sentinel each (1) or one, where its results add up.
 SECONDS ?= 600
 SEED ?=
 RUNS ?= 1
+SENTINEL ?=
 RECORDS ?= build/soak.jsonl
 
 help:  ## list the verbs
@@ -40,10 +42,12 @@ bench: setup  ## recovery times over pulled plugs, as JSON
 lab: setup  ## bring up a lab to play with; `fangnetz lab down` removes it
 	$(AS_ROOT) .venv/bin/fangnetz lab up
 
-soak: soak-storm soak-tests soak-table soak-idle  ## every endurance run
+soak: soak-storm soak-tests soak-table soak-idle  ## every endurance run, the storm with one Redis and with Sentinels
+	$(if $(SENTINEL),,$(MAKE) soak-storm SENTINEL=1)
 
-soak-storm: setup  ## random faults from a seed: SECONDS=600 SEED=7 RUNS=1; results add up in build/soak.jsonl
-	$(AS_ROOT) $(PYTHON) -m fangnetz.lab.storm --seconds $(SECONDS) --runs $(RUNS) $(if $(SEED),--seed $(SEED)) --json $(RECORDS)
+soak-storm: setup  ## random faults from a seed: SECONDS=600 SEED=7 RUNS=1 SENTINEL=1; results add up in build/soak.jsonl
+	$(AS_ROOT) $(PYTHON) -m fangnetz.lab.storm --seconds $(SECONDS) --runs $(RUNS) $(if $(SEED),--seed $(SEED)) \
+	  $(if $(SENTINEL),--sentinel) --json $(RECORDS)
 
 soak-tests: setup  ## the tests too long for `make test`
 	$(AS_ROOT) .venv/bin/pytest -m soak $(TESTS)

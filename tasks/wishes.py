@@ -4,6 +4,9 @@ A message may have waited in its queue for an hour. What touches power or rests 
 that was (`at`, the store's clock: `at` of `fangnetz status --json`) and is refused a minute later. It may
 name the boot of the host that was seen (`boot`: `last_boot` of `fangnetz host show --json`): once that is not the last
 one any more, it is refused too.
+
+There is no `fangnetz.vm_add`: it would carry a domain XML, and Flower shows arguments. A VM is added by
+`fangnetz vm add` or in the cluster file.
 """
 
 from __future__ import annotations

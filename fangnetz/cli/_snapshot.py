@@ -13,14 +13,18 @@ from fangnetz.core.actions import Alarm
 from fangnetz.core.decide import judge_all
 from fangnetz.core.decide.mending import how_to_mend
 from fangnetz.core.decide.outside import last_boot
+from fangnetz.core.decide.questions import ASK_PAUSE_MAX_S
 from fangnetz.core.detector import Finding, Verdict, Watch, heard, known_incarnation, look
 from fangnetz.core.errors import StoredContentError
-from fangnetz.core.fencing import BindingState, binding_state, holds, protection
-from fangnetz.core.model import UNKNOWN_BOOT, ClusterView, ControlLease, HostRecord, HostState, VmRecord
+from fangnetz.core.fencing import BindingState, binding_state, holds, proof_from_readings, protection
+from fangnetz.core.model import UNKNOWN_BOOT, ClusterView, ControlLease, HostRecord, HostState, Power, VmRecord
 from fangnetz.core.policy import Policy
 from fangnetz.core.quorum import Brake, brakes
 from fangnetz.core.recovery import TAKES_ROOM
-from fangnetz.core.units import HostId, Incarnation, VmId
+from fangnetz.core.units import HostId, Incarnation, Instant, VmId
+
+READING_WORTH_S = 3 * ASK_PAUSE_MAX_S
+"""A silent host's devices are asked at least every ASK_PAUSE_MAX_S; answers this old mean that nobody asks any more."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -79,6 +83,35 @@ class Snapshot:
             return verdict.fresh
         beat = heard(self.view, host)
         return beat is not None and self.view.now - beat.received_at < self.policy.window_s
+
+    def power(self, host: HostId) -> Power:
+        """What is known of its power: who reports has it; else its proof, its devices' answers, or nothing.
+
+        Only a device bound to its last boot is asked. A level that reads OFF outranks another that reads ON: an outlet
+        stays on when a BMC switches its machine off.
+        """
+        if self.reports(host):
+            return Power.ON
+        view, incarnation, proof = self.view, self.incarnation(host), self.host(host).proof
+        proven = proof if proof is not None and holds(view, proof, incarnation) else None
+        on_since = proven.proven_at if proven else Instant(0.0)
+        about = {reading.device for reading in proven.evidence} if proven else set()
+        beat = heard(view, host)
+        worth = [
+            reading
+            for reading in view.readings.get(host, ())
+            if view.now - reading.answered_at <= READING_WORTH_S
+            and binding_state(view.bindings.get((host, reading.device)), incarnation) is BindingState.BOUND
+        ]
+        heard_at = beat.received_at if beat else Instant(0.0)
+        if proof_from_readings(view.hosts[host], incarnation, heard_at, worth, view.bindings, now=view.now):
+            return Power.OFF
+        if any(
+            reading.power is Power.ON and reading.asked_at > on_since and (not about or reading.device in about)
+            for reading in worth
+        ):
+            return Power.ON
+        return Power.OFF if proven else Power.UNKNOWN
 
     def protection_word(self, host: HostId) -> str:
         """`protected`, `binding not tested` or `not protected`."""

@@ -35,7 +35,7 @@ from fangnetz.core.decide.openings import wished_operation_id
 from fangnetz.core.detector import Watch, heard, look
 from fangnetz.core.errors import StoredContentError
 from fangnetz.core.fencing import holds
-from fangnetz.core.model import ClusterView, HostSpec, VmDoc, VmState
+from fangnetz.core.model import ClusterView, HostSpec, VmDoc, VmRecord, VmState
 from fangnetz.core.operations import Fact, Operation, Step, StepKind, StepState, chain_from, ready_steps
 from fangnetz.core.policy import Policy
 from fangnetz.core.units import ControllerId, Epoch, HostId, Seconds, VmId
@@ -191,8 +191,7 @@ class Controller:
                 before = view.vm_records.get(record.id)
                 written = self._store.put_vm(record, expected, epoch)
                 if written and (before is None or before.state is not record.state):
-                    sentence = f"{record.id} is {record.state}: {record.reason}"
-                    return [_event("vm_state", record.id, sentence, vm=record.id, state=record.state.value)]
+                    return _vm_events(record)
             case ForgetVm(vm=vm):
                 self._ledger.forget(vm, view.now)
                 self._store.forget_vm(vm, epoch)
@@ -226,7 +225,9 @@ class Controller:
                     wish, WishResult(id=wish.id, granted=granted, sentence=sentence, operation=opened)
                 )
                 kind = "wish_granted" if granted else "wish_refused"
-                return [_event(kind, wish.subject, f"{wish.by}: {sentence}", wish=wish.kind.value)]
+                noun, verb = wish.kind.value.split("_", 1)  # host_fence, vm_start
+                facts: dict[str, Fact] = {"wish": verb, noun: wish.subject}
+                return [_event(kind, wish.subject, f"{wish.by}: {sentence}", **facts)]
             case Happened():
                 return [action]
         return []
@@ -249,7 +250,12 @@ class Controller:
             for key, alarm in now.items()
             if key not in before
         ]
-        return news + [
+        held = [
+            _event("decided_not_to", alarm.subject, alarm.sentence, **facts)
+            for key, alarm in now.items()
+            if key not in before and (facts := _decided_not_to(alarm))
+        ]
+        return [*news, *held] + [
             _event("alarm_over", alarm.subject, f"over: {alarm.sentence}", what=alarm.kind)
             for key, alarm in before.items()
             if key not in now
@@ -286,6 +292,25 @@ def void_order(step: Step, view: ClusterView) -> str:
     if step.kind not in _OF_ONE_COPY and (record is None or record.generation != order.generation):
         return f"{order.vm} has moved on to another owner meanwhile"
     return ""
+
+
+def _vm_events(record: VmRecord) -> list[Happened]:
+    """Return what is told of a VM whose state has changed."""
+    sentence = f"{record.id} is {record.state}: {record.reason}"
+    told = [_event("vm_state", record.id, sentence, vm=record.id, state=record.state.value)]
+    if record.state is VmState.LOST:
+        lost: dict[str, Fact] = {"vm": record.id, "host": record.owner, "generation": record.generation}
+        told.append(_event("vm_lost", record.id, sentence, **lost))
+    return told
+
+
+def _decided_not_to(alarm: Alarm) -> dict[str, Fact]:
+    """Return what an alarm says is held back, and for whom; empty if it says no such thing."""
+    if alarm.kind.startswith("braked_"):
+        return {"what": "fence", "host": alarm.subject, "why": alarm.kind.removeprefix("braked_")}
+    if alarm.kind == "vm_waiting":
+        return {"what": "start", "vm": alarm.subject}
+    return {}
 
 
 def _event(kind: str, subject: str, sentence: str, **facts: Fact) -> Happened:

@@ -10,10 +10,10 @@ import pytest
 from fangnetz.adapters.redis import RedisStore
 from fangnetz.adapters.redis.scripts import NotConfirmed, Scripts
 from fangnetz.core.errors import StaleToken, StoreUnreachable
-from fangnetz.core.operations import Step, StepKind, StepState
-from fangnetz.core.units import Epoch, Seconds
-from fangnetz.ports import Claim
-from tests.contract.subjects import BOOT, C1, C2, H1, LEASE, OP, Cluster, RedisSubject
+from fangnetz.core.operations import Order, Outcome, Step, StepKind, StepState, vm_start_steps
+from fangnetz.core.units import Epoch, Generation, Instant, Seconds
+from fangnetz.ports import Assign, Claim, NotClaimed
+from tests.contract.subjects import BOOT, C1, C2, H1, H2, LEASE, OP, WEB, Cluster, RedisSubject
 from tests.core.world import beat, host_record, spec
 from tests.redis_server import RedisServer, wait_for
 
@@ -186,6 +186,84 @@ def test_a_promoted_replica_that_missed_the_last_writes_gives_out_no_number_twic
 
     assert wait_for(take)
     assert taken[0] > max(before, *lost)
+
+
+def plan_web(store: RedisStore, claim: Claim, expected: int) -> Generation:
+    """Settle a plan that gives web to h2; return the generation of the order it made."""
+    order = Order(
+        vm=WEB,
+        host=H2,
+        incarnation=BOOT,
+        generation=Generation(expected),
+        life=store.meet().incarnation,
+        deadline=Instant(store.now() + 60),
+    )
+    pair = vm_start_steps(order, attempt=1, after="plan/1")
+    give = Assign(
+        vm=WEB,
+        expected=Generation(expected),
+        floor=Generation(0),
+        owner=H2,
+        incarnation=BOOT,
+        reason="h2 has room",
+        steps=tuple(step.key for step in pair),
+    )
+    outcome = Outcome(state=StepState.DONE, sentence="web to h2", adds=pair)
+    step = store.settle(claim, outcome, [give], store.view({}, None).placements).step(START)
+    assert step is not None
+    assert step.order is not None
+    return step.order.generation
+
+
+START = "start/web/1"
+
+
+def test_an_assignment_that_is_lost_with_the_master_is_never_carried_out_and_its_number_not_given_again(
+    cluster: Cluster, pair: tuple[RedisServer, RedisServer]
+) -> None:
+    master, replica = pair
+    store = cluster.subject.another()
+    assert isinstance(store, RedisStore)
+    cluster.vm(generation=7)
+    cluster.open()
+    claim = cluster.claim("plan/1", lease=1.0)  # a replica has this claim, and nothing after it
+    replica.promote()
+    lost = plan_web(store, claim, 7)
+    assert lost > 7
+    assert cluster.record().owner == H2, "the old master believes it"
+    for executor in ("worker", "again"):  # whoever would carry it out asks right before, and a replica has to have it
+        with pytest.raises(StoreUnreachable, match="0 of 1 replicas"):
+            cluster.try_claim(START, token=executor)
+    master.kill()
+
+    after = RedisStore(replica.client(), "test")
+    record = after.view({}, None).vm_records[WEB]
+    assert (record.owner, record.generation) == (H1, 7), "the heir never heard of it"
+    late = after.claim(OP, START, token="late", executor="worker", incarnation=BOOT, lease=LEASE)
+    assert isinstance(late, NotClaimed)
+    assert late.code == "gone", "nobody can take up the lost order"
+    after.meet()
+    taken: list[Epoch] = []
+
+    def take() -> bool:
+        lease = after.take_lease(C2, TTL)
+        taken.extend([lease.epoch] if lease else [])
+        return lease is not None
+
+    assert not take(), "the lease rests for one ttl"
+    assert wait_for(take)
+    after.take_lease(C2, Seconds(3600))
+    after.adopt_operation(OP, taken[0])
+    claimed: list[Claim] = []
+
+    def reclaim() -> bool:
+        found = after.claim(OP, "plan/1", token="heir", executor="c2", incarnation=BOOT, lease=LEASE)
+        claimed.extend([found] if isinstance(found, Claim) else [])
+        return bool(claimed)
+
+    assert wait_for(reclaim), "the lost executor's lease ends, and its plan is made anew"
+    again = plan_web(after, claimed[0], 7)
+    assert again > lost, "a number that may have been seen is never given twice"
 
 
 def test_what_was_heard_by_the_old_master_was_not_heard_by_the_new_one_whatever_its_clock_says(

@@ -131,6 +131,61 @@ def test_a_wish_is_answered_once_with_a_sentence(bench: Bench, c1: Machine) -> N
     assert bench.store.view({}, None).wishes == ()
 
 
+def told(bench: Bench, kind: str) -> list[dict[str, object]]:
+    """The facts of every event of a kind."""
+    return [dict(event.facts) for event in bench.store.events("", 200, Seconds(0)) if event.kind == kind]
+
+
+@pytest.mark.parametrize(
+    ("kind", "facts"),
+    [
+        (WishKind.VM_START, {"wish": "start", "vm": "no-such"}),
+        (WishKind.HOST_CONFIRM_OFF, {"wish": "confirm_off", "host": "no-such"}),
+    ],
+)
+def test_a_refused_wish_is_told_with_what_was_wished_and_of_whom(
+    bench: Bench, c1: Machine, kind: WishKind, facts: dict[str, str]
+) -> None:
+    lead(bench, c1)
+    bench.store.add_wish(replace(wish(kind, "no-such"), at=bench.store.now()))
+    c1.tick()
+    assert told(bench, "wish_refused") == [facts]
+
+
+def test_what_is_lost_and_what_is_held_back_is_told_once_and_nobody_is_cut(bench: Bench, c1: Machine) -> None:
+    """Two of three hosts fall silent: a fault of ours, so both are spared, and the VM of one of them is lost."""
+    lead(bench, c1)
+    bench.members()
+    bench.bind("h1")
+    bench.define("web", "h1", generation=7)
+    c1.tick()
+    silent = {"h1", "h2"}
+    for _ in range(bench.policy.silent_rounds + 1):
+        bench.probed(silent)
+    c1.controller._watch = bench.seen(h1=60.0, h2=60.0)
+    bench.report("h3")
+    c1.tick()
+    c1.tick()
+    held = [facts for facts in told(bench, "decided_not_to") if facts["what"] == "fence"]
+    assert held == [{"what": "fence", "host": host, "why": "mass_failure"} for host in ("h1", "h2")]
+    assert told(bench, "vm_lost") == [{"vm": "web", "host": "h1", "generation": 7}]
+    assert told(bench, "operation_opened") == []
+
+
+def test_a_vm_without_a_place_is_told_as_not_started(bench: Bench, c1: Machine) -> None:
+    lead(bench, c1)
+    bench.members()
+    bench.define("web", state=VmState.WAITING, memory=1_000_000)
+
+    def said() -> bool:
+        bench.report()
+        c1.tick()
+        return bool(told(bench, "decided_not_to"))
+
+    assert wait_for(said)
+    assert told(bench, "decided_not_to") == [{"what": "start", "vm": "web"}]
+
+
 def test_a_controller_that_lost_the_lease_during_its_tick_writes_nothing(
     bench: Bench, c1: Machine, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -158,7 +158,9 @@ def test_a_process_takes_only_what_is_armed_for_its_own_role(arm: Arm, tmp_path:
 
 
 def test_every_point_is_listed_with_its_sentence_and_can_be_armed() -> None:
-    listed = json.loads(CliRunner().invoke(app, ["faults", "--json"]).stdout)["items"]
+    told = json.loads(CliRunner().invoke(app, ["faults", "--json"]).stdout)
+    listed = told["items"]
+    assert (told["schema"], told["next"]) == (1, None)
     assert {item["point"]: item["sentence"] for item in listed} == dict(POINTS)
     for item in listed:
         assert [str(fault) for fault in parse(f"{item['point']}@vm1:hang")] == [f"{item['point']}@vm1:hang"]

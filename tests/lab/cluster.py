@@ -9,22 +9,25 @@ import os
 import subprocess
 import sys
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
 from fangnetz.cli.main import main as fangnetz
 from fangnetz.lab import Lab, LabError
+from fangnetz.lab.storm.lookout import Lookout
 from fangnetz.lab.verdict import writing_now
 
 REST_WITHIN_S = 90.0
 
 
 class Cluster:
-    """A lab that is up, seen through the product's own command line and the witness."""
+    """A lab that is up, seen through the product's own command line, the witness and the lookout."""
 
-    def __init__(self, lab: Lab) -> None:
+    def __init__(self, lab: Lab, lookout: Lookout) -> None:
         self.lab = lab
+        self.lookout = lookout
 
     # -- asking --
 
@@ -133,6 +136,23 @@ class Cluster:
 
         self.until(ended, within_s, f"the failover of {host} ends")
         return found
+
+    # -- being watched --
+
+    @contextmanager
+    def judged(self) -> Iterator[None]:
+        """Bring all to rest; fail afterwards with what may never be, whatever was tested.
+
+        A test that starts a copy by its own hand, or by a lie, says so with `lookout.on_purpose(vm)`.
+        """
+        self.rest()
+        self._judge("after the last test, on the way to rest")
+        yield
+        self._judge("in this test")
+
+    def _judge(self, when: str) -> None:
+        news = self.lookout.news()
+        assert news == (), "\n".join((f"{when}:", *news))
 
     # -- resting --
 
