@@ -45,6 +45,11 @@ class Cell:
         """As `--only` knows it."""
         return f"{self.point}:{self.blow}"
 
+    @property
+    def is_last(self) -> bool:
+        """Whether nothing is left to take up: the operation's end was written, and nothing follows it."""
+        return self.step == "close" and self.moment is Moment.WRITTEN
+
     def subject(self, host: HostId, vm: VmId) -> str:
         """Return whom the armed point is about."""
         return vm if self.about_vm else host

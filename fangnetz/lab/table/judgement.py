@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 
-from fangnetz.core.operations import ALL_OTHERS, Operation, OperationState, Step
+from fangnetz.core.operations import ALL_OTHERS, Operation, OperationState, Step, StepState
 from fangnetz.core.units import VmId
-from fangnetz.lab.table.cells import Cell, Moment
+from fangnetz.lab.table.cells import Blow, Cell, Moment
 
 CLOCKS_S = 0.3
 """A blow is seen this late at most: how often we look, on a busy machine."""
@@ -25,7 +25,7 @@ class Seen:
     struck_at: float
     thawed_at: float | None
     went_on_at: float | None
-    """When somebody took the struck work up again; None if nothing was left to take up."""
+    """When somebody took the struck work up again; None if nobody did, as must be where nothing was left to take up."""
     ended_at: float
     state: str
     sentence: str
@@ -56,13 +56,29 @@ def went_on_at(cell: Cell, operation: Operation, vm: VmId, struck_at: float) -> 
     step = operation.step(cell.step_key(vm))  # none is called "": the controller's own writes have no line
     if step is None:
         first = operation.steps[0].started_at
-        return float(operation.opened_at) if cell.moment is Moment.BEFORE and cell.step == "open" else float(first)
+        return float(operation.opened_at if cell.moment is Moment.BEFORE and cell.step == "open" else first) or None
     if cell.moment is not Moment.WRITTEN:
         again = step.attempt > 1 and step.claimed_at > struck_at - CLOCKS_S
-        return float(step.claimed_at if again else step.ended_at)
-    followers = [other.started_at for other in operation.steps if follows(other, step)]
-    begun = [float(at) for at in followers if at > struck_at - CLOCKS_S]
-    return min(begun, default=None)
+        return float(step.claimed_at if again else step.ended_at) or None
+    # A refused start is followed by a plan of its own, which waits for nothing. All these instants are the journal's:
+    # what follows begins after the write, however late the blow was seen.
+    refused = step.state is StepState.REFUSED
+    followers = [other for other in operation.steps if other.key != step.key and (refused or follows(other, step))]
+    return min((float(other.started_at) for other in followers if other.started_at >= step.ended_at), default=None)
+
+
+def words_of(lines: Iterable[str], operation: str, step_key: str) -> str:
+    """Return what a process logged first about a step, or about its tick (no `step_key`); empty if nothing.
+
+    Lines about other steps or operations, which its other threads may write meanwhile, do not count.
+    """
+    for line in lines:
+        if step_key and not (operation in line and f"'{step_key}'" in line):
+            continue
+        for mark in ("sentence=", "error="):
+            if mark in line:
+                return line.partition(mark)[2].strip()
+    return ""
 
 
 def follows(other: Step, step: Step) -> bool:
@@ -89,6 +105,10 @@ def faults_of(seen: Seen, bound_s: float) -> tuple[str, ...]:
     found += [f"{vm} has {copies} QEMU processes" for vm, copies in seen.copies.items() if copies != 1]
     if seen.returned_and_cut:
         found.append(f"{seen.host} had come back and was cut by the thawed {seen.struck}")
+    if seen.cell.blow is Blow.FREEZE and not seen.said:
+        found.append(f"the thawed {seen.struck} did not say what it found")
+    if seen.resumed_s is None and not seen.cell.is_last:
+        found.append(f"nobody took up what {seen.struck} left")
     if seen.resumed_s is not None and seen.resumed_s > bound_s:
         found.append(f"it went on after {seen.resumed_s:.1f} s, more than {bound_s:g} s")
     return tuple(found)

@@ -23,7 +23,7 @@ from fangnetz.lab.patience import wait_until
 from fangnetz.lab.processes import processes_of
 from fangnetz.lab.product import CONTROLLER_ROLES
 from fangnetz.lab.table.cells import Blow, Cell
-from fangnetz.lab.table.judgement import Seen, follows, went_on_at
+from fangnetz.lab.table.judgement import Seen, follows, went_on_at, words_of
 from fangnetz.lab.verdict import writing_now
 from fangnetz.lab.whereabouts import first_write_after, fullest, places
 
@@ -33,7 +33,7 @@ STRUCK_WITHIN_S = 40.0
 ENDED_WITHIN_S = 90.0
 RETURNED_WITHIN_S = 90.0
 SPOKE_WITHIN_S = 10.0
-"""A thawed process says what it found within this; one that has nothing to say is not waited for any longer."""
+"""A thawed process says what it found within this: a few questions to the store, and two seconds of looking at most."""
 
 
 @dataclass(slots=True, kw_only=True)
@@ -137,15 +137,13 @@ def _thaw(stage: Stage) -> None:
     size = log.stat().st_size
     stage.thawed_at = lab.thaw(stage.struck)
     operation = _operation(stage)
-    name = operation.id if operation is not None and stage.cell.role != "control" else ""
+    identity = operation.id if operation is not None else ""
 
     def silent() -> str:
         with log.open(errors="replace") as file:
             file.seek(size)
-            lines = [line for line in file if name in line and ("sentence=" in line or "error=" in line)]
-        words = lines[0].strip() if lines else ""
-        stage.said = words.partition("sentence=")[2] or words.partition("error=")[2]
-        return "" if lines else f"{stage.struck} says nothing"
+            stage.said = words_of(file, identity, stage.cell.step_key(stage.vm))
+        return "" if stage.said else f"{stage.struck} says nothing"
 
     with suppress(LabError):
         _wait(silent, SPOKE_WITHIN_S)
