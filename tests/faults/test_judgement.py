@@ -15,7 +15,7 @@ from fangnetz.core.operations import Operation, OperationKind, Step, StepKind, S
 from fangnetz.core.units import Epoch, Instant, OperationId, VmId
 from fangnetz.engine.execute import Done, Next
 from fangnetz.engine.fault_points import POINTS
-from fangnetz.lab.table.cells import Blow, Cell, Moment, all_cells, cell
+from fangnetz.lab.table.cells import STORE, Blow, Cell, Moment, all_cells, cell
 from fangnetz.lab.table.judgement import Seen, faults_of, rows_of, went_on_at, words_of
 from tasks.steps import follow
 from workers.logs import set_up_logs
@@ -214,3 +214,17 @@ def test_a_refused_start_goes_on_with_the_plan_it_asked_for() -> None:
     again = Step(key="replan/vm1/1", kind=StepKind.PLAN, started_at=Instant(105.0))
     went = replace(went, steps=(*steps, again))
     assert went_on_at(cell("start.settled:kill"), went, VmId("vm1"), 101.1) == 105.0
+
+
+def test_after_the_store_was_killed_any_claim_goes_on_with_it() -> None:
+    went = operation(confirm=(1, 101.0, 101.0), fence=(2, 101.5, 108.0), prove=(1, 109.0, 109.0))
+    assert went_on_at(STORE, went, VmId("vm1"), 102.0) == 108.0
+    assert went_on_at(STORE, went, VmId("vm1"), 110.0) is None
+
+
+def test_a_store_that_was_killed_may_cost_an_incident_of_its_own_and_nothing_else() -> None:
+    well = replace(seen(), cell=STORE)
+    assert faults_of(replace(well, incidents=2), 18.0) == ()
+    assert faults_of(replace(well, incidents=0), 18.0) == ("0 incidents for one failure",)
+    assert faults_of(replace(well, went_on_at=None), 18.0) == ("nobody took up what c1/work left",)
+    assert len(faults_of(replace(well, boots={"vm1": 2, "vm2": 1}, overlaps=1), 18.0)) == 2

@@ -53,6 +53,9 @@ class Seen:
 
 def went_on_at(cell: Cell, operation: Operation, vm: VmId, struck_at: float) -> float | None:
     """Return when the struck work was taken up: the step's next claim, or after its write its follower's first."""
+    if cell.step == "store":  # whatever it was in the middle of: nothing is claimed while there is no store
+        claims = (float(at) for step in operation.steps for at in (step.started_at, step.claimed_at))
+        return min((at for at in claims if at >= struck_at), default=None)
     step = operation.step(cell.step_key(vm))  # none is called "": the controller's own writes have no line
     if step is None:
         first = operation.steps[0].started_at
@@ -91,7 +94,8 @@ def faults_of(seen: Seen, bound_s: float) -> tuple[str, ...]:
     found: list[str] = []
     if seen.state != OperationState.DONE:
         found.append(f"the incident is {seen.state}: {seen.sentence}")
-    if seen.incidents != 1:
+    # A memory that changed may end a failover nobody can answer for any more; what is still so is taken up anew.
+    if seen.incidents != 1 and not (seen.cell.step == "store" and seen.incidents > 1):
         found.append(f"{seen.incidents} incidents for one failure")
     most = 1 if seen.cell.cause == "cut" else 0
     if seen.offs > most or (most and seen.offs == 0):

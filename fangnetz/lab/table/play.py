@@ -22,12 +22,13 @@ from fangnetz.lab.onlooker import Onlooker
 from fangnetz.lab.patience import wait_until
 from fangnetz.lab.processes import processes_of
 from fangnetz.lab.product import CONTROLLER_ROLES
-from fangnetz.lab.table.cells import Blow, Cell
+from fangnetz.lab.table.cells import STORE, Blow, Cell
 from fangnetz.lab.table.judgement import Seen, follows, went_on_at, words_of
 from fangnetz.lab.verdict import writing_now
 from fangnetz.lab.whereabouts import first_write_after, fullest, places
 
 LOOK_EVERY_S = 0.05
+STRIKE_EVERY_S = 0.01
 REST_WITHIN_S = 120.0
 STRUCK_WITHIN_S = 40.0
 ENDED_WITHIN_S = 90.0
@@ -75,6 +76,27 @@ def play(lab: Lab, onlooker: Onlooker, cell: Cell) -> Seen:
         _undo(stage)
 
 
+def play_store_killed(lab: Lab, onlooker: Onlooker) -> Seen:
+    """Kill the lab's Redis as soon as a failover is opened; the rest is as in `play`."""
+    wait_for_rest(lab, onlooker)
+    host, vms = fullest(lab.plan.hosts, places(lab))
+    stage = Stage(lab=lab, onlooker=onlooker, cell=STORE, host=host, vms=vms, targets=())
+    try:
+        stage.caused_at = lab.power(host, "off")
+        _wait(
+            lambda: "" if _operation(stage) else f"no failover of {host} was opened",
+            STRUCK_WITHIN_S,
+            every=STRIKE_EVERY_S,
+        )
+        lab.store("kill")
+        stage.struck, stage.struck_at = STORE.role, time.time()  # dead by now: what it wrote before is older
+        _outlast(stage)
+        _wait(lambda: _not_ended(stage), ENDED_WITHIN_S)  # also the one that was opened anew
+        return _look(stage)
+    finally:
+        _undo(stage)
+
+
 def wait_for_rest(lab: Lab, onlooker: Onlooker) -> None:
     """Wait until every host is online and protected, every VM runs and writes, and every process is up."""
 
@@ -110,7 +132,7 @@ def _strike(stage: Stage) -> None:
                 return ""
         return f"no process passed {cell.point}"
 
-    _wait(unstruck, STRUCK_WITHIN_S, every=0.01)
+    _wait(unstruck, STRUCK_WITHIN_S, every=STRIKE_EVERY_S)
     for target in stage.targets:
         disarm(lab.plan, target)
 
