@@ -358,8 +358,9 @@ class Journal(Protocol):
 
     def settle(self, claim: Claim, outcome: Outcome, assigns: Sequence[Assign] = (), placements: int = 0) -> Operation:
         """Write the outcome (with its assignments, all or none) and return the operation after it. StaleToken if the
-        step was claimed by somebody else meanwhile, Conflict if a VM to assign has moved on or others were placed
-        since `placements` was read; asking again with the same token is harmless."""
+        step was claimed by somebody else meanwhile, or if more than its own line would change under an epoch that is
+        over; Conflict if a VM to assign has moved on or others were placed since `placements` was read. Asking again
+        with the same token is harmless."""
         ...
 
     def log(self, events: Sequence[Happened]) -> None: ...
@@ -417,7 +418,7 @@ class Store(Journal, Protocol):
         """Write the record if its generation is still `expected`; False if it is not."""
         ...
 
-    def mark_vm(self, vm: VmId, generation: Generation, state: VmState, reason: str) -> bool:
+    def mark_vm(self, vm: VmId, generation: Generation, state: VmState, reason: str, epoch: Epoch) -> bool:
         """Change state and reason only, if the generation is still this one."""
         ...
 
@@ -459,7 +460,7 @@ class Store(Journal, Protocol):
         """Return a VM's present definition."""
         ...
 
-    def settle_wish(self, wish: Wish, result: WishResult) -> None: ...
+    def settle_wish(self, wish: Wish, result: WishResult, epoch: Epoch) -> None: ...
 
 
 class Operators(Protocol):

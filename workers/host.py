@@ -17,7 +17,7 @@ from fangnetz.core.operations import StepKind
 from fangnetz.core.units import HostId, Seconds, VmId
 from fangnetz.engine.execute import Executor
 from fangnetz.engine.ledger import Ledger
-from fangnetz.engine.marked import marked_boot, marked_files, marked_store
+from fangnetz.engine.marked import marked_boot, marked_dispatcher, marked_files, marked_store
 from fangnetz.engine.report import InventoryKeeper, Reporter
 from fangnetz.engine.steps.vm import VmSteps
 from fangnetz.settings import Settings
@@ -66,7 +66,7 @@ class HostParts:
         self.executor = Executor(
             name=f"host-{host}",
             journal=store,
-            dispatcher=CeleryDispatcher(app, settings.controllers),
+            dispatcher=marked_dispatcher(CeleryDispatcher(app, settings.controllers)),
             process=process,
             policy=policy,
             effects={StepKind.START: steps.start, StepKind.STOP: steps.stop, StepKind.PAUSE: steps.pause},

@@ -89,7 +89,7 @@ class Controller:
             self._store.put_files(self._me, self._digest)
             view = replace(view, files={**view.files, self._me: self._digest})
         if view.lease is not None:
-            view = self._without_carried_out(view)
+            view = self._without_carried_out(view, view.lease.epoch)
         decision = decide(view, self._watch, self._policy, self._declared)
         if view.lease is not None:
             self._apply(decision, view, view.lease.epoch)
@@ -140,7 +140,7 @@ class Controller:
         if void:
             given = self._store.give_up(operation, step, followers, void, void=True)
             if given and step.kind is StepKind.START:  # it never began to start there: that is no failure of its
-                self._store.mark_vm(order.vm, order.generation, VmState.WAITING, void)
+                self._store.mark_vm(order.vm, order.generation, VmState.WAITING, void, operation.epoch)
             return given
         if order.deadline >= view.now:
             return False
@@ -159,15 +159,14 @@ class Controller:
 
     # -- carrying a decision out --
 
-    def _without_carried_out(self, view: ClusterView) -> ClusterView:
+    def _without_carried_out(self, view: ClusterView, epoch: Epoch) -> ClusterView:
         """Settle the first wish if a controller that crashed has carried it out already; return the view after it."""
         for wish in view.wishes[:1]:
             identity = wished_operation_id(wish)
             if self._store.operation(identity) is not None:
                 sentence = f"{identity} carries it out"
-                self._store.settle_wish(
-                    wish, WishResult(id=wish.id, granted=True, sentence=sentence, operation=identity)
-                )
+                result = WishResult(id=wish.id, granted=True, sentence=sentence, operation=identity)
+                self._store.settle_wish(wish, result, epoch)
                 return replace(view, wishes=view.wishes[1:])
         return view
 
@@ -221,9 +220,8 @@ class Controller:
                 ended = self._store.operation(identity)
                 return [closed_event(ended)] if ended else []
             case SettleWish(wish=wish, granted=granted, sentence=sentence, operation=opened):
-                self._store.settle_wish(
-                    wish, WishResult(id=wish.id, granted=granted, sentence=sentence, operation=opened)
-                )
+                result = WishResult(id=wish.id, granted=granted, sentence=sentence, operation=opened)
+                self._store.settle_wish(wish, result, epoch)
                 kind = "wish_granted" if granted else "wish_refused"
                 noun, verb = wish.kind.value.split("_", 1)  # host_fence, vm_start
                 facts: dict[str, Fact] = {"wish": verb, noun: wish.subject}

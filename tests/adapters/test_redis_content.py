@@ -273,7 +273,7 @@ def filled(cluster: Cluster) -> None:
     store.add_wish(wish(WishKind.VM_START, "web"))
     done = wish(WishKind.VM_STOP, "web")
     store.add_wish(done)
-    store.settle_wish(done, WishResult(id=done.id, granted=True, sentence="", operation=None))
+    store.settle_wish(done, WishResult(id=done.id, granted=True, sentence="", operation=None), cluster.epoch)
     store.put_alarms([Alarm(kind="k", subject="s", sentence="x")], cluster.epoch)
     store.put_watch(C1, Watch(started_at=Instant(0), since=Instant(0), looked_at=Instant(0), life="x", hosts={}))
     Ledger(store, _NoFiles(), SystemProcess()).write([vm_doc("web"), HostDoc(id=H1)])

@@ -59,17 +59,17 @@ def test_a_vms_record_is_written_only_at_the_generation_that_was_read(cluster: C
 
 def test_a_vms_state_is_marked_only_at_its_generation(cluster: Cluster) -> None:
     record = cluster.vm(generation=7)
-    assert not cluster.store.mark_vm(WEB, Generation(6), VmState.RUNNING, "late")
+    assert not cluster.store.mark_vm(WEB, Generation(6), VmState.RUNNING, "late", cluster.epoch)
     assert cluster.record() == record
-    assert cluster.store.mark_vm(WEB, Generation(7), VmState.RUNNING, "it runs")
+    assert cluster.store.mark_vm(WEB, Generation(7), VmState.RUNNING, "it runs", cluster.epoch)
     marked = cluster.record()
     assert (marked.state, marked.reason, marked.owner, marked.generation) == (VmState.RUNNING, "it runs", H1, 7)
     assert marked.since > record.since
 
 
 def test_marking_what_is_not_there_makes_nothing(cluster: Cluster) -> None:
-    assert not cluster.store.mark_vm(WEB, Generation(0), VmState.RUNNING, "late")
-    assert not cluster.store.mark_vm(WEB, Generation(7), VmState.RUNNING, "late")
+    assert not cluster.store.mark_vm(WEB, Generation(0), VmState.RUNNING, "late", cluster.epoch)
+    assert not cluster.store.mark_vm(WEB, Generation(7), VmState.RUNNING, "late", cluster.epoch)
     assert cluster.store.view({}, None).vm_records == {}
 
 
@@ -259,7 +259,8 @@ def test_a_wish_is_settled_once(cluster: Cluster) -> None:
     store.add_wish(asked)
     assert cluster.store.view({}, None).wishes == (asked,)
     for sentence in ("first", "second"):
-        cluster.store.settle_wish(asked, WishResult(id=asked.id, granted=True, sentence=sentence, operation=None))
+        result = WishResult(id=asked.id, granted=True, sentence=sentence, operation=None)
+        cluster.store.settle_wish(asked, result, cluster.epoch)
     assert cluster.store.view({}, None).wishes == ()
     answer = store.wish_result(asked.id)
     assert answer is not None
@@ -270,7 +271,7 @@ def test_a_wish_that_was_answered_is_not_taken_down_again(cluster: Cluster) -> N
     """The answer to the first writing was lost, and the client asked again."""
     asked = wish(WishKind.VM_START, "web")
     cluster.store.add_wish(asked)
-    cluster.store.settle_wish(asked, WishResult(id=asked.id, granted=True, sentence="", operation=None))
+    cluster.store.settle_wish(asked, WishResult(id=asked.id, granted=True, sentence="", operation=None), cluster.epoch)
     cluster.store.add_wish(asked)
     assert cluster.store.view({}, None).wishes == ()
 

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import math
 import threading
+import time
 from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
@@ -571,6 +573,55 @@ def test_no_power_on_while_a_lost_executor_could_still_cut(bench: Bench) -> None
     assert done.next is Next.AGAIN
     assert done.wait_s > 10
     assert ipmi.orders == []
+
+
+def overthrow(bench: Bench) -> None:
+    bench.lead(C2)
+
+
+def claimed_by_another(bench: Bench) -> None:
+    bench.raw.hset(bench.step_key("power_on"), "token", "another's")
+
+
+def closed(bench: Bench) -> None:
+    bench.store.end_operation(OP, OperationState.CANCELLED, "enough", bench.epoch)
+
+
+@pytest.mark.parametrize("change", [overthrow, claimed_by_another, closed])
+def test_no_power_on_once_the_step_is_not_ours_any_more(bench: Bench, change: Callable[[Bench], None]) -> None:
+    ipmi = return_of(bench)
+    before_the_cut(bench, ipmi, lambda: change(bench))
+    assert bench.do(bench.fencing(), "power_on").next is Next.STOP
+    assert (ipmi.orders, cut_by_us(bench)) == ([], True)
+
+
+def test_a_power_on_held_up_after_its_last_look_is_not_sent(bench: Bench, monkeypatch: pytest.MonkeyPatch) -> None:
+    ipmi = return_of(bench)
+    held_up(monkeypatch, "power_on.before_switch", bench.policy.step_lease_s + 0.1)
+    assert bench.do(bench.fencing(), "power_on").next is Next.STOP
+    assert (ipmi.orders, bench.step("power_on").state) == ([], StepState.RUNNING)
+
+
+def test_no_power_on_after_the_bound_of_its_attempt(bench: Bench, monkeypatch: pytest.MonkeyPatch) -> None:
+    ipmi = return_of(bench)
+    held_up(monkeypatch, "before_renew", bench.policy.fence_bound_s + 0.1)
+    assert bench.do(bench.fencing(), "power_on").next is Next.STOP
+    assert ipmi.orders == []
+
+
+@pytest.mark.parametrize("key", ["fence", "power_on"])
+def test_a_device_is_told_until_when_its_order_may_be_sent(bench: Bench, key: str) -> None:
+    """Whoever stands still within the device's own call is past every look."""
+    ipmi = lost_host(bench)[0] if key == "fence" else return_of(bench)
+    switch, permitted = ipmi.switch, []
+
+    def told(wanted: Power, bound: Seconds, until: float = math.inf) -> str:
+        permitted.append(until - time.monotonic())
+        return switch(wanted, bound, until)
+
+    ipmi.switch = told  # type: ignore[method-assign]
+    assert bench.do(bench.fencing(), key).next is Next.GO_ON
+    assert [0 < left <= bench.policy.step_lease_s for left in permitted] == [True]
 
 
 def test_a_host_that_does_not_come_on_ends_in_a_named_state(bench: Bench) -> None:

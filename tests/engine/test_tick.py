@@ -23,8 +23,8 @@ from fangnetz.core.operations import (
     queue_of,
     vm_start_steps,
 )
-from fangnetz.core.units import ControllerId, HostId, Incarnation, Instant, OperationId, Seconds, VmId
-from fangnetz.engine.execute import Next
+from fangnetz.core.units import ControllerId, Epoch, HostId, Incarnation, Instant, OperationId, Seconds, VmId
+from fangnetz.engine.execute import Context, Next, Settlement
 from fangnetz.engine.ledger import Ledger
 from fangnetz.engine.tick import Controller, void_order
 from tests.contract.subjects import C1, C2, H1, OP, WEB
@@ -465,6 +465,25 @@ def test_what_the_file_drops_is_marked_in_the_ledger_and_put_back_with_it(bench:
     without.controller.leave()
     lead(bench, machine)
     assert bench.store.view(bench.hosts, None).vms[WEB].source == "file"
+
+
+def test_an_end_that_comes_under_a_lost_epoch_is_left_to_the_new_holders_sweep(bench: Bench, tmp_path: Path) -> None:
+    bench.open(Step(key="close", kind=StepKind.CLOSE))
+    c2 = Machine(bench, C2, tmp_path)
+    seen: list[Epoch] = []
+
+    def close(_context: Context) -> Settlement:
+        """The first time its controller is overthrown in the middle."""
+        seen.append(bench.lead(C2) if not seen else seen[0])
+        return Settlement(Outcome(state=StepState.DONE, sentence=f"by {len(seen)}", closes=OperationState.DONE))
+
+    executor = bench.executor({StepKind.CLOSE: close})
+    assert bench.do(executor, "close").next is Next.STOP
+    assert (bench.found().state, bench.step("close").state) == (OperationState.OPEN, StepState.RUNNING)
+    assert wait_for(c2.controller.sweep), "nobody holds it any more"
+    assert (c2.dispatcher.sent, bench.found().epoch) == ([(OP, ("close",))], seen[0])
+    bench.do(executor, "close")
+    assert (bench.found().state, bench.found().sentence) == (OperationState.DONE, "by 2")
 
 
 # --- wishes that are asked for, or carried out, more than once ---------------------------------------------------

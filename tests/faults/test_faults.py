@@ -50,11 +50,38 @@ def test_a_killed_process_ends_at_the_point_and_the_next_one_passes_it(tmp_path:
     words = "fence.sent@host1:kill"
     if by == "file":
         (tmp_path / "fault.fence").write_text(words)
-    first = process(tmp_path, **({"FANGNETZ_FAULT": words} if by == "environment" else {}))
+    environment = {"FANGNETZ_FAULT": words} if by == "environment" else {}
+    first = process(tmp_path, **environment)
     said, _ = first.communicate(timeout=30)
     assert (first.returncode, said) == (-signal.SIGKILL, "before\n")
-    second = process(tmp_path)
-    assert second.communicate(timeout=30)[0] == "before\nafter\n"
+    for _ in range(2):
+        again = process(tmp_path, **environment)
+        assert again.communicate(timeout=30)[0] == "before\nafter\n", "a service manager gives it the same environment"
+
+
+def test_of_the_environments_words_each_happens_once_however_often_a_process_is_started(tmp_path: Path) -> None:
+    def met(words: str) -> bool:
+        deafen = faults.listen(tmp_path, "test", words)
+        try:
+            point("fence.sent", "host1")
+        except FaultInjected:
+            return True
+        finally:
+            deafen()
+        return False
+
+    twice = "fence.sent@host1:raise,plan.claimed:kill,fence.sent:raise"
+    assert [met(twice) for _ in range(4)] == [True, True, False, False]
+    assert faults.struck_file(tmp_path, "test").read_text() == f"{twice}\nplan.claimed:kill\n"
+    assert [met("fence.sent:raise") for _ in range(2)] == [True, False], "other words are another wish"
+    faults.struck_file(tmp_path, "test").unlink()
+    assert met("fence.sent:raise")
+
+
+def test_what_cannot_be_remembered_does_not_happen(tmp_path: Path) -> None:
+    deafen = faults.listen(tmp_path / "no-such-folder", "test", "fence.sent:raise")
+    point("fence.sent", "host1")
+    deafen()
 
 
 def test_a_frozen_process_stops_at_the_point_and_goes_on_when_thawed(tmp_path: Path) -> None:

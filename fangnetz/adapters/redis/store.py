@@ -182,8 +182,12 @@ class RedisStore(RedisJournal):
             raise StaleToken(f"epoch {epoch} is no longer in charge")
         return bool(answer == 1)
 
-    def mark_vm(self, vm: VmId, generation: Generation, state: VmState, reason: str) -> bool:
-        return bool(self._scripts("mark_vm", [self._keys.vm(vm)], [str(generation), state.value, reason]) == 1)
+    def mark_vm(self, vm: VmId, generation: Generation, state: VmState, reason: str, epoch: Epoch) -> bool:
+        keys = [self._keys.lease, self._keys.vm(vm)]
+        answer = self._scripts("mark_vm", keys, [str(epoch), str(generation), state.value, reason])
+        if answer == -1:
+            raise StaleToken(f"epoch {epoch} is no longer in charge")
+        return bool(answer == 1)
 
     def forget_vm(self, vm: VmId, epoch: Epoch) -> None:
         keys = [self._keys.lease, self._keys.vm(vm), self._keys.vms]
@@ -236,9 +240,11 @@ class RedisStore(RedisJournal):
         keys = [self._keys.wishes, self._keys.wish(wish.id)]
         self._scripts("add_wish", keys, [wish.id, encode(wish)])
 
-    def settle_wish(self, wish: Wish, result: WishResult) -> None:
-        keys = [self._keys.wishes, self._keys.wish(wish.id)]
-        self._scripts("settle_wish", keys, [wish.id, encode(result), str(WISH_RESULT_TTL_S)])
+    def settle_wish(self, wish: Wish, result: WishResult, epoch: Epoch) -> None:
+        keys = [self._keys.lease, self._keys.wishes, self._keys.wish(wish.id)]
+        args = [str(epoch), wish.id, encode(result), str(WISH_RESULT_TTL_S)]
+        if self._scripts("settle_wish", keys, args) == -1:
+            raise StaleToken(f"epoch {epoch} is no longer in charge")
 
     def wish_result(self, identity: str) -> WishResult | None:
         with translated():

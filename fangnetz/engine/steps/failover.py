@@ -180,7 +180,8 @@ class FailoverSteps:
 
         def tell() -> None:
             for left in plan.unassigned:
-                self._store.mark_vm(left.vm, seen.view.vm_records[left.vm].generation, left.state, left.reason)
+                generation = seen.view.vm_records[left.vm].generation
+                self._store.mark_vm(left.vm, generation, left.state, left.reason, operation.epoch)
 
         return Settlement(
             Outcome(state=StepState.DONE, sentence=sentence, facts=facts, adds=tuple(adds)),
@@ -210,7 +211,8 @@ class FailoverSteps:
                 )
             seen = beat.sees(order.vm) if beat is not None and beat.incarnation == order.incarnation else None
             if seen is not None and seen.generation == order.generation:
-                self._store.mark_vm(order.vm, order.generation, VmState.RUNNING, f"runs on {order.host}")
+                reason, epoch = f"runs on {order.host}", context.operation.epoch
+                self._store.mark_vm(order.vm, order.generation, VmState.RUNNING, reason, epoch)
                 event = Happened(
                     kind="vm_started",
                     subject=order.vm,
