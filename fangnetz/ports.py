@@ -165,8 +165,11 @@ class Hypervisor(Protocol):
         """
         ...
 
-    def shutdown(self, vm: VmId) -> None:
-        """Ask the guest to switch off; returns at once. One that is not there, or paused, is not asked: success."""
+    def shutdown(self, vm: VmId, still: Callable[[], object] = lambda: None) -> None:
+        """Ask the guest to switch off; returns at once. One that is not there, or paused, is not asked: success.
+
+        `still`: as in `create`.
+        """
         ...
 
     def destroy(self, vm: VmId, still: Callable[[], object] = lambda: None) -> None:

@@ -306,20 +306,23 @@ def test_a_start_held_up_right_before_libvirts_call_does_not_happen(
     assert (host.copies, host.step().state, host.boot.released(host.vm)) == ([], StepState.RUNNING, 0)
 
 
-def test_a_stop_held_up_right_before_libvirts_call_does_not_happen(host: Host, monkeypatch: pytest.MonkeyPatch) -> None:
+@pytest.mark.parametrize(("words", "force"), [("stop.before_destroy", True), ("stop.before_shutdown", False)])
+def test_a_stop_held_up_right_before_libvirts_call_does_not_happen(
+    host: Host, monkeypatch: pytest.MonkeyPatch, words: str, force: bool
+) -> None:
     host.hypervisor.create(host.vm, xml(host.vm), Generation(7))
-    frozen_at("stop.before_destroy", host, monkeypatch)
-    assert stop(host, force=True).next is Next.STOP
+    frozen_at(words, host, monkeypatch)
+    assert stop(host, force=force).next is Next.STOP
     assert (host.copies, host.boot.released(host.vm)) == ([7], 0)
 
 
-@pytest.mark.parametrize("what", ["start", "stop"])
+@pytest.mark.parametrize("what", ["start", "ask", "stop"])
 def test_what_changes_while_libvirt_is_still_asked_is_seen_before_the_effect(
     host: Host, monkeypatch: pytest.MonkeyPatch, what: str
 ) -> None:
     """libvirt's own questions come between our last look and its call, and may take a minute."""
     host.ordered()
-    if what == "stop":
+    if what != "start":
         host.hypervisor.create(host.vm, xml(host.vm), Generation(7))
     find = libvirt_hypervisor._find
 
@@ -329,7 +332,7 @@ def test_what_changes_while_libvirt_is_still_asked_is_seen_before_the_effect(
 
     with monkeypatch.context() as later:
         later.setattr(libvirt_hypervisor, "_find", slow)
-        assert (host.start() if what == "start" else stop(host, force=True)).next is Next.STOP
+        assert (host.start() if what == "start" else stop(host, force=what == "stop")).next is Next.STOP
     assert host.copies == ([] if what == "start" else [7])
     assert host.boot.released(host.vm) == 0
 
@@ -444,7 +447,8 @@ def test_no_stop_once_the_order_no_longer_holds(host: Host, monkeypatch: pytest.
             overthrow()
         return domains()
 
-    def deaf(_vm: VmId) -> None:
+    def deaf(_vm: VmId, still: Callable[[], None]) -> None:
+        still()
         asked.append("shutdown")
         if when == "while the guest is waited for":
             overthrow()
@@ -545,7 +549,7 @@ def test_no_start_is_refused_for_good_while_an_earlier_one_may_still_come_out_of
 def test_a_guest_that_does_not_obey_is_switched_off_after_its_time(host: Host, monkeypatch: pytest.MonkeyPatch) -> None:
     host.hypervisor.create(host.vm, xml(host.vm), Generation(7))
     host.bench.policy = replace(host.bench.policy, stop_bound_s=1.0)
-    monkeypatch.setattr(host.hypervisor, "shutdown", lambda _vm: None)
+    monkeypatch.setattr(host.hypervisor, "shutdown", lambda _vm, _still: None)
     assert stop(host).next is Next.GO_ON
     assert (host.copies, host.boot.released(host.vm)) == ([], 7)
 

@@ -121,15 +121,17 @@ class LibvirtHypervisor:
 
         self._do(start, self._create_bound)
 
-    def shutdown(self, vm: VmId) -> None:
+    def shutdown(self, vm: VmId, still: Callable[[], object] = lambda: None) -> None:
         """Ask the guest to switch off (ACPI or agent); a domain that is not there or does not run is success.
 
-        libvirt refuses to ask a paused guest: whoever waits for it switches it off in the end.
+        libvirt refuses to ask a paused guest: whoever waits for it switches it off in the end. `still` is called right
+        before a guest that is there is asked; what it raises is raised instead.
         """
 
         def ask_guest(deadline: Deadline, link: Link) -> None:
             domain = _find(link, vm)
             if domain is not None and domain.isActive():
+                still()
                 deadline.check()
                 try:
                     domain.shutdown()

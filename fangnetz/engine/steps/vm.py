@@ -184,10 +184,8 @@ class VmSteps:
                 )
             )
         if present is not None:
-            context.guard()
             if not order.force:
-                point("stop.before_shutdown", order.vm)
-                self._hypervisor.shutdown(order.vm)
+                self._hypervisor.shutdown(order.vm, partial(context.last_look, "stop.before_shutdown", order.vm))
                 point("stop.shut_down", order.vm)
                 end = context.clock.monotonic() + self._policy.stop_bound_s
                 while self._find(order.vm) is not None and context.clock.monotonic() < end:
@@ -233,7 +231,9 @@ class VmSteps:
             there = "no copy" if present is None else f"generation {present.generation}"
             return self._not_paused(f"{order.host} has {there} of {order.vm}, not {order.generation}: left alone")
         try:
-            self._hypervisor.suspend(order.vm, order.generation, partial(self._last_look_at_both, context, order))
+            self._hypervisor.suspend(
+                order.vm, order.generation, partial(self._last_look_at_both, "pause.before_suspend", context, order)
+            )
         except _LeftAlone as why:
             return self._again(str(why)) if why.answer is Answer.UNKNOWN else self._not_paused(str(why))
         except HypervisorRefused as error:
@@ -256,7 +256,7 @@ class VmSteps:
             after=self._report,
         )
 
-    def _last_look_at_both(self, context: Context, order: Order) -> None:
+    def _last_look_at_both(self, point_name: str, context: Context, order: Order) -> None:
         """Read again what both hosts say, by lists they made after the order was written; then whether it still holds.
 
         A list made before may show a copy that has moved here since, and then this one is the only one.
@@ -264,7 +264,7 @@ class VmSteps:
         answer, sentence = is_to_pause(self._look(), order, self._policy, context.operation.opened_at)
         if answer is not Answer.YES:
             raise _LeftAlone(answer, sentence)
-        context.last_look("pause.before_suspend", order.vm)
+        context.last_look(point_name, order.vm)
 
     @staticmethod
     def _not_paused(sentence: str) -> Settlement:
