@@ -222,6 +222,12 @@ def test_two_running_copies_raise_the_highest_alarm_and_the_older_one_is_stopped
     assert alarms(decision)["runs_twice"]
 
 
+def test_of_two_older_copies_one_is_stopped_at_a_time() -> None:
+    decision = decided(seen_with(WEB, running("h1", 5), running("h2", 4), running("h3", 3)))
+    (operation,) = opened(decision)
+    assert [(s.order.host, s.order.generation) for s in operation.steps if s.order] == [("h2", 4)]
+
+
 @pytest.mark.parametrize(
     ("mine", "other"), [(5, 6), (5, None), (4, 3)], ids=["newer", "foreign", "owner runs no newest"]
 )

@@ -202,7 +202,7 @@ class VmDecisions:
             return
         if held:
             self._leave_to_person(record, sentence)
-        for host, generation in older.items():
+        for host, generation in sorted(older.items())[:1]:  # one at a time: two of a kind and subject are never open
             self._open_stop(record, host, generation, sentence, force=True)
 
     def _pausing(self, record: VmRecord) -> bool:
