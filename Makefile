@@ -9,7 +9,7 @@ AS_ROOT := $(shell test "$$(id -u)" = 0 || echo sudo -E)
 JSON ?= bench.json
 TESTS ?=
 # All tests run in two lanes, the lab's beside all others: most of their time is waiting. A part runs in one.
-LANES := $(if $(TESTS),,-n 2 --dist loadgroup)
+LANES := $(if $(TESTS),,-n 2)
 # A storm: how long, which seed (by chance if none), how many one after the other, whether over three Redis with a
 # Sentinel each (1) or one, where its results add up.
 SECONDS ?= 600

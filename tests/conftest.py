@@ -4,19 +4,23 @@ from __future__ import annotations
 
 import signal
 from collections.abc import Iterator
-from pathlib import Path
+from typing import Any
 
 import pytest
+from xdist.scheduler import LoadScopeScheduling
 
 from tests.redis_server import RedisServer
 
-HERE = Path(__file__).parent
+
+class TwoLanes(LoadScopeScheduling):
+    """`pytest -n 2`: whatever stands up a lab in one lane, all others in the other, each in order."""
+
+    def _split_scope(self, nodeid: str) -> str:
+        return "lab" if nodeid.startswith("tests/lab/") else "others"
 
 
-def pytest_itemcollected(item: pytest.Item) -> None:
-    """Two lanes for `make test`: whatever stands up a lab, and all others; within a lane one test after the other."""
-    lane = "lab" if (HERE / "lab") in item.path.parents else "others"
-    item.add_marker(pytest.mark.xdist_group(lane))
+def pytest_xdist_make_scheduler(config: pytest.Config, log: Any) -> TwoLanes:
+    return TwoLanes(config, log)
 
 
 @pytest.fixture(scope="session", autouse=True)
