@@ -1,5 +1,6 @@
 -- Take back a claim that was written and never granted: too few replicas confirmed it, so nobody acts on it.
 -- KEYS: op, step. ARGV: token, state of the step before that claim. Returns 1, or 0 if another claim has followed.
+-- No epoch: only the claim with that token is taken back, whoever is in charge by now; it grants nobody anything.
 -- Only what that very claim counted is counted back: every attempt that may have had an effect stays counted, and
 -- `claimed` stays, from which others reckon how long a lost executor may still act.
 local step = redis.call('HMGET', KEYS[2], 'state', 'token', 'attempt')
