@@ -139,6 +139,7 @@ FAILOVER = """
     import redis
     from fangnetz.adapters.ledger_files import LedgerFolder
     from fangnetz.adapters.redis import RedisStore
+    from fangnetz.adapters.system_process import SystemProcess
     from fangnetz.core.operations import StepKind
     from fangnetz.engine.execute import Executor
     from fangnetz.engine.ledger import Ledger
@@ -148,15 +149,14 @@ FAILOVER = """
     from tests.contract.subjects import OP
     from tests.core.world import spec
     from tests.engine.bench import QUICK, Recorder
-    from workers.clock import SystemClock
 
     store = RedisStore(redis.Redis(port=int(sys.argv[1]), decode_responses=True), "test")
     hosts = {name: spec(name, levels=(("ipmi",),)) for name in ("h1", "h2", "h3")}
     plug = ScriptedDevice(name="ipmi", guid="guid-of-ipmi")
     fence = FenceSteps(store, hosts, QUICK, lambda _host: {"ipmi": plug})
-    work = FailoverSteps(store, hosts, QUICK, Ledger(store, LedgerFolder(Path(sys.argv[2]))))
+    work = FailoverSteps(store, hosts, QUICK, Ledger(store, LedgerFolder(Path(sys.argv[2])), SystemProcess()))
     executor = Executor(
-        name="e1", journal=store, dispatcher=Recorder(), clock=SystemClock(), policy=QUICK,
+        name="e1", journal=store, dispatcher=Recorder(), process=SystemProcess(), policy=QUICK,
         effects={StepKind.CONFIRM: work.confirm, StepKind.FENCE: fence.fence, StepKind.PROVE: work.prove,
                  StepKind.PLAN: work.plan},
     )
