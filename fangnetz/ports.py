@@ -190,6 +190,17 @@ class Hypervisor(Protocol):
         """
         ...
 
+    def settle(self) -> None:
+        """Find out which unanswered starts have ended and drop their notes. Cheap while there is none."""
+        ...
+
+    def unanswered_since(self, at: float) -> frozenset[VmId]:
+        """VMs of which a start may still come, or the end of one became known at `at` (monotonic) or later.
+
+        Never waits for libvirt. OSError: not known.
+        """
+        ...
+
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class HostLoad:
@@ -208,6 +219,8 @@ class UnansweredStart:
 
     vm: VmId
     note: str
+    generation: Generation | None = None
+    """None only in a damaged one."""
     damage: str = ""
 
 

@@ -6,6 +6,7 @@ could start itself later (SAFETY: transient domains; autostart and managed save 
 
 from __future__ import annotations
 
+import contextlib
 from collections.abc import Callable
 from typing import TypeVar
 
@@ -20,7 +21,7 @@ from fangnetz.adapters.libvirt.unanswered import UnansweredStarts
 from fangnetz.adapters.libvirt.watching import Watching
 from fangnetz.core.errors import HypervisorRefused, HypervisorUnreachable
 from fangnetz.core.units import Generation, Instant, Seconds, VmId
-from fangnetz.ports import BootFiles, Domain
+from fangnetz.ports import BootFiles, Domain, UnansweredStart
 
 T = TypeVar("T")
 
@@ -80,7 +81,9 @@ class LibvirtHypervisor:
 
     def domains(self) -> tuple[Domain, ...]:
         """All active domains. One round trip when nothing is new."""
-        return self._ask(self._domains)
+        found = self._ask(self._domains)
+        self._unanswered.answered()
+        return found
 
     def create(
         self,
@@ -191,6 +194,19 @@ class LibvirtHypervisor:
         """Return if every start of it that this boot sent has ended; HypervisorUnreachable while one has not."""
         self._ask(lambda _deadline, link: self._unanswered.refuse_while_any(vm, link.opened_at))
 
+    def unanswered_since(self, at: float) -> frozenset[VmId]:
+        """VMs with a start that may still come, or whose end became known at `at` (monotonic) or later. Asks files."""
+        return self._unanswered.open_since(at)
+
+    def settle(self) -> None:
+        """Find out which starts without an answer have ended; libvirt is asked only while there is one.
+
+        One whose domain runs has ended, and one that did not come while libvirt has answered for its settle time.
+        """
+        lost = self._unanswered.lost()  # before libvirt is asked: what it lists may be the end of these, no later ones
+        if lost:
+            self._ask(lambda deadline, link: self._settle(deadline, link, lost))
+
     def close(self) -> None:
         """End the watches and let go of the connections; a later call opens others."""
         for watch in self._watches:
@@ -250,6 +266,15 @@ class LibvirtHypervisor:
         return tuple(found)
 
     # --- what a start or stop must know ---
+
+    def _settle(self, deadline: Deadline, link: Link, lost: tuple[UnansweredStart, ...]) -> None:
+        there = {domain.vm: domain.generation for domain in self._domains(deadline, link)}
+        for start in lost:
+            if start.generation is not None and there.get(start.vm) == start.generation:
+                self._unanswered.carried_out(start)
+            else:
+                with contextlib.suppress(HypervisorUnreachable):  # not yet
+                    self._unanswered.refuse_while_any(start.vm, link.opened_at)
 
     def _refuse_what_is_there(self, link: Link, vm: VmId, generation: Generation) -> None:
         domain = _find(link, vm)
