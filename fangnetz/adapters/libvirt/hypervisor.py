@@ -40,7 +40,8 @@ libvirtd that thaws first reads what was sent to it before it froze."""
 SETTLE_INHERITED = CREATE_BOUND
 """The same for a start of a worker that was killed. The libvirtd it was sent to lives on and may be at it still, with
 nothing to show: before it lists a domain it may probe QEMU anew (6 s measured, two cores, no KVM) or wait for its own
-busy threads. So as long as a start of our own would be waited for."""
+busy threads. So as long as a start of our own would be waited for. It is told as in hand meanwhile, so that it need not
+fit into `start_bound_s`: nobody orders another start, nor counts a failure."""
 
 
 class LibvirtHypervisor:
