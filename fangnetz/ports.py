@@ -162,6 +162,7 @@ class Hypervisor(Protocol):
         """Start a transient domain with generation and instant in its metadata. StorageLeaseHeld if its lease is taken.
 
         `still` is called after every question of its own, right before the effect; what it raises prevents it.
+        StartNotSent (a kind of HypervisorUnreachable): nothing was sent.
         """
         ...
 

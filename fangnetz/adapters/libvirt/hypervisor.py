@@ -100,6 +100,7 @@ class LibvirtHypervisor:
         `still` is called after all of libvirt was asked, right before the effect; what it raises is raised instead.
         HypervisorRefused (StorageLeaseHeld): libvirt said no and no domain of this name and generation is here.
         HypervisorUnreachable: not known, it may be running or start yet; ask `domains`.
+        StartNotSent, one of these: nothing comes of this call, it could not be noted.
         """
         document = with_mark(xml, vm, Mark(generation=generation, start_sent_at=start_sent_at))
 

@@ -11,7 +11,7 @@ from __future__ import annotations
 import threading
 import time
 
-from fangnetz.core.errors import HypervisorUnreachable
+from fangnetz.core.errors import HypervisorUnreachable, StartNotSent
 from fangnetz.core.units import Generation, Seconds, VmId
 from fangnetz.ports import BootFiles, UnansweredStart
 
@@ -77,21 +77,19 @@ class UnansweredStarts:
             self._answered_at = now
 
     def begin(self, vm: VmId, generation: Generation) -> str:
-        """Note a start right before it is sent; return the note. HypervisorUnreachable if that fails or takes long."""
+        """Note a start right before it is sent; return the note. StartNotSent if that fails or takes long."""
         began = time.monotonic()
         try:
             note = self._files.note_start(vm, generation)
         except OSError as error:
-            raise HypervisorUnreachable(
-                f"A start of {vm} is not sent: it could not be noted before ({error})."
-            ) from error
+            raise StartNotSent(f"A start of {vm} is not sent: it could not be noted before ({error}).") from error
         with self._guard:
             self._lost_at[vm, note] = None
             self._own.add((vm, note))
         took = time.monotonic() - began
         if took > NOTE_BOUND_S:
             self._forget(vm, note)
-            raise HypervisorUnreachable(f"A start of {vm} is not sent: noting it before took {took:.1f} s.")
+            raise StartNotSent(f"A start of {vm} is not sent: noting it before took {took:.1f} s.")
         return note
 
     def end(self, vm: VmId, note: str, *, known: bool) -> None:
