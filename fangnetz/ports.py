@@ -162,6 +162,7 @@ class Hypervisor(Protocol):
         """Start a transient domain with generation and instant in its metadata. StorageLeaseHeld if its lease is taken.
 
         `still` is called after every question of its own, right before the effect; what it raises prevents it.
+        StartNotSent (a kind of HypervisorUnreachable): nothing was sent.
         """
         ...
 
@@ -190,6 +191,17 @@ class Hypervisor(Protocol):
         """
         ...
 
+    def settle(self) -> None:
+        """Find out which unanswered starts have ended and drop their notes. Cheap while there is none."""
+        ...
+
+    def unanswered_since(self, at: float) -> frozenset[VmId]:
+        """VMs of which a start may still come, or the end of one became known at `at` (monotonic) or later.
+
+        Never waits for libvirt. OSError: not known.
+        """
+        ...
+
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class HostLoad:
@@ -208,6 +220,8 @@ class UnansweredStart:
 
     vm: VmId
     note: str
+    generation: Generation | None = None
+    """None only in a damaged one."""
     damage: str = ""
 
 

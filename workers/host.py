@@ -78,6 +78,7 @@ class HostParts:
             boot=boot,
             inventory=lambda: self.inventory.latest,
             orders=lambda: self.executor.in_hand_since(self.inventory.latest.taken_at),
+            unanswered=lambda: hypervisor.unanswered_since(self.inventory.latest.taken_at),
             interval=policy.heartbeat_s,
             guids=lambda: self._guids,
             load=read_load,

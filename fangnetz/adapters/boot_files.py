@@ -233,8 +233,8 @@ def _read_start(path: Path, vm: VmId) -> UnansweredStart | None:
     except ValueError:
         content = None
     match content:
-        case {"schema": 1, "vm": str(named), "generation": int(), "start": str()} if named == vm:
-            return UnansweredStart(vm=vm, note=note)
+        case {"schema": 1, "vm": str(named), "generation": int(generation), "start": str()} if named == vm:
+            return UnansweredStart(vm=vm, note=note, generation=Generation(generation))
     return UnansweredStart(vm=vm, note=note, damage=f"{path} does not hold a start of {vm}")
 
 

@@ -225,7 +225,7 @@ class Heartbeat:
     inventory_age_s: Seconds
     releases: tuple[Release, ...] = ()
     orders: tuple[str, ...] = ()
-    """Steps in hand, as `<operation>/<step>`."""
+    """Steps in hand, as `<operation>/<step>`, and starts that libvirt has not answered: `unanswered/start/<vm>/-`."""
     load: float = 0.0
     memory_free_mib: MiB = MiB(0)
     bmc_guids: tuple[str, ...] = ()

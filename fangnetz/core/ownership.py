@@ -36,6 +36,15 @@ def seen_running(view: ClusterView, vm: VmId) -> tuple[HostId, ...]:
     )
 
 
+def unanswered_order(vm: VmId) -> str:
+    """Return what a report says is in hand for a start that may still come, though no step waits for it any more.
+
+    Shaped like a step, so that every reader of reports takes it for one; of no operation there is, so that no journal,
+    be it new or older, can call it ended.
+    """
+    return f"unanswered/start/{vm}/-"
+
+
 def starting_on(view: ClusterView, vm: VmId) -> tuple[HostId, ...]:
     """Return every host not proven off whose last report of this life says that it is starting `vm`.
 

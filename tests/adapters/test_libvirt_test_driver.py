@@ -20,7 +20,7 @@ from fangnetz.adapters.libvirt.bounded import BoundedCalls, Deadline
 from fangnetz.adapters.libvirt.domain_xml import NO_MARK, Mark, mark_in, with_mark
 from fangnetz.adapters.libvirt.refusals import translate
 from fangnetz.adapters.libvirt.unanswered import UnansweredStarts
-from fangnetz.core.errors import HypervisorRefused, HypervisorUnreachable, StaleToken, StorageLeaseHeld
+from fangnetz.core.errors import HypervisorRefused, HypervisorUnreachable, StaleToken, StartNotSent, StorageLeaseHeld
 from fangnetz.core.model import Sighting
 from fangnetz.core.units import Generation, Instant, Seconds, VmId
 
@@ -394,7 +394,7 @@ def test_a_start_that_cannot_be_noted_at_once_is_not_sent(
     monkeypatch.setattr(boot, "note_start", note)
     monkeypatch.setattr(libvirt.virConnect, "createXML", lambda *_: pytest.fail("it was sent"))
     vm = VmId(f"full{next(numbers)}")
-    with pytest.raises(HypervisorUnreachable, match=why):
+    with pytest.raises(StartNotSent, match=why):
         hypervisor.create(vm, xml(vm), Generation(1))
     hypervisor.settled(vm)
 

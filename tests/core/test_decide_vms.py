@@ -21,7 +21,8 @@ from fangnetz.core.model import (
     VmWish,
 )
 from fangnetz.core.operations import Operation, OperationKind, StepKind, start_steps, stop_steps
-from fangnetz.core.units import Epoch, HostId, Instant, OperationId
+from fangnetz.core.ownership import unanswered_order
+from fangnetz.core.units import Epoch, HostId, Instant, OperationId, VmId
 from tests.core.world import (
     T0,
     beat,
@@ -37,6 +38,7 @@ from tests.core.world import (
     vm_record,
 )
 
+HOSTS = ("h1", "h2", "h3")
 BOUND = [binding(h) for h in ("h1", "h2", "h3")]
 DOC = vm_doc("web")
 WEB = vm_record("web", "h1", 5)
@@ -116,6 +118,21 @@ def test_an_inventory_older_than_the_record_says_nothing() -> None:
 
 def test_a_start_in_the_hosts_hand_is_waited_for() -> None:
     assert kinds(decided(seen_with(WEB, beat("h1", T0 - 0.1, orders=("op-1/start/web/1",))))) == []
+
+
+@pytest.mark.parametrize("bound_s", [5.0, 10.0, 60.0])
+def test_a_start_that_libvirt_never_answered_is_waited_for_and_counted_once(bound_s: float) -> None:
+    """Not every `start_bound_s`, however short: the VM neither fails nor gets a second start while one may come."""
+    record = replace(WEB, state=VmState.STARTING)
+    for after_s in range(0, 60, int(bound_s)):
+        now = T0 + bound_s + after_s
+        told = [beat(h, now - 0.1, orders=(unanswered_order(VmId("web")),) if h == "h1" else ()) for h in HOSTS]
+        assert kinds(decision := decided(view(now, beats=told, vms=[(DOC, record)], bindings=BOUND))) == []
+        assert put(decision) is None
+    now = T0 + 66 + bound_s
+    ended = put(decided(view(now, beats=[beat(h, now - 0.1) for h in HOSTS], vms=[(DOC, record)], bindings=BOUND)))
+    assert ended is not None
+    assert (ended.state, ended.failures) == (VmState.WAITING, 1)
 
 
 def test_a_vm_of_a_silent_host_is_lost_and_not_started() -> None:

@@ -9,6 +9,7 @@ import pytest
 from fangnetz.core.actions import Action, Decision, ForgetRecord, ForgetVm, OpenOperation, PutVm, PutVmDoc, SettleWish
 from fangnetz.core.model import ClusterView, HostDoc, HypervisorHealth, VmDoc, VmState, WishKind
 from fangnetz.core.operations import Operation, OperationKind, failover_steps
+from fangnetz.core.ownership import unanswered_order
 from fangnetz.core.units import Epoch, HostId, Incarnation, Instant, OperationId, VmId
 from tests.core.world import T0, beat, decided, host_record, off_proof, view, vm_doc, vm_record, wish
 
@@ -77,6 +78,9 @@ def failover() -> Operation:
 MAY_RUN = {
     "it runs": record_broken(beats=(beat("h1", T0 - 0.1, runs={"web": 5}), *ALL[1:])),
     "it is being started": record_broken(beats=(beat("h1", T0 - 0.1, orders=("fo/start/web/1",)), *ALL[1:])),
+    "libvirt never answered its start": record_broken(
+        beats=(beat("h1", T0 - 0.1, orders=(unanswered_order(WEB),)), *ALL[1:])
+    ),
     "a host is silent": record_broken(beats=(beat("h1", T0 - 2), *ALL[1:])),
     "a host was never heard in this life": record_broken(beats=ALL[1:]),
     "libvirt gives no answer": record_broken(beats=(beat("h1", T0 - 0.1, hypervisor=HypervisorHealth.HUNG), *ALL[1:])),

@@ -26,6 +26,7 @@ from fangnetz.core.model import (
     WishKind,
 )
 from fangnetz.core.operations import Operation, OperationKind
+from fangnetz.core.ownership import unanswered_order
 from fangnetz.core.units import Epoch, HostId, Incarnation, Instant, OperationId, VmId
 from tests.core.test_stories import begin_new_life, keep_the_laws, owner, steady
 from tests.core.world import (
@@ -188,6 +189,7 @@ EMPTY = beat("h9", T0 - 0.1)
 NOT_EMPTY = {
     "it runs something": beat("h9", T0 - 0.1, seen=(sighting("other", None, Sighting.PAUSED),)),
     "it is starting something": beat("h9", T0 - 0.1, orders=("op/start/web/1",)),
+    "it may be starting something": beat("h9", T0 - 0.1, orders=(unanswered_order(VmId("web")),)),
     "its libvirt is hung": beat("h9", T0 - 0.1, hypervisor=HypervisorHealth.HUNG),
 }
 

@@ -17,7 +17,7 @@ from fangnetz.core.model import (
     Sighting,
     VmRecord,
 )
-from fangnetz.core.ownership import Granted, may_own, owner_let_go, rebooted_without
+from fangnetz.core.ownership import Granted, may_own, owner_let_go, rebooted_without, unanswered_order
 from fangnetz.core.units import HostId, Incarnation, Instant, VmId
 from tests.core.world import T0, beat, host_record, off_proof, sighting, view, vm_doc, vm_record
 
@@ -229,6 +229,14 @@ def test_a_vm_nobody_owns_waits_for_whoever_is_starting_it_by_an_order_of_a_forg
     assert not free(seen_with(begun), nobody)
     assert free(seen_with(beat("h1", T0 - 1, orders=("failover-h3-1a/start/web2/1",))), nobody)
     assert free(seen_with(begun, proof=off_proof("h1", T0 - 0.5)), nobody)
+
+
+def test_a_start_that_libvirt_never_answered_keeps_the_vm_though_an_owner_of_an_older_record_promised() -> None:
+    """The store was rolled back to before the VM went to h2, where the worker was killed in its start."""
+    promised = beat("h1", T0 - 0.1, releases={"web": 5})
+    assert free(seen_with(promised, beat("h3", T0 - 0.1)))
+    assert not free(seen_with(promised, beat("h3", T0 - 0.1, orders=(unanswered_order(WEB.id),))))
+    assert not free(seen_with(promised, beat("h2", T0 - 0.1, orders=(unanswered_order(WEB.id),)))), "nor again there"
 
 
 @pytest.mark.parametrize(

@@ -19,7 +19,7 @@ from fangnetz.core.operations import (
     failover_steps,
     vm_start_steps,
 )
-from fangnetz.core.ownership import may_run, starting_on
+from fangnetz.core.ownership import may_run, starting_on, unanswered_order
 from fangnetz.core.units import Epoch, Generation, HostId, Incarnation, Instant, OperationId, VmId
 from tests.core.world import (
     LIFE,
@@ -102,6 +102,9 @@ MAY_COME_UP = {
     ),
     "being planned": seen(beat("h1", T0 - 0.1), vm_record("web", "h3", 8), failover(None)),
     "begun in a life nobody remembers": seen(beat("h1", T0 - 0.1, orders=IN_HAND), None),
+    "never answered by libvirt": seen(
+        beat("h1", T0 - 0.1, orders=(unanswered_order(WEB),)), STARTED, failover(StepState.DONE, ended=T0 - 20)
+    ),
     "on a host not heard since the store's life began": seen(beat("h1", T0 - 500), None, life_since=T0 - 100),
 }
 

@@ -13,6 +13,7 @@ from pathlib import Path
 
 import pytest
 
+from fangnetz.adapters import boot_files
 from fangnetz.adapters.boot_files import BootFilesOnDisk
 from fangnetz.adapters.libvirt import LibvirtHypervisor
 from fangnetz.adapters.libvirt import hypervisor as libvirt_hypervisor
@@ -184,9 +185,76 @@ def test_a_refusal_that_cannot_be_promised_is_not_reported(host: Host, monkeypat
         raise OSError(28, "No space left on device")
 
     monkeypatch.setattr(BootFilesOnDisk, "release", full)
-    with pytest.raises(OSError, match="No space"):
-        host.start(definition=lambda _vm: "<domain type='no-such'><name>x</name></domain>")
+    assert host.start(definition=lambda _vm: "<domain type='no-such'><name>x</name></domain>").next is Next.AGAIN
     assert (host.step().state, "No space" in host.step().sentence) == (StepState.READY, True)
+    monkeypatch.undo()
+    refused = "<domain type='no-such'><name>x</name></domain>"
+    assert wait_for(lambda: host.start(definition=lambda _vm: refused).next is Next.STOP)
+    assert (host.step().state, host.boot.released(host.vm)) == (StepState.REFUSED, 7)
+
+
+def full_run_folder(monkeypatch: pytest.MonkeyPatch, *, of: str = "_draft") -> None:
+    def full(*_what: object) -> None:
+        raise OSError(28, "No space left on device")
+
+    monkeypatch.setattr(boot_files, of, full)
+
+
+def test_a_start_that_cannot_be_noted_is_told_as_not_sent_and_made_once_there_is_room(
+    host: Host, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    host.ordered()
+    with monkeypatch.context() as without_room:
+        full_run_folder(without_room)
+        assert host.start().next is Next.AGAIN
+    assert (host.step().state, host.copies, host.boot.unanswered_starts()) == (StepState.READY, [], ())
+    assert "was not asked to start" in host.step().sentence
+    assert "No space" in host.step().sentence
+    assert wait_for(lambda: host.start().next is Next.GO_ON)
+    assert host.copies == [7]
+
+
+def test_a_stop_that_cannot_be_promised_is_not_reported_before_it_can(
+    host: Host, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    host.hypervisor.create(host.vm, xml(host.vm), Generation(7))
+    with monkeypatch.context() as without_room:
+        full_run_folder(without_room)
+        assert stop(host, force=True).next is Next.AGAIN
+    key = f"stop/{host.vm}"
+    assert (host.copies, host.boot.released(host.vm), host.reports) == ([], 0, 0)
+    step = host.bench.step(key, "op-stop")
+    assert (step.state, "No space" in step.sentence) == (StepState.READY, True)
+    assert wait_for(lambda: host.bench.do(host.executor(), key, "op-stop").next is Next.GO_ON)
+    assert host.boot.released(host.vm) == 7
+
+
+def test_a_stop_over_a_damaged_promise_is_asked_for_again(host: Host) -> None:
+    host.boot.release(host.vm, Generation(3))
+    (promise,) = host.run_dir.rglob(f"{host.vm}.json")
+    promise.write_text("{")
+    assert stop(host, force=True).next is Next.AGAIN
+    assert host.bench.step(f"stop/{host.vm}", "op-stop").state is StepState.READY
+
+
+@pytest.mark.parametrize("kind", [StepKind.START, StepKind.STOP, StepKind.PAUSE])
+def test_a_vm_that_cannot_be_locked_is_left_alone(host: Host, monkeypatch: pytest.MonkeyPatch, kind: StepKind) -> None:
+    host.ordered()
+    if kind is not StepKind.START:
+        host.hypervisor.create(host.vm, xml(host.vm), Generation(7))
+    before = host.copies
+    with monkeypatch.context() as without_room:
+        without_room.setattr(boot_files.os, "open", lambda *_what: (_ for _ in ()).throw(OSError(28, "No space")))
+        match kind:
+            case StepKind.START:
+                done = host.start()
+            case StepKind.STOP:
+                done = stop(host)
+            case _:
+                host.bench.open(Step(key="pause", kind=kind, order=host.order()), identity="op-2", subject="pause")
+                done = host.bench.do(host.executor(), "pause", "op-2")
+    assert (done.next, "No space" in done.sentence) == (Next.AGAIN, True)
+    assert (host.copies, host.boot.released(host.vm)) == (before, 0)
 
 
 def test_what_was_released_is_never_started_again_whatever_the_store_says(host: Host) -> None:

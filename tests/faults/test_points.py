@@ -95,7 +95,7 @@ AROUND = {
         ((ports.Dispatcher,), set(DISPATCHER_CALLS), set()),
         ((ports.LedgerFiles,), set(FILE_CALLS), {"load"}),
         ((ports.BootFiles,), set(BOOT_CALLS), {"lock", "released", "releases", "unanswered_starts"}),
-        ((ports.Hypervisor,), set(AROUND) - {"switch"}, {"domains", "settled"}),
+        ((ports.Hypervisor,), set(AROUND) - {"switch"}, {"domains", "settled", "settle", "unanswered_since"}),
         ((ports.FenceDevice,), {"switch"}, {"status"}),
     ],
     ids=["store", "dispatcher", "ledger files", "boot files", "hypervisor", "fence device"],

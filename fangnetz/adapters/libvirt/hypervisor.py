@@ -6,6 +6,7 @@ could start itself later (SAFETY: transient domains; autostart and managed save 
 
 from __future__ import annotations
 
+import contextlib
 from collections.abc import Callable
 from typing import TypeVar
 
@@ -20,7 +21,7 @@ from fangnetz.adapters.libvirt.unanswered import UnansweredStarts
 from fangnetz.adapters.libvirt.watching import Watching
 from fangnetz.core.errors import HypervisorRefused, HypervisorUnreachable
 from fangnetz.core.units import Generation, Instant, Seconds, VmId
-from fangnetz.ports import BootFiles, Domain
+from fangnetz.ports import BootFiles, Domain, UnansweredStart
 
 T = TypeVar("T")
 
@@ -39,7 +40,8 @@ libvirtd that thaws first reads what was sent to it before it froze."""
 SETTLE_INHERITED = CREATE_BOUND
 """The same for a start of a worker that was killed. The libvirtd it was sent to lives on and may be at it still, with
 nothing to show: before it lists a domain it may probe QEMU anew (6 s measured, two cores, no KVM) or wait for its own
-busy threads. So as long as a start of our own would be waited for."""
+busy threads. So as long as a start of our own would be waited for. It is told as in hand meanwhile, so that it need not
+fit into `start_bound_s`: nobody orders another start, nor counts a failure."""
 
 
 class LibvirtHypervisor:
@@ -80,7 +82,9 @@ class LibvirtHypervisor:
 
     def domains(self) -> tuple[Domain, ...]:
         """All active domains. One round trip when nothing is new."""
-        return self._ask(self._domains)
+        found = self._ask(self._domains)
+        self._unanswered.answered()
+        return found
 
     def create(
         self,
@@ -96,6 +100,7 @@ class LibvirtHypervisor:
         `still` is called after all of libvirt was asked, right before the effect; what it raises is raised instead.
         HypervisorRefused (StorageLeaseHeld): libvirt said no and no domain of this name and generation is here.
         HypervisorUnreachable: not known, it may be running or start yet; ask `domains`.
+        StartNotSent, one of these: nothing comes of this call, it could not be noted.
         """
         document = with_mark(xml, vm, Mark(generation=generation, start_sent_at=start_sent_at))
 
@@ -191,6 +196,19 @@ class LibvirtHypervisor:
         """Return if every start of it that this boot sent has ended; HypervisorUnreachable while one has not."""
         self._ask(lambda _deadline, link: self._unanswered.refuse_while_any(vm, link.opened_at))
 
+    def unanswered_since(self, at: float) -> frozenset[VmId]:
+        """VMs with a start that may still come, or whose end became known at `at` (monotonic) or later. Asks files."""
+        return self._unanswered.open_since(at)
+
+    def settle(self) -> None:
+        """Find out which starts without an answer have ended; libvirt is asked only while there is one.
+
+        One whose domain runs has ended, and one that did not come while libvirt has answered for its settle time.
+        """
+        lost = self._unanswered.lost()  # before libvirt is asked: what it lists may be the end of these, no later ones
+        if lost:
+            self._ask(lambda deadline, link: self._settle(deadline, link, lost))
+
     def close(self) -> None:
         """End the watches and let go of the connections; a later call opens others."""
         for watch in self._watches:
@@ -250,6 +268,15 @@ class LibvirtHypervisor:
         return tuple(found)
 
     # --- what a start or stop must know ---
+
+    def _settle(self, deadline: Deadline, link: Link, lost: tuple[UnansweredStart, ...]) -> None:
+        there = {domain.vm: domain.generation for domain in self._domains(deadline, link)}
+        for start in lost:
+            if start.generation is not None and there.get(start.vm) == start.generation:
+                self._unanswered.carried_out(start)
+            else:
+                with contextlib.suppress(HypervisorUnreachable):  # not yet
+                    self._unanswered.refuse_while_any(start.vm, link.opened_at)
 
     def _refuse_what_is_there(self, link: Link, vm: VmId, generation: Generation) -> None:
         domain = _find(link, vm)

@@ -6,7 +6,8 @@ call without an answer is never a refusal (SAFETY rule 3).
 
 from __future__ import annotations
 
-from collections.abc import Callable
+import contextlib
+from collections.abc import Callable, Iterator
 from functools import partial
 
 from fangnetz.core.actions import Happened
@@ -15,6 +16,7 @@ from fangnetz.core.errors import (
     HypervisorRefused,
     HypervisorUnreachable,
     StaleToken,
+    StartNotSent,
     StorageLeaseHeld,
     StoredContentError,
     WorldError,
@@ -42,6 +44,10 @@ class _LeftAlone(WorldError):
     def __init__(self, answer: Answer, sentence: str) -> None:
         super().__init__(sentence)
         self.answer = answer
+
+
+class _NotNow(WorldError):
+    """A file of this boot cannot be locked or written at the moment: nothing is reported that would rest on it."""
 
 
 class VmSteps:
@@ -72,10 +78,10 @@ class VmSteps:
         except StoredContentError as error:
             return self._again(f"{order.vm}: its definition cannot be read: {error}")
         try:
-            with self._boot.lock(order.vm, LOCK_BOUND_S):
+            with self._lock(order):
                 return self._start_locked(context, order, xml)
-        except TimeoutError:
-            return self._again(f"another worker of {order.host} holds {order.vm}")
+        except _NotNow as why:
+            return self._again(str(why))
         except StoredContentError as error:
             return self._again(f"{order.vm} is not started: {error}")
 
@@ -106,6 +112,8 @@ class VmSteps:
             return self._refused_by_libvirt(context, order, str(error), {"refusal": LEASE_HELD})
         except HypervisorRefused as error:
             return self._refused_by_libvirt(context, order, str(error), {"refusal": "libvirt"})
+        except StartNotSent as error:
+            return self._again(f"{order.host} was not asked to start {order.vm}: {error}")
         except HypervisorUnreachable as error:
             return self._again(f"{order.host} was asked to start {order.vm} and its libvirt did not answer: {error}")
         point("start.created", order.vm)
@@ -132,7 +140,7 @@ class VmSteps:
             self._hypervisor.settled(order.vm)
         except HypervisorUnreachable as error:
             return self._again(f"{sentence}; not promised yet: {error}")
-        self._boot.release(order.vm, order.generation)
+        self._promise(order, sentence)
         attempt = context.step.key.rpartition("/")[2]
         _, running = vm_start_steps(order, attempt=int(attempt), after="")
         replan = Step(key=f"replan/{order.vm}/{attempt}", kind=StepKind.PLAN)
@@ -166,10 +174,10 @@ class VmSteps:
         """Stop one copy of one generation: ask the guest, then switch it off; released before it is reported."""
         order = _order(context.step)
         try:
-            with self._boot.lock(order.vm, LOCK_BOUND_S):
+            with self._lock(order):
                 return self._stop_locked(context, order)
-        except TimeoutError:
-            return self._again(f"another worker of {order.host} holds {order.vm}")
+        except _NotNow as why:
+            return self._again(str(why))
         except HypervisorUnreachable as error:
             return self._again(str(error))
 
@@ -197,8 +205,8 @@ class VmSteps:
         self._hypervisor.settled(order.vm)  # before the last question: what was sent earlier must show in its answer
         if self._find(order.vm) is not None:
             return self._again(f"{order.vm} is still there after it was switched off")
-        self._boot.release(order.vm, order.generation)
         sentence = f"{order.vm} is stopped on {order.host}"
+        self._promise(order, sentence)
         return Settlement(
             Outcome(state=StepState.DONE, sentence=sentence, facts={"released": order.generation}),
             events=[
@@ -218,10 +226,10 @@ class VmSteps:
         """Pause the later of two running copies of one generation; never the only one, and nothing is released."""
         order = _order(context.step)
         try:
-            with self._boot.lock(order.vm, LOCK_BOUND_S):
+            with self._lock(order):
                 return self._pause_locked(context, order)
-        except TimeoutError:
-            return self._again(f"another worker of {order.host} holds {order.vm}")
+        except _NotNow as why:
+            return self._again(str(why))
         except (HypervisorUnreachable, StoredContentError) as error:
             return self._again(f"{order.vm} is not paused: {error}")
 
@@ -271,6 +279,27 @@ class VmSteps:
         return Settlement(Outcome(state=StepState.FAILED, sentence=sentence))
 
     # -- helpers --
+
+    @contextlib.contextmanager
+    def _lock(self, order: Order) -> Iterator[None]:
+        with contextlib.ExitStack() as held:
+            try:
+                held.enter_context(self._boot.lock(order.vm, LOCK_BOUND_S))
+            except TimeoutError:
+                raise _NotNow(f"another worker of {order.host} holds {order.vm}") from None
+            except OSError as error:
+                raise _NotNow(f"{order.vm} cannot be locked on {order.host}, nothing is done to it: {error}") from error
+            yield
+
+    def _promise(self, order: Order, sentence: str) -> None:
+        """Write the promise that a report rests on; _NotNow if that fails: then `sentence` is not reported as the end.
+
+        The run folder may be full, or the promise there damaged. Asked again, it all holds still, or is done anew.
+        """
+        try:
+            self._boot.release(order.vm, order.generation)
+        except (OSError, StoredContentError) as error:
+            raise _NotNow(f"{sentence}; not promised yet, {order.host} cannot write it down: {error}") from error
 
     def _find(self, vm: VmId) -> Domain | None:
         return next((domain for domain in self._hypervisor.domains() if domain.vm == vm), None)
