@@ -513,6 +513,7 @@ def test_the_vms_of_which_something_cannot_be_read_are_named(cluster: Cluster, r
     raw.hset(KEYS.vm(WEB), "state", "asleep")
     view = cluster.subject.another().view(HOSTS, C1)
     assert (view.unreadable_vms, view.unreadable_records) == ((DB, WEB), (WEB,))
+    assert view.set_aside == {WEB: vm_doc("web")}, "its disks are known still"
 
 
 def test_a_host_record_with_the_fields_of_another_version_is_written_over_and_a_broken_one_too(

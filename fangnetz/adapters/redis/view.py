@@ -152,6 +152,7 @@ class Look:
             unreadable=tuple(self._unreadable),
             unreadable_vms=tuple(sorted(docs.unreadable_vms | broken)),
             unreadable_records=tuple(sorted(broken)),
+            set_aside={vm: doc for vm, doc in docs.vms.items() if vm in broken},
         )
 
     def _rows(self, hosts: Sequence[HostId]) -> list[Any]:
