@@ -117,7 +117,8 @@ def add(
     """Add a VM from any domain XML; say what makes it unfit for high availability.
 
     Also mends a VM whose definition or record cannot be read in the store: then give the definition it had. One whose
-    record is lost is taken up where it runs, once every host reports or is proven off.
+    definition is lost must not run meanwhile: nobody could tell its disk. One whose record is lost is taken up where it
+    runs, with the disks it had, once every host reports or is proven off.
     """
     session = open_session()
     doc = _definition(vm, xml, priority, wish)

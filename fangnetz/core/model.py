@@ -479,6 +479,8 @@ class ClusterView:
     """VMs whose definition or record is among it: which disks and uuids are theirs is not known."""
     unreadable_records: tuple[VmId, ...] = ()
     """Those of them whose record is: who owns them is not known."""
+    set_aside: Mapping[VmId, VmDoc] = field(default_factory=dict)
+    """Definitions of those whose record alone cannot be read: not decided on, and their disks are known still."""
 
     @property
     def outside(self) -> tuple[HostId, ...]:

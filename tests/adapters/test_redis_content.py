@@ -14,11 +14,12 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from fangnetz.adapters.redis import RedisStore
+from fangnetz.adapters.redis.client import answers
 from fangnetz.adapters.redis.keys import CLOSED_MAX, EVENTS_MAX, Keys
 from fangnetz.adapters.system_process import SystemProcess
 from fangnetz.core.actions import Alarm, Happened
 from fangnetz.core.detector import HostWatch, Watch
-from fangnetz.core.errors import StoredContentError
+from fangnetz.core.errors import StoredContentError, StoreUnreachable
 from fangnetz.core.model import (
     UNKNOWN_BOOT,
     Answer,
@@ -363,6 +364,106 @@ def test_garbage_is_refused_by_the_name_of_its_key(cluster: Cluster, raw: redis.
         assert key in str(refusal.value)
 
 
+def of_another_type(raw: redis.Redis, key: str) -> None:
+    """What Redis answers WRONGTYPE to, whoever reads it."""
+    raw.delete(key)
+    raw.set(key, "x") if key == KEYS.events else raw.xadd(key, {"nobody": "wrote this"})
+
+
+@pytest.mark.parametrize(
+    "key",
+    [
+        KEYS.clock, KEYS.life, KEYS.lease, KEYS.controllers, KEYS.files, KEYS.open, KEYS.closed, KEYS.ledger_version,
+        KEYS.ledger, KEYS.vms, KEYS.wishes, KEYS.placements, KEYS.heartbeat(H1), KEYS.host(H1), KEYS.power(H1),
+        KEYS.probes(C1), KEYS.vm(WEB), KEYS.operation(OP), STEP, KEYS.wish("vm_stop-web"), KEYS.alarms, KEYS.watch(C1),
+        KEYS.events,
+    ],
+)  # fmt: skip
+def test_a_key_of_another_type_is_refused_by_its_name(cluster: Cluster, raw: redis.Redis, key: str) -> None:
+    filled(cluster)
+    of_another_type(raw, key)
+    with pytest.raises(StoredContentError, match="another type") as refusal:
+        read_everything(cluster.subject.another())
+    assert key in str(refusal.value)
+
+
+def test_a_key_of_another_type_stops_nobody_elses_matter(cluster: Cluster, raw: redis.Redis) -> None:
+    filled(cluster)
+    cluster.vm(DB)
+    Ledger(cluster.store, _NoFiles(), SystemProcess()).write([vm_doc("db")])
+    damaged = [
+        KEYS.heartbeat(H1), KEYS.host(H1), KEYS.power(H1), KEYS.probes(C1), KEYS.vm(WEB), KEYS.operation(OP),
+        KEYS.wishes,
+    ]  # fmt: skip
+    for key in damaged:
+        of_another_type(raw, key)
+    cluster.open(identity="op-2", subject=DB)
+    view = cluster.store.view(HOSTS, C1)
+    assert (list(view.vms), list(view.vm_records), list(view.operations)) == ([DB], [DB], ["op-2"])
+    assert (view.heartbeats, view.host_records, view.readings[H1], view.probes, view.wishes) == ({}, {}, (), (), ())
+    assert sorted(sentence.partition(": ")[0] for sentence in view.unreadable) == sorted(damaged)
+    assert view.unreadable_records == (WEB,)
+
+
+def test_what_was_just_seen_is_written_over_a_value_of_another_type(cluster: Cluster, raw: redis.Redis) -> None:
+    filled(cluster)
+    for key in (KEYS.host(H1), KEYS.power(H1), KEYS.probes(C1), KEYS.events):
+        of_another_type(raw, key)
+    store, record = cluster.store, host_record("h1")
+    assert not store.put_host(record, record, cluster.epoch), "no record stands there"
+    assert store.put_host(record, None, cluster.epoch)
+    store.put_reading(reading("h1", Power.OFF, 1.0))
+    store.put_probe_round(probe_round(1.0, {"h1": True}, by=C1))
+    store.log([Happened(kind="k", subject="s", sentence="x", facts={})])  # lost, and nobody stops for it
+    view = store.view(HOSTS, C1)
+    assert (view.unreadable, view.host_records[H1], len(view.probes)) == ((), record, 1)
+    assert [seen.power for seen in view.readings[H1]] == [Power.OFF]
+
+
+def test_a_closed_operation_of_another_type_is_dropped_in_its_turn(
+    cluster: Cluster, raw: redis.Redis, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("fangnetz.adapters.redis.journal.CLOSED_MAX", 0)
+    raw.zadd(KEYS.closed, {"op-9": 1.0})
+    raw.set(KEYS.operation(OperationId("op-9")), "x")
+    cluster.store.archive()
+    assert (raw.zcard(KEYS.closed), raw.exists(KEYS.operation(OperationId("op-9")))) == (0, 0)
+
+
+@pytest.mark.parametrize("right", ["hgetall", "get", "lrange"])
+def test_a_right_that_is_missing_is_no_damage_of_a_key(
+    cluster: Cluster, raw: redis.Redis, redis_server: RedisServer, right: str
+) -> None:
+    filled(cluster)
+    raw.execute_command("ACL", "SETUSER", "poor", "on", "nopass", "~*", "&*", "+@all", f"-{right}")
+    poor = redis.Redis(port=redis_server.port, username="poor", password="any", decode_responses=True)
+    try:
+        with pytest.raises(StoreUnreachable, match="right"):
+            RedisStore(poor, "test").view(HOSTS, C1)
+    finally:
+        poor.close()
+        raw.execute_command("ACL", "DELUSER", "poor")
+
+
+@pytest.mark.parametrize(
+    ("error", "sentence"),
+    [
+        (redis.exceptions.BusyLoadingError("LOADING Redis is loading"), "did not answer"),
+        (redis.ResponseError("BUSY Redis is busy running a script"), "refused a command"),
+        (redis.exceptions.ReadOnlyError("READONLY You can't write"), "refused a command"),
+        (redis.exceptions.NoPermissionError("NOPERM no permissions"), "lacks a right"),
+    ],
+)
+def test_only_another_type_is_a_keys_own_damage(error: Exception, sentence: str) -> None:
+    class Pipe:
+        def execute(self, *, raise_on_error: bool) -> list[Any]:
+            assert not raise_on_error
+            return ["well", redis.ResponseError("WRONGTYPE Operation against a key"), error]
+
+    with pytest.raises(StoreUnreachable, match=sentence):
+        answers(Pipe())
+
+
 @settings(max_examples=60, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
 @given(place=st.sampled_from(sorted(PLACES)), garbage=st.one_of(TEXT, st.builds(json.dumps, FACT | FACTS)))
 def test_no_content_whatever_surprises_a_reader(subject: RedisSubject, place: str, garbage: str) -> None:
@@ -412,6 +513,7 @@ def test_the_vms_of_which_something_cannot_be_read_are_named(cluster: Cluster, r
     raw.hset(KEYS.vm(WEB), "state", "asleep")
     view = cluster.subject.another().view(HOSTS, C1)
     assert (view.unreadable_vms, view.unreadable_records) == ((DB, WEB), (WEB,))
+    assert view.set_aside == {WEB: vm_doc("web")}, "its disks are known still"
 
 
 def test_a_host_record_with_the_fields_of_another_version_is_written_over_and_a_broken_one_too(

@@ -402,7 +402,9 @@ def test_an_unknown_vm_is_refused_before_anything_is_asked(board: Board) -> None
 # --- what cannot be read -----------------------------------------------------------------------------------------
 
 
-def test_a_definition_that_cannot_be_read_is_mended_by_adding_the_vm_again(board: Board, tmp_path: Path) -> None:
+def test_a_definition_that_cannot_be_read_is_mended_by_adding_the_vm_again_once_it_is_down(
+    board: Board, tmp_path: Path
+) -> None:
     board.well()
     board.raw.hset("fn:{demo}:ledger", "vm/web1", "{")
     assert "`fangnetz vm add web1 --xml FILE`" in board.run("vm", "list").err
@@ -410,11 +412,15 @@ def test_a_definition_that_cannot_be_read_is_mended_by_adding_the_vm_again(board
     file.write_text(domain("web1"))
     with Ticking(board, BEATS):
         said = board.run("vm", "add", "web1", "--xml", str(file))
+    assert said.code == 1
+    assert "`virsh shutdown web1`" in said.err
+    record = board.store.view(board.hosts, None).vm_records[VmId("web1")]
+    assert (record.owner, record.generation) == ("host1", 7), "as if nothing had been broken"
+    with Ticking(board, {**BEATS, "host1": {}}):
+        said = board.run("vm", "add", "web1", "--xml", str(file))
     assert said.code == 0, said.err
     view = board.store.view(board.hosts, None)
-    assert view.unreadable == ()
-    record = view.vm_records[VmId("web1")]
-    assert (record.owner, record.generation) == ("host1", 7), "as if nothing had been broken"
+    assert (view.unreadable, VmId("web1") in view.vms) == ((), True)
 
 
 def test_a_record_that_cannot_be_read_is_mended_by_adding_the_vm_again_while_it_runs(

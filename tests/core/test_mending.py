@@ -7,7 +7,7 @@ from dataclasses import replace
 import pytest
 
 from fangnetz.core.actions import Action, Decision, ForgetRecord, ForgetVm, OpenOperation, PutVm, PutVmDoc, SettleWish
-from fangnetz.core.model import ClusterView, HostDoc, HypervisorHealth, VmDoc, VmState, WishKind
+from fangnetz.core.model import ClusterView, Heartbeat, HostDoc, HypervisorHealth, VmDoc, VmState, WishKind
 from fangnetz.core.operations import Operation, OperationKind, failover_steps
 from fangnetz.core.ownership import unanswered_order
 from fangnetz.core.units import Epoch, HostId, Incarnation, Instant, OperationId, VmId
@@ -41,6 +41,34 @@ def test_an_unreadable_definition_is_written_anew_and_nothing_else() -> None:
     assert not [a for a in actions if isinstance(a, (PutVm, ForgetVm, OpenOperation))], "owner and number stand"
 
 
+@pytest.mark.parametrize(
+    "beats",
+    [
+        (beat("h1", T0 - 0.1, runs={"web": 7}), *ALL[1:]),
+        (ALL[0], beat("h2", T0 - 0.1, runs={"web": 6}), ALL[2]),
+        (beat("h1", T0 - 2), *ALL[1:]),
+        (beat("h1", T0 - 0.1, hypervisor=HypervisorHealth.HUNG), *ALL[1:]),
+        (beat("h1", T0 - 0.1, orders=("fo/start/web/1",)), *ALL[1:]),
+    ],
+    ids=["runs at its owner", "runs elsewhere", "owner silent", "owner's libvirt hangs", "is being started"],
+)
+def test_a_definition_is_not_written_anew_while_a_copy_may_write_a_disk_that_nobody_knows(
+    beats: tuple[Heartbeat, ...],
+) -> None:
+    seen = replace(definition_broken(), heartbeats={b.host: b for b in beats})
+    if beats[0].received_at < T0 - 1:  # an inventory older than the record tells nothing
+        seen = replace(seen, vm_records={**seen.vm_records, WEB: vm_record("web", "h1", 7, since=T0 - 1.5)})
+    refusal, actions = answer(seen, WishKind.VM_ADD, doc=vm_doc("web", disks=("/dev/d3",)))
+    assert "which disk" in refusal
+    assert actions == []
+
+
+def test_a_definition_is_written_anew_once_its_owner_is_proven_off() -> None:
+    seen = definition_broken(records=FENCED)
+    seen = replace(seen, heartbeats={b.host: b for b in (beat("h1", T0 - 60, runs={"web": 7}), *ALL[1:])})
+    assert answer(seen, WishKind.VM_ADD, doc=vm_doc("web"))[0] == ""
+
+
 def test_a_definition_that_mends_takes_nobody_elses_disk() -> None:
     refusal, actions = answer(definition_broken(), WishKind.VM_ADD, doc=vm_doc("web", disks=("/dev/d2",)))
     assert "db" in refusal
@@ -57,8 +85,12 @@ def test_one_definition_is_not_mended_beside_another_that_is_broken_but_its_wish
 # --- a record ----------------------------------------------------------------------------------------------------
 
 
+HAD = vm_doc("web", disks=("/dev/d1",))
+
+
 def record_broken(**more: object) -> ClusterView:
-    return view(T0, **{"beats": ALL, "unreadable_records": ["web"], **more})  # type: ignore[arg-type]
+    seen = view(T0, **{"beats": ALL, "unreadable_records": ["web"], **more})  # type: ignore[arg-type]
+    return replace(seen, set_aside={WEB: HAD})
 
 
 def test_a_vm_whose_record_cannot_be_read_is_forgotten_once_every_host_is_heard_without_it_or_proven_off() -> None:
@@ -106,10 +138,28 @@ def test_it_is_not_forgotten_while_a_copy_may_run(why: str) -> None:
 
 @pytest.mark.parametrize("runs", [True, False])
 def test_a_vm_whose_record_cannot_be_read_is_taken_up_again_where_its_one_copy_is(runs: bool) -> None:
-    refusal, actions = answer(MAY_RUN["it runs"] if runs else record_broken(), WishKind.VM_ADD, doc=vm_doc("web"))
+    refusal, actions = answer(MAY_RUN["it runs"] if runs else record_broken(), WishKind.VM_ADD, doc=HAD)
     assert refusal == ""
     assert [type(a) for a in actions[:2]] == [ForgetRecord, PutVmDoc]
     assert not any(isinstance(a, ForgetVm) for a in actions)
+
+
+@pytest.mark.parametrize("disks", [(), ("/dev/d3",)])
+def test_it_is_taken_up_where_it_runs_only_with_the_disk_it_had(disks: tuple[str, ...]) -> None:
+    other = vm_doc("web", disks=disks)
+    refusal, actions = answer(MAY_RUN["it runs"], WishKind.VM_ADD, doc=other)
+    assert "/dev/d1" in refusal
+    assert actions == []
+    assert answer(record_broken(), WishKind.VM_ADD, doc=other)[0] == "", "no copy runs: it may be given another"
+    more = vm_doc("web", disks=("/dev/d1", *disks))
+    assert answer(MAY_RUN["it runs"], WishKind.VM_ADD, doc=more)[0] == ""
+
+
+def test_it_is_not_taken_up_where_it_runs_if_its_definition_cannot_be_read_either() -> None:
+    refusal, actions = answer(replace(MAY_RUN["it runs"], set_aside={}), WishKind.VM_ADD, doc=HAD)
+    assert "which disk" in refusal
+    assert actions == []
+    assert answer(replace(record_broken(), set_aside={}), WishKind.VM_ADD, doc=HAD)[0] == ""
 
 
 TWICE = record_broken(beats=(beat("h1", T0 - 0.1, runs={"web": 5}), beat("h2", T0 - 0.1, runs={"web": 4}), ALL[2]))

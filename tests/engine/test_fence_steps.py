@@ -14,7 +14,7 @@ import pytest
 from fangnetz.core.errors import StaleToken
 from fangnetz.core.model import HostState, OffProof, Power, ProofKind
 from fangnetz.core.operations import OperationState, StepState
-from fangnetz.core.units import ControllerId, DeviceName, HostId, Instant, OperationId, Seconds
+from fangnetz.core.units import ControllerId, DeviceName, HostId, Incarnation, Instant, OperationId, Seconds
 from fangnetz.engine import execute, faults
 from fangnetz.engine.execute import Done, Next
 from fangnetz.engine.steps.failover import PROOF
@@ -493,6 +493,55 @@ def test_what_an_earlier_operation_intended_says_nothing_where_a_proof_was_there
     bench.skip_to("fence")
     assert fence(bench).next is Next.GO_ON
     assert not cut_by_us(bench)
+
+
+def test_a_cut_that_took_effect_after_its_operation_had_given_up_leaves_the_host_off_and_says_so(bench: Bench) -> None:
+    """A person was asked to make sure that it is off: nobody can tell any more whose off it was."""
+    (ipmi,) = lost_host(bench)
+    sent = ipmi.switch
+
+    def cut_then_dark(wanted: Power, bound: Seconds, until: float = math.inf) -> str:
+        answer = sent(wanted, bound, until)
+        ipmi.mode = "dark"
+        return answer
+
+    ipmi.switch = cut_then_dark  # type: ignore[method-assign]
+    assert wait_for(lambda: fence(bench).next is Next.STOP)
+    gave_up = bench.host("h1")
+    assert gave_up is not None
+    assert (gave_up.state, gave_up.cut_by, ipmi.orders) == (HostState.NEEDS_PERSON, OP, [Power.OFF])
+    ipmi.mode = "ok"
+    bench.failover("h1", identity="op-2")
+    bench.skip_to("fence", "op-2")
+    bench.lose("h1")
+    assert bench.do(bench.fencing(), "fence", "op-2").next is Next.GO_ON
+    assert bench.do(bench.deciding(), "prove", "op-2").next is Next.GO_ON
+    record = bench.host("h1")
+    assert record is not None
+    assert (record.state, record.cut_by, ipmi.orders) == (HostState.FENCED, None, [Power.OFF])
+    assert record.proof is not None
+    assert record.reason.startswith(record.proof.sentence)
+    assert OP in record.reason
+    assert "stays off" in record.reason
+
+
+@pytest.mark.parametrize("changed", [{"cut_by": None}, {"incarnation": Incarnation("i0")}])
+def test_a_host_that_nobody_set_out_to_cut_in_this_boot_has_no_word_of_it_in_its_reason(
+    bench: Bench, changed: dict[str, object]
+) -> None:
+    bench.members()
+    intend(bench, "op-earlier")
+    old = bench.host("h1")
+    assert old is not None
+    assert bench.store.put_host(replace(old, **changed), old, bench.epoch)
+    bench.failover(proof=replace(bench.proof("h1"), kind=ProofKind.ALREADY_OFF))
+    bench.skip_to("fence")
+    assert fence(bench).next is Next.GO_ON
+    assert bench.do(bench.deciding(), "prove").next is Next.GO_ON
+    record = bench.host("h1")
+    assert record is not None
+    assert record.proof is not None
+    assert (record.cut_by, record.reason) == (None, record.proof.sentence)
 
 
 def test_a_host_in_maintenance_is_not_cut(bench: Bench) -> None:

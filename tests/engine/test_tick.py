@@ -71,6 +71,30 @@ def lead(bench: Bench, machine: Machine) -> None:
 # --- the tick ----------------------------------------------------------------------------------------------------
 
 
+@pytest.mark.parametrize(
+    "key",
+    [
+        Keys("test").vm(WEB), Keys("test").heartbeat(H1), Keys("test").host(H1), Keys("test").power(H1),
+        Keys("test").wishes, Keys("test").events,
+    ],
+)  # fmt: skip
+def test_a_key_of_another_type_stops_no_tick_and_the_others_are_decided_on(bench: Bench, c1: Machine, key: str) -> None:
+    lead(bench, c1)
+    bench.members()
+    bench.define("web", "h1")
+    assert c1.tick()
+    bench.raw.delete(key)
+    bench.raw.geoadd(key, (1.0, 1.0, "x"))
+    bench.store.drop_lease(C1)  # so that the next tick has something to write
+    again = c1.controller.tick()
+    assert again.in_charge
+    alarmed = [alarm.subject for alarm in again.decision.alarms if alarm.kind == "unreadable"]
+    assert alarmed == ([] if key == Keys("test").events else [key])
+    record = bench.store.view(bench.hosts, None).host_records.get(HostId("h2"))
+    assert record is not None
+    assert record.state is HostState.ONLINE
+
+
 def test_one_of_two_controllers_acts_and_the_other_watches(bench: Bench, tmp_path: Path, c1: Machine) -> None:
     c2 = Machine(bench, C2, tmp_path, declared=("web",))
     assert c1.tick()

@@ -1,7 +1,8 @@
 """What a person does about a VM whose definition or record cannot be read, and when that is safe. Mends nothing itself.
 
-A definition is written anew over the broken one. A record cannot be made up: nobody knows whom it named. It is only
-forgotten, once every host is heard or proven off and at most one has a copy: there it is adopted as any copy is.
+A definition is written anew over the broken one, once no copy runs whose disk nobody knows. A record cannot be made up:
+nobody knows whom it named. It is only forgotten, once every host is heard or proven off and at most one has a copy:
+there it is adopted as any copy is, with the disks and the uuid it had.
 """
 
 from __future__ import annotations
@@ -28,7 +29,8 @@ def how_to_mend(view: ClusterView) -> Mapping[VmId, str]:
 def _mend_definition(vm: VmId) -> str:
     return (
         f"the definition of {vm} cannot be read, so {vm} is left alone: `fangnetz vm add {vm} --xml FILE`, with the "
-        "definition it had, writes it anew; who owns it is on record still"
+        "definition it had, writes it anew once no copy runs any more (nobody can tell which disk one writes: shut it "
+        "down in the guest or on its host); who owns it is on record still"
     )
 
 

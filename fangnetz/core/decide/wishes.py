@@ -27,7 +27,7 @@ from fangnetz.core.decide.returns import obstacle_to_return
 from fangnetz.core.detector import Finding, Verdict, Watch, heard
 from fangnetz.core.errors import WishRefused
 from fangnetz.core.fencing import holds
-from fangnetz.core.identity import shared
+from fangnetz.core.identity import marks, shared
 from fangnetz.core.lifecycle import HostEvent, next_state
 from fangnetz.core.model import (
     DROPPED,
@@ -41,6 +41,7 @@ from fangnetz.core.model import (
     OffProof,
     Power,
     ProofKind,
+    VmDoc,
     VmState,
     VmWish,
     Wish,
@@ -331,6 +332,7 @@ def _add(wish: Wish, view: ClusterView, hold: tuple[HostId, ...], policy: Policy
     if old is not None and old.source != REMOVED:
         raise WishRefused(f"{vm} is defined already")
     mends: list[Action] = []
+    _refuse_to_forget_a_disk(wish.doc, view, hold)
     if vm in view.unreadable_records:
         why, seen = unseen_copies(view, vm, hold, policy), copies_of(view, vm)
         if why or len(seen) > 1:
@@ -354,6 +356,32 @@ def _add(wish: Wish, view: ClusterView, hold: tuple[HostId, ...], policy: Policy
         raise WishRefused(f"{vm} needs {wish.doc.spec.memory_mib} MiB; the biggest host has {biggest}")
     event = Happened(kind="vm_added", subject=vm, sentence=f"{wish.by} added {vm}", facts={"vm": vm})
     return [*mends, PutVmDoc(doc=wish.doc), event], f"{vm} is added", None
+
+
+def _refuse_to_forget_a_disk(doc: VmDoc, view: ClusterView, hold: tuple[HostId, ...]) -> None:
+    """Refuse a definition in the place of a broken one, or of one beside a broken record, while a copy may write a disk
+    that it does not name: nobody would know of that disk any more, and another VM could be given it.
+    """
+    vm, had = doc.spec.id, view.set_aside.get(doc.spec.id)
+    if vm not in view.unreadable_vms:
+        return
+    if had is None and vm not in view.unreadable_records:
+        why = _not_yet_gone(vm, view, hold)
+    else:  # that no copy runs unseen is asked of all hosts, below
+        why = f"it runs on {seen}" if (seen := ", ".join(copies_of(view, vm))) else ""
+    if not why:
+        return
+    if had is None:
+        raise WishRefused(
+            f"{vm} cannot be defined anew while a copy of it may run: nobody can tell which disk that copy writes. "
+            f"Shut it down first, in the guest or by `virsh shutdown {vm}` on its host: {why}"
+        )
+    lacking = [mark for mark in marks(had.spec) if mark not in marks(doc.spec)]
+    if lacking:
+        raise WishRefused(
+            f"{vm} runs with {' and '.join(lacking)}, which this definition lacks: give the one it had, or shut it "
+            f"down first: {why}"
+        )
 
 
 _GONE = {DROPPED: "not in the cluster file any more", REMOVED: "removed"}

@@ -82,7 +82,8 @@ class FailoverSteps:
                 return self._not_believed(proof, view)
             old = view.host_records.get(host)
             context.guard()
-            if self._store.put_host(self._fenced(host, old, proof, operation, view.now), old, operation.epoch):
+            fenced = self._fenced(host, old, proof, operation, view.now)
+            if self._store.put_host(fenced, old, operation.epoch):
                 break
         else:
             raise StaleToken(f"{operation.id}: the record of {host} changes too fast")
@@ -95,7 +96,7 @@ class FailoverSteps:
         state = Happened(
             kind="host_state",
             subject=host,
-            sentence=f"{host} is fenced: {proof.sentence}",
+            sentence=f"{host} is fenced: {fenced.reason}",
             facts={"host": host, "state": HostState.FENCED.value},
         )
         return Settlement(
@@ -123,14 +124,15 @@ class FailoverSteps:
         lost_claim = fence is not None and fence.attempt > 1
         # An executor that died between its cut and its outcome left only the intent; then it reads off for us.
         intended = lost_claim and old is not None and old.cut_by == operation.id
+        ours = cut or intended
         return replace(
             old or HostRecord(id=host),
             state=HostState.FENCED,
             since=now,
-            reason=proof.sentence,
+            reason=proof.sentence if ours else proof.sentence + _earlier_cut(old, operation),
             incarnation=operation.incarnation,
             proof=proof,
-            cut_by=operation.id if cut or intended else None,
+            cut_by=operation.id if ours else None,
             cut_possible_until=Instant(fence.claimed_at + self._policy.fence_bound_s)
             if fence is not None and lost_claim
             else Instant(0.0),
@@ -264,6 +266,20 @@ class FailoverSteps:
         operation = self._store.operation(context.operation.id) or context.operation
         state, sentence = verdict_of(operation)
         return Settlement(Outcome(state=StepState.DONE, sentence=sentence, closes=state))
+
+
+def _earlier_cut(old: HostRecord | None, operation: Operation) -> str:
+    """Return what to add about a cut by an operation that is over: whether it took effect nobody can tell any more.
+
+    When it ended, a person was asked to see to the host, or it spoke. So it may have been switched off by hand since,
+    with somebody at it: then it is not switched on by us (decision 4).
+    """
+    if old is None or old.cut_by in (None, operation.id) or old.incarnation != operation.incarnation:
+        return ""
+    return (
+        f"; {old.cut_by} had set out to cut it and ended without proof, so it may as well have been switched off by "
+        "hand since: it stays off until a person switches it on"
+    )
 
 
 def grounds(
