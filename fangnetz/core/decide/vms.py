@@ -34,7 +34,7 @@ from fangnetz.core.operations import (
     start_steps,
     stop_steps,
 )
-from fangnetz.core.ownership import Granted, owner_let_go, proof_of, seen_running
+from fangnetz.core.ownership import Granted, end_the_held, owner_let_go, proof_of, seen_running
 from fangnetz.core.policy import Policy
 from fangnetz.core.recovery import plan_starts, starts_of
 from fangnetz.core.units import Epoch, Generation, HostId, Incarnation, Instant, VmId
@@ -185,7 +185,8 @@ class VmDecisions:
         lately = listed(self.view, record.id, self.policy)
         later = later_copy(running({h: s for h, s in copies.items() if h in lately}), record.owner)
         older = self._older(record, copies)
-        held = None if later else paused_later_copy(copies, record.owner)
+        marked = next((host for host, seen in sorted(copies.items()) if seen.held), None)
+        held = None if later else marked or paused_later_copy(copies, record.owner)
         if later:
             sentence += f"; the copy on {later} is the later one and is being paused"
         elif held:
@@ -229,11 +230,13 @@ class VmDecisions:
                     f"{record.id} is seen on {host}, but {record.owner} owns it and is neither heard without it "
                     "nor proven off"
                 )
+                if seen.held:
+                    sentence += f". The copy on {host} is paused as the later of two: do not resume it"
                 self.alarms.append(Alarm(kind="seen_elsewhere", subject=record.id, sentence=sentence, highest=True))
                 return
             lone_pause = seen.state is Sighting.PAUSED and not mine and record.owner is not None
-            if lone_pause and doc.wish is not VmWish.STOPPED:
-                self._leave_paused(record, host)
+            if (seen.held or lone_pause) and doc.wish is not VmWish.STOPPED:
+                self._leave_paused(record, host, seen)
                 return
             self._alarm_foreign(record, host, seen)
             self._put(
@@ -266,16 +269,22 @@ class VmDecisions:
                     sentence=f"{record.id} is paused on {host}; it does no work",
                 )
             )
-            if record.state is VmState.NEEDS_PERSON:
-                self._leave_paused(record, host)
+            if seen.held or record.state is VmState.NEEDS_PERSON:
+                self._leave_paused(record, host, seen)
                 return
         if record.failures and record.state is VmState.RUNNING and self.view.now - record.since > STEADY_S:
             self._put(replace(record, failures=0), record.generation)
         else:
             self._set(record, VmState.RUNNING, f"runs on {host}")
 
-    def _leave_paused(self, record: VmRecord, host: HostId) -> None:
-        """The only copy is paused and may be the later of two: no healthy run before a person ends or resumes it."""
+    def _leave_paused(self, record: VmRecord, host: HostId, seen: VmSighting) -> None:
+        """The only copy is paused and is or may be the later of two: no healthy run before a person ends or resumes it.
+
+        Whatever the record says meanwhile: that of another owner, of none, or of a start that was refused there.
+        """
+        if seen.held:
+            self._leave_to_person(record, end_the_held(record.id, (host,)))
+            return
         self._leave_to_person(
             record,
             f"it is paused on {host} and runs nowhere. If another copy of it ran meanwhile, this one is out of "
