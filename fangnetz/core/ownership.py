@@ -36,12 +36,17 @@ def seen_running(view: ClusterView, vm: VmId) -> tuple[HostId, ...]:
     )
 
 
+def seen_alive(view: ClusterView, vm: VmId) -> tuple[HostId, ...]:
+    """Return those of them that are not proven off."""
+    return tuple(host for host in seen_running(view, vm) if not _proven_off(view, host))
+
+
 def held_on(view: ClusterView, vm: VmId) -> tuple[HostId, ...]:
     """Return every host not proven off whose last report of this life shows a copy paused as the later of two.
 
     It has the disk open and an old memory of it: while it is there the VM starts nowhere, and where it is it is no run.
     """
-    seen = ((host, heard(view, host)) for host in seen_running(view, vm) if not _proven_off(view, host))
+    seen = ((host, heard(view, host)) for host in seen_alive(view, vm))
     return tuple(host for host, beat in seen if beat is not None and (copy := beat.sees(vm)) is not None and copy.held)
 
 
@@ -147,7 +152,7 @@ def who_may_own(
     stale = held_on(view, record.id)
     if stale:
         return dict.fromkeys(hosts, Withheld(because=end_the_held(record.id, stale)))
-    seen = [h for h in seen_running(view, record.id) if not _proven_off(view, h)]
+    seen = seen_alive(view, record.id)
     # Ordered in a life of the store that nobody remembers, or before it was rolled back, and in hand at this moment.
     starting = starting_on(view, record.id)
     let_go = owner_let_go(view, record, promised)
@@ -182,7 +187,7 @@ def may_run(view: ClusterView, vm: VmId) -> str:
 
     Not asked about hosts unheard in this life of the store: the hold is about all VMs at once.
     """
-    seen = [host for host in seen_running(view, vm) if not _proven_off(view, host)]
+    seen = seen_alive(view, vm)
     if seen:
         return f"{vm} runs on {', '.join(seen)}"
     starting = starting_on(view, vm)
@@ -219,7 +224,7 @@ def _start_since(view: ClusterView, vm: VmId, listed_at: Instant) -> bool:
 
 def paused_on(view: ClusterView, vm: VmId) -> tuple[HostId, ...]:
     """Return every host not proven off whose last report of this life shows a paused copy, whoever paused it."""
-    return tuple(h for h in seen_running(view, vm) if _paused_there(view, vm, h) and not _proven_off(view, h))
+    return tuple(host for host in seen_alive(view, vm) if _paused_there(view, vm, host))
 
 
 def _paused_there(view: ClusterView, vm: VmId, host: HostId) -> bool:
