@@ -151,7 +151,15 @@ WATCHES = made(
     Watch, started_at=AT, since=AT, looked_at=AT, life=TEXT, gap=TEXT, hosts=st.dictionaries(NAME, WATCHED, max_size=2)
 )
 ORDERS = made(
-    Order, vm=NAME, host=NAME, incarnation=TEXT, generation=NUMBER, life=TEXT, deadline=AT, force=st.booleans()
+    Order,
+    vm=NAME,
+    host=NAME,
+    incarnation=TEXT,
+    generation=NUMBER,
+    life=TEXT,
+    deadline=AT,
+    force=st.booleans(),
+    beside=st.lists(NAME, max_size=2).map(tuple),
 )
 
 many = settings(

@@ -272,7 +272,8 @@ def test_the_later_of_two_equal_generations_is_paused_and_the_highest_alarm_rais
     decision = decided(seen_with(vm_record("web", owner, 5), copy("h1", h1), copy("h2", h2)))
     assert paused_on(decision) == later
     assert alarms(decision)["runs_twice"]
-    assert put(decision) is None
+    record = put(decision)
+    assert (record.state if record else None) == (VmState.NEEDS_PERSON if later else None)
 
 
 def test_a_pause_is_ordered_from_the_boot_and_for_the_generation_that_was_seen() -> None:
@@ -280,6 +281,43 @@ def test_a_pause_is_ordered_from_the_boot_and_for_the_generation_that_was_seen()
     (order,) = [s.order for s in operation.steps if s.order]
     assert (order.vm, order.host, order.incarnation, order.generation) == ("web", "h2", "i1", 5)
     assert [s.kind for s in operation.steps] == [StepKind.PAUSE, StepKind.CLOSE]
+
+
+def test_a_pause_names_where_the_other_copies_of_that_generation_run() -> None:
+    (operation,) = opened(decided(seen_with(WEB, copy("h1", 10), copy("h2", 30), copy("h3", 20))))
+    assert [s.order.beside for s in operation.steps if s.order] == [("h1", "h3")]
+    older = decided(seen_with(WEB, copy("h1", 10), copy("h2", 30), running("h3", 4)))
+    assert [s.order.beside for o in opened(older) for s in o.steps if s.order and o.kind is OperationKind.PAUSE] == [
+        ("h1",)
+    ]
+    paused = decided(seen_with(WEB, copy("h1", 10), copy("h2", 30), copy("h3", 20, PAUSED)))
+    assert [s.order.beside for o in opened(paused) for s in o.steps if s.order] == [("h1",)]
+
+
+@pytest.mark.parametrize(("ago", "again"), [(0.5, False), (9.9, False), (10.1, True)])
+def test_a_pause_that_was_not_made_is_ordered_again_only_after_a_while(ago: float, again: bool) -> None:
+    """Its host answered no and the operation is over; what we hear says still that two run."""
+    twice = (copy("h1", 10), copy("h2", 20))
+    first = put(decided(seen_with(WEB, *twice)))
+    assert first is not None
+    decision = decided(seen_with(replace(first, since=Instant(T0 - ago)), *twice))
+    assert paused_on(decision) == (["h2"] if again else [])
+    assert alarms(decision)["runs_twice"]
+    later = put(decision)
+    assert (later.since if later else None) == (T0 if again else None)
+
+
+def test_a_copy_that_was_paused_and_runs_again_is_paused_at_once() -> None:
+    record = put(decided(seen_with(WEB, copy("h1", 10), copy("h2", 20))))
+    paused = put(decided(seen_with(record, copy("h1", 10), copy("h2", 20, PAUSED))))
+    assert paused_on(decided(seen_with(paused, copy("h1", 10), copy("h2", 20)))) == ["h2"]
+
+
+def test_two_reports_that_were_one_move_leave_the_vm_running() -> None:
+    record = put(decided(seen_with(WEB, copy("h1", 10), copy("h2", 10))))
+    moved = put(decided(seen_with(record, copy("h2", 10))))
+    assert moved is not None
+    assert (moved.state, moved.owner) == (VmState.RUNNING, "h2")
 
 
 def test_a_pause_under_way_is_not_ordered_again() -> None:
@@ -294,7 +332,9 @@ def test_a_pause_waits_for_no_other_operation_on_the_vm() -> None:
         id=OperationId("op"), kind=OperationKind.START, subject="web", epoch=Epoch(7), opened_at=Instant(T0),
         reason="", steps=start_steps(),
     )  # fmt: skip
-    assert paused_on(decided(seen_with(WEB, copy("h1", 10), copy("h2", 20), operations=[other]))) == ["h2"]
+    decision = decided(seen_with(WEB, copy("h1", 10), copy("h2", 20), operations=[other]))
+    assert paused_on(decision) == ["h2"]
+    assert put(decision) is None  # whose record it is
 
 
 @pytest.mark.parametrize("how", ["silent", "its libvirt hangs"])

@@ -45,6 +45,9 @@ STEADY_S = 600.0
 STOPS_PER_HOST_MAX = 4
 """Orderly stops under way on one host: each waits for its guest in one of the host worker's eight slots, and starts
 must find a slot free. The others wait for their turn."""
+PAUSE_AGAIN_S = 10.0
+"""A pause that its host did not find right to make is ordered again after this: two copies still run by what we hear,
+and hosts list their VMs several times meanwhile."""
 STARTS_PER_TICK = 32
 """Start operations opened in one tick at most: a boot storm is paced, and a tick stays short."""
 
@@ -198,7 +201,7 @@ class VmDecisions:
             )
         self.alarms.append(Alarm(kind="runs_twice", subject=record.id, sentence=sentence, highest=True))
         if later and not self._pausing(record):  # two writers wait for no other operation
-            self._open_pause(record, later, copies[later], sentence)
+            self._open_pause(record, later, copies, sentence)
         if self._busy(record):
             return
         if held:
@@ -436,12 +439,21 @@ class VmDecisions:
         self.stopping[host] += 0 if force else 1
         self._open(OperationKind.STOP, record.id, reason, stop_steps(replace(order, force=force)))
 
-    def _open_pause(self, record: VmRecord, host: HostId, seen: VmSighting, reason: str) -> None:
-        order = None
-        if seen.generation is not None:
-            order = self._order(record.id, host, seen.generation, self.policy.start_bound_s)
-        if order is not None:
-            self._open(OperationKind.PAUSE, record.id, reason, pause_steps(order))
+    def _open_pause(self, record: VmRecord, host: HostId, copies: Mapping[HostId, VmSighting], reason: str) -> None:
+        """Order it, and say on record that it was: one that was not made is not ordered again before a while."""
+        generation = copies[host].generation
+        told = (record.state, record.reason) == (VmState.NEEDS_PERSON, reason)
+        if generation is None or (told and self.view.now - record.since < PAUSE_AGAIN_S):
+            return
+        order = self._order(record.id, host, generation, self.policy.start_bound_s)
+        if order is None:
+            return
+        beside = sorted(h for h, seen in running(copies).items() if h != host and seen.generation == generation)
+        order = replace(order, beside=tuple(beside))
+        self._open(OperationKind.PAUSE, record.id, reason, pause_steps(order))
+        if not self._busy(record):
+            named = replace(record, state=VmState.NEEDS_PERSON, since=self.view.now, reason=reason)
+            self._put(named, record.generation)
 
     def _order(self, vm: VmId, host: HostId, generation: Generation, for_s: float) -> Order | None:
         """Return an order to the boot of the host that reports; None if none does."""
