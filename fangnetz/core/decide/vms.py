@@ -142,8 +142,9 @@ class VmDecisions:
     def _decide_vm(self, doc: VmDoc, record: VmRecord) -> None:
         sightings = self._sightings(record.id)
         copies = {host: seen for host, seen in sightings.items() if seen.state in RUNS}
-        if len(copies) > 1:
-            self._twice(record, copies)
+        beyond = self._copies_outside(record.id)
+        if len(copies) + len(beyond) > 1:
+            self._twice(record, {**copies, **beyond})
             return
         if self._busy(record):
             return
@@ -163,6 +164,21 @@ class VmDecisions:
             if not self.verdicts[host].fresh or proof_of(self.view, host, beat.incarnation) is not None:
                 continue
             found[host] = seen
+        return found
+
+    def _copies_outside(self, vm: VmId) -> dict[HostId, VmSighting]:
+        """Return the copies on hosts that are not in the cluster file, by reports from within the last window.
+
+        Such a copy is never adopted nor ordered about; beside another one it is a second writer all the same.
+        """
+        found: dict[HostId, VmSighting] = {}
+        for host in self.view.outside:
+            beat = heard(self.view, host)
+            if beat is None or (seen := beat.sees(vm)) is None or seen.state not in RUNS:
+                continue
+            late = self.view.now - beat.received_at > self.policy.window_s
+            if not late and proof_of(self.view, host, beat.incarnation) is None:
+                found[host] = seen
         return found
 
     def _busy(self, record: VmRecord) -> bool:
@@ -190,7 +206,12 @@ class VmDecisions:
         older = self._older(record, copies)
         marked = next((host for host, seen in sorted(copies.items()) if seen.held), None)
         held = None if later else marked or paused_later_copy(copies, record.owner)
-        if later:
+        beyond = later is not None and later not in self.view.hosts
+        if beyond:
+            sentence += (
+                f"; the copy on {later} is the later one, and that host is not in the cluster file: pause it there"
+            )
+        elif later:
             sentence += f"; the copy on {later} is the later one and is being paused"
         elif held:
             sentence += f"; the copy on {held} is the later one: it is paused and stays so"
@@ -200,11 +221,11 @@ class VmDecisions:
                 "do not resume a paused copy while another runs, nor after it has run"
             )
         self.alarms.append(Alarm(kind="runs_twice", subject=record.id, sentence=sentence, highest=True))
-        if later and not self._pausing(record):  # two writers wait for no other operation
+        if later and not beyond and not self._pausing(record):  # two writers wait for no other operation
             self._open_pause(record, later, copies, sentence)
         if self._busy(record):
             return
-        if held:
+        if held or beyond:
             self._leave_to_person(record, sentence)
         for host, generation in sorted(older.items())[:1]:  # one at a time: two of a kind and subject are never open
             self._open_stop(record, host, generation, sentence, force=True)
@@ -219,7 +240,10 @@ class VmDecisions:
         return {
             host: seen.generation
             for host, seen in copies.items()
-            if host != record.owner and seen.generation is not None and seen.generation < record.generation
+            if host != record.owner
+            and host in self.view.hosts
+            and seen.generation is not None
+            and seen.generation < record.generation
         }
 
     def _seen_on(self, doc: VmDoc, record: VmRecord, host: HostId, seen: VmSighting) -> None:
