@@ -141,6 +141,8 @@ class Domain:
     uuid: str
     start_sent_at: Instant | None = None
     """When its start was sent, by the store's clock; None if nobody wrote it down."""
+    held: bool = False
+    """Paused, and marked by `suspend`: the later of two running copies, out of date since."""
 
 
 class Hypervisor(Protocol):
@@ -178,8 +180,9 @@ class Hypervisor(Protocol):
         ...
 
     def suspend(self, vm: VmId, generation: Generation, still: Callable[[], object] = lambda: None) -> None:
-        """Pause the copy of this generation; returns when it is paused, by its state. Paused already is success.
+        """Mark the copy of this generation as held, then pause it; returns when it is paused, by its state.
 
+        One that is paused already is marked, too: success.
         HypervisorRefused if no such copy is there. `still`: as in `create`.
         """
         ...

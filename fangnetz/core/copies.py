@@ -20,10 +20,11 @@ Copies = Mapping[HostId, VmSighting]
 def listed(view: ClusterView, vm: VmId, policy: Policy, since: Instant = Instant(0.0)) -> dict[HostId, VmSighting]:
     """Return where inventories taken within the last window, and after `since`, show the VM.
 
-    A boot proven off shows nothing. An inventory's age counts: a report that says what was so before proves no copy.
+    Also on hosts that are not in this cluster file: another's may be newer, and a copy writes all the same. A boot
+    proven off shows nothing. An inventory's age counts: a report that says what was so before proves no copy.
     """
     found: dict[HostId, VmSighting] = {}
-    for host in view.hosts:
+    for host in view.heartbeats:
         beat = heard(view, host)
         if beat is None or (seen := beat.sees(vm)) is None or proof_of(view, host, beat.incarnation) is not None:
             continue
@@ -70,14 +71,18 @@ def paused_later_copy(copies: Copies, owner: HostId | None) -> HostId | None:
 def is_to_pause(view: ClusterView, order: Order, policy: Policy, since: Instant) -> tuple[Answer, str]:
     """Say whether the ordered copy is still the later of two that run, from inventories taken after `since` alone.
 
-    Unknown while a host that showed the VM has not listed its VMs anew: its copy may have ended or moved meanwhile.
+    Unknown while a host that showed the VM has not listed its VMs anew: its copy may have ended or moved meanwhile. And
+    while one that the order names is not known here: this host's cluster file may be older than the order.
     """
     record = view.vm_records.get(order.vm)
     copies = running(listed(view, order.vm, policy, since))
     if later_copy(copies, record.owner if record is not None else None) == order.host:
         others = sorted(host for host in copies if host != order.host)
         return Answer.YES, f"{order.vm} also runs on {', '.join(others)}, where it was started earlier"
-    shown = [h for h in view.hosts if (beat := heard(view, h)) is not None and beat.sees(order.vm) is not None]
+    unknown = sorted(host for host in order.beside if heard(view, host) is None)
+    if unknown:
+        return Answer.UNKNOWN, f"{order.host} hears nothing of {', '.join(unknown)}, where {order.vm} also runs"
+    shown = [h for h in view.heartbeats if (beat := heard(view, h)) is not None and beat.sees(order.vm) is not None]
     waited_for = sorted(set(shown) - set(listed(view, order.vm, policy, since)))
     if waited_for:
         return Answer.UNKNOWN, f"{', '.join(waited_for)} has not said anew whether {order.vm} runs there"

@@ -197,12 +197,15 @@ class VmSighting:
     """One domain on one host. `generation` is None for a domain Fangnetz did not start.
 
     `start_sent_at`: when its start was sent, by the store's clock; None if nobody wrote it down.
+    `held`: paused by us as the later of two running copies; what the other wrote since, it does not know. The mark
+    stays with the copy, so it outlives every record.
     """
 
     vm: VmId
     state: Sighting
     generation: Generation | None
     start_sent_at: Instant | None = None
+    held: bool = False
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -104,6 +104,8 @@ class Order:
     life: StoreIncarnation
     deadline: Instant
     force: bool = False
+    beside: tuple[HostId, ...] = ()
+    """For a pause: where the other copies of that generation run, by name: its host may have an older cluster file."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

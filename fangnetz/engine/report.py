@@ -54,7 +54,9 @@ class InventoryKeeper:
             before = self._process.monotonic()
             try:
                 domains = tuple(
-                    VmSighting(vm=d.vm, state=d.state, generation=d.generation, start_sent_at=d.start_sent_at)
+                    VmSighting(
+                        vm=d.vm, state=d.state, generation=d.generation, start_sent_at=d.start_sent_at, held=d.held
+                    )
                     for d in self._hypervisor.domains()
                 )
                 news = domains != self.latest.domains or bool(self.latest.error)

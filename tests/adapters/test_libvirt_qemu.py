@@ -97,7 +97,7 @@ def test_a_real_copy_is_paused_keeps_its_mark_and_ends(hypervisor: LibvirtHyperv
     for _ in range(2):
         hypervisor.suspend(vm, Generation(7))
         assert seen(hypervisor) == {vm: (Sighting.PAUSED, 7)}
-    assert [domain.start_sent_at for domain in hypervisor.domains()] == [sent]
+    assert [(domain.start_sent_at, domain.held) for domain in hypervisor.domains()] == [(sent, True)]
     hypervisor.shutdown(vm)  # a paused guest is asked all the same; it is switched off when it does not obey
     hypervisor.destroy(vm)
     assert hypervisor.domains() == ()

@@ -120,6 +120,54 @@ def test_a_paused_copy_is_read_back_and_paused_once(hypervisor: LibvirtHyperviso
     assert looks == [1]
 
 
+def held(hypervisor: LibvirtHypervisor, vm: VmId) -> bool:
+    (copy,) = [domain for domain in hypervisor.domains() if domain.vm == vm]
+    return copy.held
+
+
+def test_a_copy_we_paused_says_so_through_every_connection_and_one_paused_by_others_does_not(
+    hypervisor: LibvirtHypervisor, vm: VmId, boot: BootFilesOnDisk
+) -> None:
+    hypervisor.create(vm, xml(vm), Generation(7), start_sent_at=Instant(1_700_000_000.25))
+    assert not held(hypervisor, vm)  # and its mark is remembered by that connection
+    other = libvirt.open(URI)
+    other.lookupByName(vm).suspend()
+    assert not held(hypervisor, vm)
+    other.lookupByName(vm).resume()
+    hypervisor.suspend(vm, Generation(7))
+    assert held(hypervisor, vm)
+    second = LibvirtHypervisor(URI, boot)
+    try:
+        assert held(second, vm)
+    finally:
+        second.close()
+    assert {d.start_sent_at for d in hypervisor.domains() if d.vm == vm} == {1_700_000_000.25}
+    other.lookupByName(vm).resume()  # a person decided: it runs
+    assert not held(hypervisor, vm)
+    other.close()
+
+
+def test_the_mark_is_there_before_the_pause_and_gone_if_it_was_forbidden(
+    hypervisor: LibvirtHypervisor, vm: VmId
+) -> None:
+    hypervisor.create(vm, xml(vm), Generation(7))
+    other = libvirt.open(URI)
+    there: list[bool] = []
+
+    def look() -> None:
+        there.append("held=" in other.lookupByName(vm).XMLDesc())
+        if len(there) == 1:
+            raise StaleToken("no longer in charge")
+
+    with pytest.raises(StaleToken):
+        hypervisor.suspend(vm, Generation(7), look)
+    assert "held=" not in other.lookupByName(vm).XMLDesc()
+    hypervisor.suspend(vm, Generation(7), look)
+    assert there == [True, True]
+    assert held(hypervisor, vm)
+    other.close()
+
+
 @pytest.mark.parametrize("generation", [6, 8])
 def test_no_other_generation_is_paused(hypervisor: LibvirtHypervisor, vm: VmId, generation: int) -> None:
     hypervisor.create(vm, xml(vm), Generation(7))

@@ -115,7 +115,7 @@ VM_RECORDS = made(
 )  # fmt: skip
 SIGHTINGS = made(
     VmSighting, vm=NAME, state=enum_of(VmSighting, "state"), generation=st.none() | NUMBER,
-    start_sent_at=st.none() | AT,
+    start_sent_at=st.none() | AT, held=st.booleans(),
 )  # fmt: skip
 HEARTBEATS = made(
     Heartbeat, host=st.just(H1), incarnation=TEXT, sequence=st.integers(1, 2**53 - 1),
@@ -152,7 +152,15 @@ WATCHES = made(
     Watch, started_at=AT, since=AT, looked_at=AT, life=TEXT, gap=TEXT, hosts=st.dictionaries(NAME, WATCHED, max_size=2)
 )
 ORDERS = made(
-    Order, vm=NAME, host=NAME, incarnation=TEXT, generation=NUMBER, life=TEXT, deadline=AT, force=st.booleans()
+    Order,
+    vm=NAME,
+    host=NAME,
+    incarnation=TEXT,
+    generation=NUMBER,
+    life=TEXT,
+    deadline=AT,
+    force=st.booleans(),
+    beside=st.lists(NAME, max_size=2).map(tuple),
 )
 
 many = settings(
@@ -192,7 +200,7 @@ def test_a_report_that_does_not_say_when_its_copies_were_started_is_read(cluster
     cluster.store.put_heartbeat(beat("h1", 1.0, runs={"web": 7}))
     doc = json.loads(raw.hget(KEYS.heartbeat(H1), "doc"))
     for seen in doc["inventory"]:
-        del seen["start_sent_at"]
+        del seen["start_sent_at"], seen["held"]
     raw.hset(KEYS.heartbeat(H1), "doc", json.dumps(doc))
     found = cluster.store.view(HOSTS, None)
     assert found.unreadable == ()

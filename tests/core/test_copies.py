@@ -166,3 +166,27 @@ def test_a_yes_rests_on_another_copy_that_was_seen_running_since_the_order(
         assert opened_ago > heard_ago + age - 1e-6
         assert heard_ago + age <= POLICY.window_s + 1e-6
         assert started is None or started <= 20
+
+
+def with_older_file(seen: ClusterView, *, remembered: bool) -> ClusterView:
+    """As the worker of h2 sees it, whose cluster file is from before h1 was in it."""
+    hosts = {host: spec for host, spec in seen.hosts.items() if host != "h1"}
+    beats = {host: said for host, said in seen.heartbeats.items() if remembered or host != "h1"}
+    return replace(seen, hosts=hosts, heartbeats=beats)
+
+
+@pytest.mark.parametrize(
+    ("remembered", "there", "answer"),
+    [
+        (True, on("h1", 10), Answer.YES),
+        (True, on("h1", 10, at=T0 - 1.5), Answer.UNKNOWN),
+        (True, beat("h1", T0 - 0.1), Answer.NO),
+        (False, on("h1", 10), Answer.UNKNOWN),
+    ],
+    ids=["heard all the same", "not anew", "gone", "not known here"],
+)
+def test_a_worker_with_an_older_cluster_file_never_says_no_for_want_of_a_host(
+    remembered: bool, there: Heartbeat, answer: Answer
+) -> None:
+    seen = with_older_file(said(there, on("h2", 20)), remembered=remembered)
+    assert is_to_pause(seen, replace(ORDER, beside=(HostId("h1"),)), POLICY, OPENED)[0] is answer

@@ -28,6 +28,7 @@ from fangnetz.core.model import (
     HypervisorHealth,
     Power,
     PowerReading,
+    Sighting,
     VmState,
 )
 from fangnetz.core.operations import Operation, OperationKind, StepState, failover_steps, return_steps
@@ -238,6 +239,19 @@ def test_a_quick_reboot_opens_one_failover_for_its_earlier_boot_and_nothing_besi
     decision = decided(rebooted())
     assert [(o.subject, o.incarnation) for o in opened(decision)] == [("h1", "i1")]
     assert opened(decision, OperationKind.START) == []
+
+
+@pytest.mark.parametrize("state", [Sighting.RUNNING, Sighting.PAUSED, Sighting.INCOMING])
+@pytest.mark.parametrize("age", [0.1, 9], ids=["fresh", "silent"])
+@pytest.mark.parametrize("mark", [True, False])
+def test_a_reboot_opens_nothing_for_a_vm_that_is_seen_elsewhere(state: Sighting, age: float, mark: bool) -> None:
+    """No plan could move it, and each tick would open another failover. Once that host is off, one does."""
+    seen = rebooted()
+    there = replace(sighting("web", 5, state), held=mark and state is Sighting.PAUSED)
+    elsewhere = replace(seen, heartbeats={**seen.heartbeats, HostId("h2"): beat("h2", T0 - age, seen=(there,))})
+    assert opened(decided(elsewhere)) == []
+    off = host_record("h2", HostState.FENCED, proof=off_proof("h2", T0 - 0.05))
+    assert len(opened(decided(replace(elsewhere, host_records={**elsewhere.host_records, off.id: off})))) == 1
 
 
 def test_a_reboot_whose_libvirt_does_not_answer_yet_waits() -> None:

@@ -289,7 +289,8 @@ def test_the_later_of_two_equal_generations_is_paused_and_the_highest_alarm_rais
     decision = decided(seen_with(vm_record("web", owner, 5), copy("h1", h1), copy("h2", h2)))
     assert paused_on(decision) == later
     assert alarms(decision)["runs_twice"]
-    assert put(decision) is None
+    record = put(decision)
+    assert (record.state if record else None) == (VmState.NEEDS_PERSON if later else None)
 
 
 def test_a_pause_is_ordered_from_the_boot_and_for_the_generation_that_was_seen() -> None:
@@ -297,6 +298,43 @@ def test_a_pause_is_ordered_from_the_boot_and_for_the_generation_that_was_seen()
     (order,) = [s.order for s in operation.steps if s.order]
     assert (order.vm, order.host, order.incarnation, order.generation) == ("web", "h2", "i1", 5)
     assert [s.kind for s in operation.steps] == [StepKind.PAUSE, StepKind.CLOSE]
+
+
+def test_a_pause_names_where_the_other_copies_of_that_generation_run() -> None:
+    (operation,) = opened(decided(seen_with(WEB, copy("h1", 10), copy("h2", 30), copy("h3", 20))))
+    assert [s.order.beside for s in operation.steps if s.order] == [("h1", "h3")]
+    older = decided(seen_with(WEB, copy("h1", 10), copy("h2", 30), running("h3", 4)))
+    assert [s.order.beside for o in opened(older) for s in o.steps if s.order and o.kind is OperationKind.PAUSE] == [
+        ("h1",)
+    ]
+    paused = decided(seen_with(WEB, copy("h1", 10), copy("h2", 30), copy("h3", 20, PAUSED)))
+    assert [s.order.beside for o in opened(paused) for s in o.steps if s.order] == [("h1",)]
+
+
+@pytest.mark.parametrize(("ago", "again"), [(0.5, False), (9.9, False), (10.1, True)])
+def test_a_pause_that_was_not_made_is_ordered_again_only_after_a_while(ago: float, again: bool) -> None:
+    """Its host answered no and the operation is over; what we hear says still that two run."""
+    twice = (copy("h1", 10), copy("h2", 20))
+    first = put(decided(seen_with(WEB, *twice)))
+    assert first is not None
+    decision = decided(seen_with(replace(first, since=Instant(T0 - ago)), *twice))
+    assert paused_on(decision) == (["h2"] if again else [])
+    assert alarms(decision)["runs_twice"]
+    later = put(decision)
+    assert (later.since if later else None) == (T0 if again else None)
+
+
+def test_a_copy_that_was_paused_and_runs_again_is_paused_at_once() -> None:
+    record = put(decided(seen_with(WEB, copy("h1", 10), copy("h2", 20))))
+    paused = put(decided(seen_with(record, copy("h1", 10), copy("h2", 20, PAUSED))))
+    assert paused_on(decided(seen_with(paused, copy("h1", 10), copy("h2", 20)))) == ["h2"]
+
+
+def test_two_reports_that_were_one_move_leave_the_vm_running() -> None:
+    record = put(decided(seen_with(WEB, copy("h1", 10), copy("h2", 10))))
+    moved = put(decided(seen_with(record, copy("h2", 10))))
+    assert moved is not None
+    assert (moved.state, moved.owner) == (VmState.RUNNING, "h2")
 
 
 def test_a_pause_under_way_is_not_ordered_again() -> None:
@@ -311,7 +349,9 @@ def test_a_pause_waits_for_no_other_operation_on_the_vm() -> None:
         id=OperationId("op"), kind=OperationKind.START, subject="web", epoch=Epoch(7), opened_at=Instant(T0),
         reason="", steps=start_steps(),
     )  # fmt: skip
-    assert paused_on(decided(seen_with(WEB, copy("h1", 10), copy("h2", 20), operations=[other]))) == ["h2"]
+    decision = decided(seen_with(WEB, copy("h1", 10), copy("h2", 20), operations=[other]))
+    assert paused_on(decision) == ["h2"]
+    assert put(decision) is None  # whose record it is
 
 
 @pytest.mark.parametrize("how", ["silent", "its libvirt hangs"])
@@ -460,3 +500,81 @@ def test_the_stop_of_a_second_copy_waits_for_no_other() -> None:
     ]  # fmt: skip
     at = view(T0, beats=beats, vms=[(DOC, WEB)], bindings=BOUND, operations=under_way)
     assert kinds(decided(at)) == STOP
+
+
+# --- a copy held by us, which carries that mark ------------------------------------------------------------------
+
+
+def held(host: str, **more: object) -> Heartbeat:
+    seen = replace(sighting("web", 5, PAUSED), start_sent_at=Instant(20), held=True)
+    return beat(host, T0 - 0.1, seen=(seen,), **more)  # type: ignore[arg-type]
+
+
+H1_OFF = (host_record("h1", HostState.FENCED, proof=off_proof("h1", T0 - 1)), host_record("h2"), host_record("h3"))
+
+
+@pytest.mark.parametrize("state", [VmState.RUNNING, VmState.WAITING, VmState.STARTING, VmState.LOST])
+@pytest.mark.parametrize(("owner", "generation"), [("h1", 5), ("h2", 5), ("h2", 9), (None, 0)])
+def test_a_held_copy_is_never_the_run_of_its_vm_whatever_the_record_says(
+    owner: str | None, generation: int, state: VmState
+) -> None:
+    """The earlier copy's host is proven off, the record rewritten by a refused start or wiped: the mark remains."""
+    record = vm_record("web", owner, generation, state=state)
+    decision = decided(seen_with(record, beat("h1", T0 - 30), held("h2"), records=H1_OFF))
+    left = put(decision)
+    assert [kind for kind, subject in kinds(decision) if subject == "web"] == []
+    assert left is not None
+    assert (left.state, left.owner) == (VmState.NEEDS_PERSON, owner)
+    assert "fangnetz vm stop web" in left.reason
+    assert "virsh resume" not in left.reason
+    assert put(decided(seen_with(left, beat("h1", T0 - 30), held("h2"), records=H1_OFF))) is None
+
+
+@pytest.mark.parametrize("owner", ["h1", "h2", None])
+def test_a_held_copy_is_stopped_by_wish_and_then_the_vm_may_start(owner: str | None) -> None:
+    stopped = vm_doc("web", wish=VmWish.STOPPED)
+    record = vm_record("web", owner, 5, state=VmState.NEEDS_PERSON)
+    gone = {"records": H1_OFF, "doc": stopped}
+    after = put(decided(seen_with(record, beat("h1", T0 - 30), held("h2"), **gone))) or record  # type: ignore[arg-type]
+    assert (OperationKind.STOP, "web") in kinds(decided(seen_with(after, beat("h1", T0 - 30), held("h2"), **gone)))  # type: ignore[arg-type]
+    started = replace(after, state=VmState.WAITING, since=Instant(T0 - 1))
+    empty = beat("h2", T0 - 0.1, releases={"web": 9})
+    assert START[0] in kinds(decided(seen_with(started, beat("h1", T0 - 30), empty, records=H1_OFF)))
+
+
+def test_a_held_copy_whose_host_was_heard_last_with_it_keeps_the_vm_from_starting_until_that_host_is_off() -> None:
+    record = vm_record("web", None, 0, state=VmState.WAITING)
+    silent = replace(held("h2"), received_at=Instant(T0 - 9))
+    decision = decided(seen_with(record, silent))
+    left = put(decision)
+    assert START[0] not in kinds(decision)
+    assert left is not None
+    assert left.state is VmState.NEEDS_PERSON
+    off = (host_record("h1"), host_record("h2", HostState.FENCED, proof=off_proof("h2", T0 - 1)), host_record("h3"))
+    assert START[0] in kinds(decided(seen_with(record, silent, records=off)))
+
+
+def test_a_held_copy_beside_an_owner_nobody_hears_is_not_to_be_resumed() -> None:
+    decision = decided(seen_with(WEB, beat("h1", T0 - 9), held("h2")))
+    (alarm,) = [a for a in decision.alarms if a.kind == "seen_elsewhere"]
+    assert alarm.highest
+    assert "do not resume" in alarm.sentence
+    record = put(decision)
+    assert record is None or record.state is not VmState.RUNNING
+
+
+@pytest.mark.parametrize("owner", ["h1", None])
+def test_a_copy_that_its_guest_or_a_person_paused_stays_a_run_that_is_alarmed(owner: str | None) -> None:
+    """One copy and no mark: an I/O error or an administrator's hand, also after the store was wiped."""
+    there = running("h1", 5, PAUSED)
+    adopted = put(decided(seen_with(vm_record("web", owner, 5), there))) or WEB
+    assert (adopted.state, adopted.owner) == (VmState.RUNNING, "h1")
+    again = decided(seen_with(adopted, there))
+    assert put(again) is None
+    assert "vm_paused" in alarms(again)
+
+
+def test_two_held_copies_are_a_persons_matter() -> None:
+    record = put(decided(seen_with(vm_record("web", None, 0, state=VmState.WAITING), held("h1"), held("h2"))))
+    assert record is not None
+    assert record.state is VmState.NEEDS_PERSON

@@ -226,3 +226,15 @@ def test_an_order_that_ends_while_the_report_is_made_is_still_in_it(host: Host) 
         return Inventory(domains=(), taken_at=0.0, error="")
 
     assert "op-1/start/web/1" in host.make(as_it_was_before_the_step_ended, FAST).beat().orders
+
+
+def test_a_held_copy_is_reported_as_such(host: Host) -> None:
+    host.start()
+    host.hypervisor.real.suspend(WEB, Generation(7))
+
+    def told() -> bool:
+        beat = host.heard()
+        seen = beat.sees(WEB) if beat is not None else None
+        return seen is not None and seen.held
+
+    assert wait_for(told)

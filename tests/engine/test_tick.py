@@ -391,12 +391,17 @@ def test_two_copies_that_run_get_one_pause_that_travels_to_the_later_ones_host(b
     pause = operation.steps[0]
     assert (operation.kind, pause.kind, queue_of(pause)) == (OperationKind.PAUSE, StepKind.PAUSE, "host.h2")
     assert c1.dispatcher.sent == [(operation.id, (f"pause/{WEB}",))]
+    assert pause.order is not None
+    assert pause.order.beside == ("h1",)
+    assert bench.record().state is VmState.NEEDS_PERSON
     twice()
     assert len(c1.dispatcher.sent) == 1
     claim = bench.claim(pause.key, identity=operation.id)
     bench.store.settle(claim, Outcome(state=StepState.DONE, sentence="paused"))
     assert bench.do(bench.deciding(), "close", operation.id).next is Next.STOP
     assert bench.found(operation.id).state is OperationState.DONE
+    twice()
+    assert bench.store.view({}, None).operations == {}  # not again at once, whatever it came to
 
 
 def test_a_pause_that_was_not_made_in_time_is_given_up_and_says_why(bench: Bench, c1: Machine) -> None:

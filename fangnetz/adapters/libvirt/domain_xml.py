@@ -1,4 +1,5 @@
-"""The mark of ours inside a domain's metadata, in a namespace of our own: its generation, and when its start was sent.
+"""The mark of ours inside a domain's metadata, in a namespace of our own: its generation, when its start was sent, and
+whether it was paused by us as the later of two copies.
 
 Never changes anything else in the document: it is edited as a tree that keeps every prefix and foreign element.
 """
@@ -16,16 +17,21 @@ from fangnetz.core.units import Generation, Instant, VmId
 NAMESPACE = "https://fangnetz.net/xmlns/domain/1"
 PREFIX = "fangnetz"
 ELEMENT = "vm"
+HELD = "yes"
 
 _NUMBER = re.compile(r"[1-9][0-9]{0,18}")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Mark:
-    """What our element says. `start_sent_at`: in it as whole microseconds of the store's clock."""
+    """What our element says. `start_sent_at`: in it as whole microseconds of the store's clock.
+
+    `held`: set right before we pause the copy as the later of two, and never taken off a copy that we paused.
+    """
 
     generation: Generation | None
     start_sent_at: Instant | None = None
+    held: bool = False
 
 
 NO_MARK = Mark(generation=None)
@@ -55,11 +61,27 @@ def with_mark(xml: str, vm: VmId, mark: Mark) -> str:
             old.parentNode.removeChild(old)
     ours = document.createElementNS(NAMESPACE, f"{PREFIX}:{ELEMENT}")
     ours.setAttribute(f"xmlns:{PREFIX}", NAMESPACE)
-    ours.setAttribute("generation", str(mark.generation))
-    if mark.start_sent_at is not None:
-        ours.setAttribute("start_sent_at", str(round(mark.start_sent_at * 1_000_000)))
+    for name, value in _attributes(mark).items():
+        ours.setAttribute(name, value)
     metadata.appendChild(ours)
     return domain.toxml()
+
+
+def as_element(mark: Mark) -> str:
+    """Return our element as libvirt takes it for a domain that runs; libvirt adds the namespace."""
+    element = minidom.Document().createElement(ELEMENT)
+    for name, value in _attributes(mark).items():
+        element.setAttribute(name, value)
+    return element.toxml()
+
+
+def _attributes(mark: Mark) -> dict[str, str]:
+    found = {"generation": str(mark.generation)}
+    if mark.start_sent_at is not None:
+        found["start_sent_at"] = str(round(mark.start_sent_at * 1_000_000))
+    if mark.held:
+        found["held"] = HELD
+    return found
 
 
 def mark_in(metadata: str) -> Mark:
@@ -74,6 +96,7 @@ def mark_in(metadata: str) -> Mark:
     return Mark(
         generation=Generation(int(number)) if _NUMBER.fullmatch(number) else None,
         start_sent_at=Instant(int(sent) / 1_000_000) if _NUMBER.fullmatch(sent) else None,
+        held=element.getAttribute("held") == HELD,
     )
 
 

@@ -8,18 +8,20 @@ from __future__ import annotations
 
 import contextlib
 from collections.abc import Callable
+from dataclasses import replace
 from typing import TypeVar
 
 import libvirt
 
 from fangnetz.adapters.libvirt.bounded import BoundedCalls, Deadline
 from fangnetz.adapters.libvirt.connection import Connections, Link
-from fangnetz.adapters.libvirt.domain_xml import NAMESPACE, NO_MARK, Mark, mark_in, with_mark
+from fangnetz.adapters.libvirt.domain_xml import NAMESPACE, NO_MARK, PREFIX, Mark, as_element, mark_in, with_mark
 from fangnetz.adapters.libvirt.refusals import NOT_THERE, translate
 from fangnetz.adapters.libvirt.sightings import sighting_of
 from fangnetz.adapters.libvirt.unanswered import UnansweredStarts
 from fangnetz.adapters.libvirt.watching import Watching
 from fangnetz.core.errors import HypervisorRefused, HypervisorUnreachable
+from fangnetz.core.model import Sighting
 from fangnetz.core.units import Generation, Instant, Seconds, VmId
 from fangnetz.ports import BootFiles, Domain, UnansweredStart
 
@@ -172,20 +174,27 @@ class LibvirtHypervisor:
         self._do(end, self._destroy_bound)
 
     def suspend(self, vm: VmId, generation: Generation, still: Callable[[], object] = lambda: None) -> None:
-        """Pause the copy of this generation and return when its state says so. Paused already is success.
+        """Mark the copy of this generation as held, pause it, and return when its state says so.
 
+        Paused already is success. The mark is there before the pause, so no copy is ever paused by us without it.
         HypervisorRefused: libvirt said no, no such copy is here, or it runs all the same. Never resumes anything.
         `still` is called right before a copy that runs is paused; what it raises is raised instead.
         """
 
         def pause(deadline: Deadline, link: Link) -> None:
             domain = _find(link, vm)
-            if domain is None or not domain.isActive() or _mark_of(domain).generation != generation:
+            if domain is None or not domain.isActive() or (mark := _mark_of(domain)).generation != generation:
                 raise HypervisorRefused(f"{vm} is not on this host at generation {generation}.")
+            _write_mark(domain, replace(mark, held=True))
             if _is_paused(domain):
                 return
-            still()
-            deadline.check()
+            try:
+                still()
+                deadline.check()
+            except BaseException:
+                with contextlib.suppress(libvirt.libvirtError):
+                    _write_mark(domain, mark)
+                raise
             domain.suspend()
             if not _is_paused(domain):
                 raise HypervisorRefused(f"libvirt paused {vm}, but it runs.")
@@ -244,12 +253,13 @@ class LibvirtHypervisor:
         ):
             uuid, number = domain.UUIDString(), domain.ID()
             try:
-                mark = link.marks.get((uuid, number)) or _mark_of(domain)
                 state = sighting_of(
                     domain,
                     stats.get("state.state", libvirt.VIR_DOMAIN_NOSTATE),
                     stats.get("state.reason", 0),
                 )
+                known = None if state is Sighting.PAUSED else link.marks.get((uuid, number))  # held since, perhaps
+                mark = known or _mark_of(domain)
             except libvirt.libvirtError as error:
                 if error.get_error_code() in NOT_THERE:
                     continue  # it ended since the listing
@@ -262,6 +272,7 @@ class LibvirtHypervisor:
                     generation=mark.generation,
                     uuid=uuid,
                     start_sent_at=mark.start_sent_at,
+                    held=mark.held and state is Sighting.PAUSED,
                 )
             )
         link.marks = marks
@@ -312,6 +323,12 @@ def _mark_of(domain: libvirt.virDomain) -> Mark:
         if error.get_error_code() == libvirt.VIR_ERR_NO_DOMAIN_METADATA:
             return NO_MARK
         raise
+
+
+def _write_mark(domain: libvirt.virDomain, mark: Mark) -> None:
+    domain.setMetadata(
+        libvirt.VIR_DOMAIN_METADATA_ELEMENT, as_element(mark), PREFIX, NAMESPACE, libvirt.VIR_DOMAIN_AFFECT_LIVE
+    )
 
 
 def _is_paused(domain: libvirt.virDomain) -> bool:

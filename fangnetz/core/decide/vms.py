@@ -34,7 +34,7 @@ from fangnetz.core.operations import (
     start_steps,
     stop_steps,
 )
-from fangnetz.core.ownership import Granted, owner_let_go, proof_of, seen_running
+from fangnetz.core.ownership import Granted, end_the_held, owner_let_go, proof_of, seen_running
 from fangnetz.core.policy import Policy
 from fangnetz.core.recovery import plan_starts, starts_of
 from fangnetz.core.units import Epoch, Generation, HostId, Incarnation, Instant, VmId
@@ -45,6 +45,9 @@ STEADY_S = 600.0
 STOPS_PER_HOST_MAX = 4
 """Orderly stops under way on one host: each waits for its guest in one of the host worker's eight slots, and starts
 must find a slot free. The others wait for their turn."""
+PAUSE_AGAIN_S = 10.0
+"""A pause that its host did not find right to make is ordered again after this: two copies still run by what we hear,
+and hosts list their VMs several times meanwhile."""
 STARTS_PER_TICK = 32
 """Start operations opened in one tick at most: a boot storm is paced, and a tick stays short."""
 
@@ -139,8 +142,9 @@ class VmDecisions:
     def _decide_vm(self, doc: VmDoc, record: VmRecord) -> None:
         sightings = self._sightings(record.id)
         copies = {host: seen for host, seen in sightings.items() if seen.state in RUNS}
-        if len(copies) > 1:
-            self._twice(record, copies)
+        beyond = self._copies_outside(record.id)
+        if len(copies) + len(beyond) > 1:
+            self._twice(record, {**copies, **beyond})
             return
         if self._busy(record):
             return
@@ -160,6 +164,21 @@ class VmDecisions:
             if not self.verdicts[host].fresh or proof_of(self.view, host, beat.incarnation) is not None:
                 continue
             found[host] = seen
+        return found
+
+    def _copies_outside(self, vm: VmId) -> dict[HostId, VmSighting]:
+        """Return the copies on hosts that are not in the cluster file, by reports from within the last window.
+
+        Such a copy is never adopted nor ordered about; beside another one it is a second writer all the same.
+        """
+        found: dict[HostId, VmSighting] = {}
+        for host in self.view.outside:
+            beat = heard(self.view, host)
+            if beat is None or (seen := beat.sees(vm)) is None or seen.state not in RUNS:
+                continue
+            late = self.view.now - beat.received_at > self.policy.window_s
+            if not late and proof_of(self.view, host, beat.incarnation) is None:
+                found[host] = seen
         return found
 
     def _busy(self, record: VmRecord) -> bool:
@@ -185,8 +204,14 @@ class VmDecisions:
         lately = listed(self.view, record.id, self.policy)
         later = later_copy(running({h: s for h, s in copies.items() if h in lately}), record.owner)
         older = self._older(record, copies)
-        held = None if later else paused_later_copy(copies, record.owner)
-        if later:
+        marked = next((host for host, seen in sorted(copies.items()) if seen.held), None)
+        held = None if later else marked or paused_later_copy(copies, record.owner)
+        beyond = later is not None and later not in self.view.hosts
+        if beyond:
+            sentence += (
+                f"; the copy on {later} is the later one, and that host is not in the cluster file: pause it there"
+            )
+        elif later:
             sentence += f"; the copy on {later} is the later one and is being paused"
         elif held:
             sentence += f"; the copy on {held} is the later one: it is paused and stays so"
@@ -196,11 +221,11 @@ class VmDecisions:
                 "do not resume a paused copy while another runs, nor after it has run"
             )
         self.alarms.append(Alarm(kind="runs_twice", subject=record.id, sentence=sentence, highest=True))
-        if later and not self._pausing(record):  # two writers wait for no other operation
-            self._open_pause(record, later, copies[later], sentence)
+        if later and not beyond and not self._pausing(record):  # two writers wait for no other operation
+            self._open_pause(record, later, copies, sentence)
         if self._busy(record):
             return
-        if held:
+        if held or beyond:
             self._leave_to_person(record, sentence)
         for host, generation in sorted(older.items())[:1]:  # one at a time: two of a kind and subject are never open
             self._open_stop(record, host, generation, sentence, force=True)
@@ -215,7 +240,10 @@ class VmDecisions:
         return {
             host: seen.generation
             for host, seen in copies.items()
-            if host != record.owner and seen.generation is not None and seen.generation < record.generation
+            if host != record.owner
+            and host in self.view.hosts
+            and seen.generation is not None
+            and seen.generation < record.generation
         }
 
     def _seen_on(self, doc: VmDoc, record: VmRecord, host: HostId, seen: VmSighting) -> None:
@@ -229,11 +257,13 @@ class VmDecisions:
                     f"{record.id} is seen on {host}, but {record.owner} owns it and is neither heard without it "
                     "nor proven off"
                 )
+                if seen.held:
+                    sentence += f". The copy on {host} is paused as the later of two: do not resume it"
                 self.alarms.append(Alarm(kind="seen_elsewhere", subject=record.id, sentence=sentence, highest=True))
                 return
             lone_pause = seen.state is Sighting.PAUSED and not mine and record.owner is not None
-            if lone_pause and doc.wish is not VmWish.STOPPED:
-                self._leave_paused(record, host)
+            if (seen.held or lone_pause) and doc.wish is not VmWish.STOPPED:
+                self._leave_paused(record, host, seen)
                 return
             self._alarm_foreign(record, host, seen)
             self._put(
@@ -266,16 +296,22 @@ class VmDecisions:
                     sentence=f"{record.id} is paused on {host}; it does no work",
                 )
             )
-            if record.state is VmState.NEEDS_PERSON:
-                self._leave_paused(record, host)
+            if seen.held or record.state is VmState.NEEDS_PERSON:
+                self._leave_paused(record, host, seen)
                 return
         if record.failures and record.state is VmState.RUNNING and self.view.now - record.since > STEADY_S:
             self._put(replace(record, failures=0), record.generation)
         else:
             self._set(record, VmState.RUNNING, f"runs on {host}")
 
-    def _leave_paused(self, record: VmRecord, host: HostId) -> None:
-        """The only copy is paused and may be the later of two: no healthy run before a person ends or resumes it."""
+    def _leave_paused(self, record: VmRecord, host: HostId, seen: VmSighting) -> None:
+        """The only copy is paused and is or may be the later of two: no healthy run before a person ends or resumes it.
+
+        Whatever the record says meanwhile: that of another owner, of none, or of a start that was refused there.
+        """
+        if seen.held:
+            self._leave_to_person(record, end_the_held(record.id, (host,)))
+            return
         self._leave_to_person(
             record,
             f"it is paused on {host} and runs nowhere. If another copy of it ran meanwhile, this one is out of "
@@ -427,12 +463,21 @@ class VmDecisions:
         self.stopping[host] += 0 if force else 1
         self._open(OperationKind.STOP, record.id, reason, stop_steps(replace(order, force=force)))
 
-    def _open_pause(self, record: VmRecord, host: HostId, seen: VmSighting, reason: str) -> None:
-        order = None
-        if seen.generation is not None:
-            order = self._order(record.id, host, seen.generation, self.policy.start_bound_s)
-        if order is not None:
-            self._open(OperationKind.PAUSE, record.id, reason, pause_steps(order))
+    def _open_pause(self, record: VmRecord, host: HostId, copies: Mapping[HostId, VmSighting], reason: str) -> None:
+        """Order it, and say on record that it was: one that was not made is not ordered again before a while."""
+        generation = copies[host].generation
+        told = (record.state, record.reason) == (VmState.NEEDS_PERSON, reason)
+        if generation is None or (told and self.view.now - record.since < PAUSE_AGAIN_S):
+            return
+        order = self._order(record.id, host, generation, self.policy.start_bound_s)
+        if order is None:
+            return
+        beside = sorted(h for h, seen in running(copies).items() if h != host and seen.generation == generation)
+        order = replace(order, beside=tuple(beside))
+        self._open(OperationKind.PAUSE, record.id, reason, pause_steps(order))
+        if not self._busy(record):
+            named = replace(record, state=VmState.NEEDS_PERSON, since=self.view.now, reason=reason)
+            self._put(named, record.generation)
 
     def _order(self, vm: VmId, host: HostId, generation: Generation, for_s: float) -> Order | None:
         """Return an order to the boot of the host that reports; None if none does."""

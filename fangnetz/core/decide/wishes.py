@@ -48,7 +48,17 @@ from fangnetz.core.model import (
     WishKind,
 )
 from fangnetz.core.operations import OperationKind, OperationState
-from fangnetz.core.ownership import Granted, may_run, owner_let_go, proof_of, seen_gone, seen_running
+from fangnetz.core.ownership import (
+    Granted,
+    end_the_held,
+    held_on,
+    may_run,
+    owner_let_go,
+    paused_on,
+    proof_of,
+    seen_gone,
+    seen_running,
+)
 from fangnetz.core.policy import Policy
 from fangnetz.core.quorum import unheard_in_this_life
 from fangnetz.core.units import Epoch, HostId, Incarnation, Instant, OperationId, VmId
@@ -393,6 +403,14 @@ def _start(vm: VmId, view: ClusterView) -> Granting:
         raise WishRefused(f"{vm} is {_GONE[doc.source]}; put it back into the cluster file or `fangnetz vm add` it")
     if record is not None and record.state is VmState.RUNNING and doc.wish is VmWish.RUNNING:
         raise WishRefused(f"{vm} runs already on {record.owner}")
+    held = held_on(view, vm)
+    if held:
+        raise WishRefused(f"{vm} cannot be started: {end_the_held(vm, held)}")
+    paused = paused_on(view, vm)
+    if paused and record is not None and record.state is VmState.NEEDS_PERSON:
+        raise WishRefused(
+            f"{vm} cannot be started while a copy of it is paused on {', '.join(paused)}: {record.reason}"
+        )
     actions: list[Action] = [PutVmDoc(doc=replace(doc, wish=VmWish.RUNNING))]
     if record is not None and record.state in (VmState.FAILED, VmState.NEEDS_PERSON, VmState.STOPPED):
         again = replace(record, state=VmState.WAITING, since=view.now, failures=0, reason="an operator wants it to run")
