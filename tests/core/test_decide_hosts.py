@@ -318,6 +318,15 @@ def state_of(record: HostRecord | None) -> HostState | None:
     return record.state if record else None
 
 
+@pytest.mark.parametrize("state", [HostState.FENCED, HostState.RETURNING])
+def test_the_last_report_of_a_boot_that_was_cut_is_no_return(state: HostState) -> None:
+    """It is still fresh when the plug reads OFF: the host reported until its power went."""
+    cut = host_record("h1", state, proof=off_proof("h1", T0 - 0.2), cut_by="op-cut")
+    last = beat("h1", T0 - 0.6)
+    assert returning(last, record=cut) is None
+    assert state_of(returning(beat("h1", T0 - 0.1), record=cut)) is HostState.NEEDS_PERSON, "heard after it: void"
+
+
 def test_a_clean_new_boot_rejoins() -> None:
     record = returning()
     assert state_of(record) is HostState.ONLINE

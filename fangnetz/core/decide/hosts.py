@@ -301,6 +301,8 @@ class HostDecisions:
 
     def _follow_verdict(self) -> None:
         finding = self.verdict.finding
+        if self.verdict.fresh and holds(self.view, self.record.proof, self.verdict.incarnation):
+            return  # the last report of a boot that was cut a moment ago: older than the proof, and no return
         doc = self.view.host_docs.get(self.spec.id)
         if doc is not None and doc.maintenance and self.record.state is not HostState.MAINTENANCE:
             self._to(HostEvent.MAINTENANCE, doc.reason or "an operator asked for it")
