@@ -8,10 +8,14 @@ AS_ROOT := $(shell test "$$(id -u)" = 0 || echo sudo -E)
 # Where the figures go; TESTS narrows `make test`, e.g. TESTS="tests/core -k quorum".
 JSON ?= bench.json
 TESTS ?=
-# A storm: how long, which seed (by chance if none), how many one after the other, where its results add up.
+# All tests run in two lanes, the lab's beside all others: most of their time is waiting. A part runs in one.
+LANES := $(if $(TESTS),,-n 2)
+# A storm: how long, which seed (by chance if none), how many one after the other, whether over three Redis with a
+# Sentinel each (1) or one, where its results add up.
 SECONDS ?= 600
 SEED ?=
 RUNS ?= 1
+SENTINEL ?=
 RECORDS ?= build/soak.jsonl
 # Simulated stories: how many; SEED is the first.
 SEEDS ?= 10000
@@ -26,7 +30,7 @@ demo: setup  ## a real host dies, its VMs come back; KEEP=1 leaves the lab up
 	$(AS_ROOT) $(PYTHON) -m fangnetz.lab.demo
 
 test: setup  ## all tests, one lab included
-	$(AS_ROOT) .venv/bin/pytest $(TESTS)
+	$(AS_ROOT) .venv/bin/pytest $(LANES) $(TESTS)
 
 check: setup  ## style, types and floors
 	.venv/bin/ruff check .
@@ -40,10 +44,12 @@ bench: setup  ## recovery times over pulled plugs, as JSON
 lab: setup  ## bring up a lab to play with; `fangnetz lab down` removes it
 	$(AS_ROOT) .venv/bin/fangnetz lab up
 
-soak: soak-storm soak-tests soak-table soak-idle soak-simulation  ## every endurance run
+soak: soak-storm soak-tests soak-table soak-idle soak-simulation  ## every endurance run, the storm with one Redis and with Sentinels
+	$(if $(SENTINEL),,$(MAKE) soak-storm SENTINEL=1)
 
-soak-storm: setup  ## random faults from a seed: SECONDS=600 SEED=7 RUNS=1; results add up in build/soak.jsonl
-	$(AS_ROOT) $(PYTHON) -m fangnetz.lab.storm --seconds $(SECONDS) --runs $(RUNS) $(if $(SEED),--seed $(SEED)) --json $(RECORDS)
+soak-storm: setup  ## random faults from a seed: SECONDS=600 SEED=7 RUNS=1 SENTINEL=1; results add up in build/soak.jsonl
+	$(AS_ROOT) $(PYTHON) -m fangnetz.lab.storm --seconds $(SECONDS) --runs $(RUNS) $(if $(SEED),--seed $(SEED)) \
+	  $(if $(SENTINEL),--sentinel) --json $(RECORDS)
 
 soak-tests: setup  ## the tests too long for `make test`
 	$(AS_ROOT) .venv/bin/pytest -m soak $(TESTS)

@@ -139,6 +139,10 @@ class Domain:
     state: Sighting
     generation: Generation | None
     uuid: str
+    start_sent_at: Instant | None = None
+    """When its start was sent, by the store's clock; None if nobody wrote it down."""
+    held: bool = False
+    """Paused, and marked by `suspend`: the later of two running copies, out of date since."""
 
 
 class Hypervisor(Protocol):
@@ -148,25 +152,56 @@ class Hypervisor(Protocol):
         """All active domains; persistent ones that are shut off do not count."""
         ...
 
-    def create(self, vm: VmId, xml: str, generation: Generation, still: Callable[[], object] = lambda: None) -> None:
-        """Start a transient domain with the generation in its metadata. StorageLeaseHeld if its lease is taken.
+    def create(
+        self,
+        vm: VmId,
+        xml: str,
+        generation: Generation,
+        still: Callable[[], object] = lambda: None,
+        *,
+        start_sent_at: Instant | None = None,
+    ) -> None:
+        """Start a transient domain with generation and instant in its metadata. StorageLeaseHeld if its lease is taken.
 
         `still` is called after every question of its own, right before the effect; what it raises prevents it.
+        StartNotSent (a kind of HypervisorUnreachable): nothing was sent.
         """
         ...
 
-    def shutdown(self, vm: VmId) -> None:
-        """Ask the guest to switch off; returns at once."""
+    def shutdown(self, vm: VmId, still: Callable[[], object] = lambda: None) -> None:
+        """Ask the guest to switch off; returns at once. One that is not there, or paused, is not asked: success.
+
+        `still`: as in `create`.
+        """
         ...
 
     def destroy(self, vm: VmId, still: Callable[[], object] = lambda: None) -> None:
         """End the domain; returns when it is gone. A domain that is not there is success. `still`: as in `create`."""
         ...
 
-    def settled(self, vm: VmId) -> None:
-        """Return if every start of the VM sent by this process has ended, else HypervisorUnreachable.
+    def suspend(self, vm: VmId, generation: Generation, still: Callable[[], object] = lambda: None) -> None:
+        """Mark the copy of this generation as held, then pause it; returns when it is paused, by its state.
 
-        Only then may a promise rest on "no such domain is there".
+        One that is paused already is marked, too: success.
+        HypervisorRefused if no such copy is there. `still`: as in `create`.
+        """
+        ...
+
+    def settled(self, vm: VmId) -> None:
+        """Return if every start of the VM sent in this boot has ended, else HypervisorUnreachable.
+
+        Also those of a worker that was killed meanwhile. Only then may a promise rest on "no such domain is there".
+        """
+        ...
+
+    def settle(self) -> None:
+        """Find out which unanswered starts have ended and drop their notes. Cheap while there is none."""
+        ...
+
+    def unanswered_since(self, at: float) -> frozenset[VmId]:
+        """VMs of which a start may still come, or the end of one became known at `at` (monotonic) or later.
+
+        Never waits for libvirt. OSError: not known.
         """
         ...
 
@@ -179,8 +214,22 @@ class HostLoad:
     memory_free_mib: MiB
 
 
+@dataclass(frozen=True, slots=True, kw_only=True)
+class UnansweredStart:
+    """A start that was sent to the hypervisor, or was just about to be, and whose end is not known.
+
+    `note` tells it from every other start of this VM; `damage` says why its file cannot be read, empty if it can.
+    """
+
+    vm: VmId
+    note: str
+    generation: Generation | None = None
+    """None only in a damaged one."""
+    damage: str = ""
+
+
 class BootFiles(Protocol):
-    """Files that live as long as the host's boot: incarnation, promises, per-VM locks."""
+    """Files that live as long as the host's boot: incarnation, promises, unanswered starts, per-VM locks."""
 
     @property
     def incarnation(self) -> Incarnation: ...
@@ -198,6 +247,18 @@ class BootFiles(Protocol):
         ...
 
     def releases(self) -> tuple[Release, ...]: ...
+
+    def note_start(self, vm: VmId, generation: Generation) -> str:
+        """Write durably that a start of the VM is being sent; return the note. OSError: not written, send nothing."""
+        ...
+
+    def forget_start(self, vm: VmId, note: str) -> None:
+        """Remove the note of a start whose end is known. Another start's note stays."""
+        ...
+
+    def unanswered_starts(self) -> tuple[UnansweredStart, ...]:
+        """Every noted start of this boot, by whichever process. A damaged note is one, too."""
+        ...
 
 
 # --- probes ------------------------------------------------------------------------------------------------------
@@ -307,7 +368,8 @@ class Journal(Protocol):
     def claim(
         self, identity: OperationId, key: str, *, token: str, executor: str, incarnation: Incarnation, lease: Seconds
     ) -> Claim | NotClaimed:
-        """Claim a ready step. Asking again with the same token is granted again."""
+        """Claim a ready step. Asking again with the same token is granted again. StoreUnreachable also if it might be
+        forgotten again: then nobody holds it, and it counts as no attempt where that could be written."""
         ...
 
     def renew(self, claim: Claim, lease: Seconds) -> Instant:
@@ -316,8 +378,9 @@ class Journal(Protocol):
 
     def settle(self, claim: Claim, outcome: Outcome, assigns: Sequence[Assign] = (), placements: int = 0) -> Operation:
         """Write the outcome (with its assignments, all or none) and return the operation after it. StaleToken if the
-        step was claimed by somebody else meanwhile, Conflict if a VM to assign has moved on or others were placed
-        since `placements` was read; asking again with the same token is harmless."""
+        step was claimed by somebody else meanwhile, or if more than its own line would change under an epoch that is
+        over; Conflict if a VM to assign has moved on or others were placed since `placements` was read. Asking again
+        with the same token is harmless."""
         ...
 
     def log(self, events: Sequence[Happened]) -> None: ...
@@ -375,7 +438,7 @@ class Store(Journal, Protocol):
         """Write the record if its generation is still `expected`; False if it is not."""
         ...
 
-    def mark_vm(self, vm: VmId, generation: Generation, state: VmState, reason: str) -> bool:
+    def mark_vm(self, vm: VmId, generation: Generation, state: VmState, reason: str, epoch: Epoch) -> bool:
         """Change state and reason only, if the generation is still this one."""
         ...
 
@@ -417,7 +480,7 @@ class Store(Journal, Protocol):
         """Return a VM's present definition."""
         ...
 
-    def settle_wish(self, wish: Wish, result: WishResult) -> None: ...
+    def settle_wish(self, wish: Wish, result: WishResult, epoch: Epoch) -> None: ...
 
 
 class Operators(Protocol):

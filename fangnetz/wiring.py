@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING
 
 from fangnetz.core.errors import SettingsError
 from fangnetz.core.units import DeviceName, HostId
-from fangnetz.ports import FenceDevice, ProbeTarget
+from fangnetz.ports import BootFiles, FenceDevice, ProbeTarget
 from fangnetz.settings import DeviceSettings, RedisUser, Settings
 
 if TYPE_CHECKING:
@@ -73,10 +73,11 @@ def open_devices(settings: Settings, host: HostId) -> dict[DeviceName, FenceDevi
     return {name: open_device(device) for name, device in settings.hosts[host].devices.items()}
 
 
-def open_hypervisor(settings: Settings, host: HostId) -> LibvirtHypervisor:
+def open_hypervisor(settings: Settings, host: HostId, boot: BootFiles) -> LibvirtHypervisor:
+    """Return libvirt on this host; `boot` keeps the starts it has not answered, beyond the life of this process."""
     from fangnetz.adapters.libvirt import LibvirtHypervisor
 
-    return LibvirtHypervisor(settings.hosts[host].libvirt_uri)
+    return LibvirtHypervisor(settings.hosts[host].libvirt_uri, boot)
 
 
 def open_boot_files(run_dir: Path) -> BootFilesOnDisk:

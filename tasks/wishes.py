@@ -1,7 +1,12 @@
 """Public tasks: what `celery call` may ask for. Each writes a wish and nudges the tick; none acts itself.
 
 A message may have waited in its queue for an hour. What touches power or rests on what a person saw therefore says when
-that was (`at`, the store's clock: `at` of `fangnetz status --json`) and is refused when it is older than a minute.
+that was (`at`, the store's clock: `at` of `fangnetz status --json`) and is refused a minute later. It may
+name the boot of the host that was seen (`boot`: `last_boot` of `fangnetz host show --json`): once that is not the last
+one any more, it is refused too.
+
+There is no `fangnetz.vm_add`: it would carry a domain XML, and Flower shows arguments. A VM is added by
+`fangnetz vm add` or in the cluster file.
 """
 
 from __future__ import annotations
@@ -14,48 +19,53 @@ from celery import shared_task
 from fangnetz.core.decide.wishes import WISH_AGE_MAX_S
 from fangnetz.core.errors import WishRefused
 from fangnetz.core.model import Wish, WishKind
-from fangnetz.core.units import Instant
+from fangnetz.core.units import Incarnation, Instant
 from tasks.runtime import WrongQueue, runtime
 
 SEEN_THERE = "the instant it is said, as `at` of `fangnetz status --json` shows it"
 
 
-def _wish(kind: WishKind, subject: str, by: str, at: Instant | None = None) -> str:
+def _wish(kind: WishKind, subject: str, by: str, at: Instant | None = None, boot: str = "") -> str:
     parts = runtime()
     if parts.operators is None or parts.nudge is None:
         raise WrongQueue(f"a {parts.role} process takes no wishes")
     said_at = parts.operators.now() if at is None else at
-    wish = Wish(id=uuid.uuid4().hex, kind=kind, subject=str(subject), by=str(by), at=said_at)
+    wish = Wish(id=uuid.uuid4().hex, kind=kind, subject=str(subject), by=str(by), at=said_at, boot=Incarnation(boot))
     parts.operators.add_wish(wish)
     parts.nudge()
     return f"wish {wish.id} is written: {kind.value} {subject}"
 
 
-def _wish_said_at(kind: WishKind, subject: str, by: str, at: object) -> str:
-    """Write a wish that is worth something for a minute after it was said, not after this message was read."""
+def _wish_said_at(kind: WishKind, subject: str, by: str, at: object, boot: object) -> str:
+    """Write a wish that is worth something for a minute after it was said, not after this message was read.
+
+    `boot`: of the host that its writer saw; empty for whichever is the last one known.
+    """
     parts = runtime()
     if parts.operators is None:
         raise WrongQueue(f"a {parts.role} process takes no wishes")
     if isinstance(at, bool) or not isinstance(at, (int, float)) or not math.isfinite(at):
         raise WishRefused(f"{kind.value} {subject} is not asked for: it needs `at`, {SEEN_THERE}; it has {at!r}")
+    if not isinstance(boot, str):
+        raise WishRefused(f"{kind.value} {subject} is not asked for: `boot` names a boot of the host; it is {boot!r}")
     age = parts.operators.now() - at
     if age > WISH_AGE_MAX_S:
         raise WishRefused(f"{kind.value} {subject} is not asked for: {by} said so {age:.0f} s ago: say it again")
     if age < 0:
         raise WishRefused(f"{kind.value} {subject} is not asked for: `at` is {-age:.0f} s ahead; give {SEEN_THERE}")
-    return _wish(kind, subject, by, Instant(float(at)))
+    return _wish(kind, subject, by, Instant(float(at)), boot)
 
 
 @shared_task(name="fangnetz.fence")
-def fence(host: str, by: str = "celery", at: float | None = None) -> str:
-    """Wish that a host be fenced. WishRefused without `at`, or more than a minute after it."""
-    return _wish_said_at(WishKind.HOST_FENCE, host, by, at)
+def fence(host: str, by: str = "celery", at: float | None = None, boot: str = "") -> str:
+    """Wish that a host be fenced, in that `boot` if one is named. WishRefused without `at`, or a minute after it."""
+    return _wish_said_at(WishKind.HOST_FENCE, host, by, at, boot)
 
 
 @shared_task(name="fangnetz.confirm_off")
-def confirm_off(host: str, by: str, at: float | None = None) -> str:
-    """State, as a named person, that a host is off. WishRefused without `at`, or more than a minute after it."""
-    return _wish_said_at(WishKind.HOST_CONFIRM_OFF, host, by, at)
+def confirm_off(host: str, by: str, at: float | None = None, boot: str = "") -> str:
+    """State, as a named person, that a host (that `boot` of it) is off. WishRefused without `at`, or a minute after."""
+    return _wish_said_at(WishKind.HOST_CONFIRM_OFF, host, by, at, boot)
 
 
 @shared_task(name="fangnetz.activate")

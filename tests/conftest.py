@@ -4,10 +4,23 @@ from __future__ import annotations
 
 import signal
 from collections.abc import Iterator
+from typing import Any
 
 import pytest
+from xdist.scheduler import LoadScopeScheduling
 
 from tests.redis_server import RedisServer
+
+
+class TwoLanes(LoadScopeScheduling):
+    """`pytest -n 2`: whatever stands up a lab in one lane, all others in the other, each in order."""
+
+    def _split_scope(self, nodeid: str) -> str:
+        return "lab" if nodeid.startswith("tests/lab/") else "others"
+
+
+def pytest_xdist_make_scheduler(config: pytest.Config, log: Any) -> TwoLanes:
+    return TwoLanes(config, log)
 
 
 @pytest.fixture(scope="session", autouse=True)

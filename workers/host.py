@@ -17,7 +17,7 @@ from fangnetz.core.operations import StepKind
 from fangnetz.core.units import HostId, Seconds, VmId
 from fangnetz.engine.execute import Executor
 from fangnetz.engine.ledger import Ledger
-from fangnetz.engine.marked import marked_boot, marked_files, marked_store
+from fangnetz.engine.marked import marked_boot, marked_dispatcher, marked_files, marked_store
 from fangnetz.engine.report import InventoryKeeper, Reporter
 from fangnetz.engine.steps.vm import VmSteps
 from fangnetz.settings import Settings
@@ -41,13 +41,14 @@ class HostParts:
                 f"{me.config}: hosts: {me.name} (FANGNETZ_HOST) is not among {', '.join(settings.hosts)}"
             )
         policy = settings.policy
+        hosts = {name: each.spec for name, each in settings.hosts.items()}
         self._settings, self._host = settings, host
         self._guids: tuple[str, ...] = ()
         self._trouble = ""
         store = marked_store(wiring.open_store(settings, name=f"host-{host}", user="host"))
         beats = marked_store(wiring.open_store(settings, name=f"heartbeat-{host}", user="host", timeout_s=1.0))
         boot = marked_boot(wiring.open_boot_files(me.run_dir))
-        hypervisor = wiring.open_hypervisor(settings, host)
+        hypervisor = wiring.open_hypervisor(settings, host, boot)
         process = wiring.this_process()
         self._ledger = Ledger(store, marked_files(wiring.open_ledger_files(me.state_dir)), process)
         self.inventory = InventoryKeeper(hypervisor, policy.heartbeat_s, self._report, process)
@@ -59,15 +60,16 @@ class HostParts:
             definition=self._definition,
             policy=policy,
             report=self.inventory.kick,
+            look=lambda: store.view(hosts, None),
         )
         self._store = store
         self.executor = Executor(
             name=f"host-{host}",
             journal=store,
-            dispatcher=CeleryDispatcher(app, settings.controllers),
+            dispatcher=marked_dispatcher(CeleryDispatcher(app, settings.controllers)),
             process=process,
             policy=policy,
-            effects={StepKind.START: steps.start, StepKind.STOP: steps.stop},
+            effects={StepKind.START: steps.start, StepKind.STOP: steps.stop, StepKind.PAUSE: steps.pause},
             incarnation=boot.incarnation,
         )
         self.reporter = Reporter(
@@ -76,6 +78,7 @@ class HostParts:
             boot=boot,
             inventory=lambda: self.inventory.latest,
             orders=lambda: self.executor.in_hand_since(self.inventory.latest.taken_at),
+            unanswered=lambda: hypervisor.unanswered_since(self.inventory.latest.taken_at),
             interval=policy.heartbeat_s,
             guids=lambda: self._guids,
             load=read_load,

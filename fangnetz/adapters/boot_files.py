@@ -1,12 +1,14 @@
-"""Files that live as long as the host's boot: incarnation, promises, locks (SAFETY rule 3).
+"""Files that live as long as the host's boot: incarnation, promises, unanswered starts, locks (SAFETY rule 3).
 
-Never reads a damaged promise as "none", never lets a promise shrink, never outlives a reboot: on tmpfs the kernel sees
-to that, elsewhere everything stands in a folder named after the boot. Layout below the run folder:
+Never reads a damaged promise or start as "none", never lets a promise shrink, never outlives a reboot: on tmpfs the
+kernel sees to that, elsewhere everything stands in a folder named after the boot. Layout below the run folder:
 
     incarnation             32 hex digits, written once
     promises/<vm>.json      {"schema": 1, "vm": …, "generation": …}
+    starts/<vm>.json        {"schema": 1, "vm": …, "generation": …, "start": 32 hex digits}, until its end is known
     locks/<vm>.lock         empty, held with flock; never removed
     promises.lock           held while a promise is read, compared and written
+    starts.lock             held while a start's note is read, compared and removed, and while one is written
 """
 
 from __future__ import annotations
@@ -26,10 +28,11 @@ from pathlib import Path
 from fangnetz.core.errors import SettingsError, StoredContentError
 from fangnetz.core.model import Release
 from fangnetz.core.units import Generation, Incarnation, Seconds, VmId
+from fangnetz.ports import UnansweredStart
 
 BOOT_ID = Path("/proc/sys/kernel/random/boot_id")
-PROMISE_LOCK_BOUND = Seconds(10.0)
-"""A promise is written in milliseconds; only a dying disk takes longer, and then a named error beats waiting."""
+FILE_LOCK_BOUND = Seconds(10.0)
+"""Either is written in milliseconds; only a dying disk takes longer, and then a named error beats waiting."""
 LOCK_POLL = Seconds(0.02)
 """How often a lock held by another process is asked for again: flock has no timeout of its own."""
 
@@ -51,8 +54,9 @@ class BootFilesOnDisk:
         self.lives_as_long_as_boot = is_memory_backed(run_dir)
         self._home = run_dir if self.lives_as_long_as_boot else _this_boots_folder(run_dir)
         self._promises = self._home / "promises"
+        self._starts = self._home / "starts"
         self._locks = self._home / "locks"
-        for folder in (self._home, self._promises, self._locks):
+        for folder in (self._home, self._promises, self._starts, self._locks):
             folder.mkdir(mode=0o700, exist_ok=True)
         self._incarnation = _read_or_make_incarnation(self._home)
         self._guard = threading.Lock()
@@ -81,7 +85,7 @@ class BootFilesOnDisk:
         Raises StoredContentError over a damaged promise: what it held may have been higher.
         """
         path = self._promises / f"{file_name(vm)}.json"
-        with self._hold(self._home / "promises.lock", PROMISE_LOCK_BOUND):
+        with self._hold(self._home / "promises.lock", FILE_LOCK_BOUND):
             if generation <= _read_promise(path, vm):
                 return
             text = json.dumps({"schema": 1, "vm": vm, "generation": generation})
@@ -94,6 +98,31 @@ class BootFilesOnDisk:
             for vm, generation in self._all_promises()
             if isinstance(generation, int)
         )
+
+    def note_start(self, vm: VmId, generation: Generation) -> str:
+        """Write durably that a start is being sent; return the note. It takes the place of an earlier one."""
+        path = self._starts / f"{file_name(vm)}.json"
+        note = json.dumps({"schema": 1, "vm": vm, "generation": generation, "start": uuid.uuid4().hex})
+        with self._hold(self._home / "starts.lock", FILE_LOCK_BOUND):
+            _write_durably(path, note)
+        return note
+
+    def forget_start(self, vm: VmId, note: str) -> None:
+        """Remove this note, if it is the one that is there."""
+        path = self._starts / f"{file_name(vm)}.json"
+        with self._hold(self._home / "starts.lock", FILE_LOCK_BOUND):
+            start = _read_start(path, vm)
+            if start is not None and start.note == note:
+                path.unlink(missing_ok=True)
+
+    def unanswered_starts(self) -> tuple[UnansweredStart, ...]:
+        """Every noted start. A note that cannot be read counts: somebody was about to start something."""
+        found = []
+        for path in sorted(self._starts.glob("*.json")):
+            start = _read_start(path, VmId(path.name.removesuffix(".json")))
+            if start is not None:
+                found.append(start)
+        return tuple(found)
 
     def damaged(self) -> tuple[str, ...]:
         """One sentence for each promise that cannot be read; its VM cannot be started here until it is mended."""
@@ -112,7 +141,7 @@ class BootFilesOnDisk:
         # The thread lock in front makes waiting threads queue instead of polling against each other.
         deadline = time.monotonic() + bound
         with self._guard:
-            mine = self._in_process.setdefault(path.name, threading.Lock())
+            mine = self._in_process.setdefault(str(path), threading.Lock())
         if not mine.acquire(timeout=max(bound, 0)):
             raise TimeoutError(f"{path} was still held by this process after {bound:g} s")
         try:
@@ -189,6 +218,24 @@ def _read_promise(path: Path, vm: VmId) -> Generation:
         ):
             return Generation(generation)
     raise StoredContentError(f"{path} does not hold a promise for {vm}; {vm} cannot be started here.")
+
+
+def _read_start(path: Path, vm: VmId) -> UnansweredStart | None:
+    try:
+        text = path.read_bytes()
+    except FileNotFoundError:
+        return None
+    except OSError as error:
+        return UnansweredStart(vm=vm, note=f"unreadable: {error.strerror}", damage=f"{path}: {error.strerror}")
+    note = text.decode(errors="backslashreplace")
+    try:
+        content = json.loads(text)
+    except ValueError:
+        content = None
+    match content:
+        case {"schema": 1, "vm": str(named), "generation": int(generation), "start": str()} if named == vm:
+            return UnansweredStart(vm=vm, note=note, generation=Generation(generation))
+    return UnansweredStart(vm=vm, note=note, damage=f"{path} does not hold a start of {vm}")
 
 
 def _write_durably(path: Path, text: str) -> None:

@@ -13,7 +13,7 @@ from fangnetz.core.actions import Alarm
 from fangnetz.core.detector import heard
 from fangnetz.core.fencing import binding_state, protection
 from fangnetz.core.incidents import Incident
-from fangnetz.core.model import HostRecord, OffProof, VmState, VmWish
+from fangnetz.core.model import HostRecord, OffProof, Power, VmState, VmWish
 from fangnetz.core.operations import Operation, Step
 from fangnetz.core.units import HostId, Instant, VmId
 from fangnetz.ports import LoggedEvent
@@ -54,6 +54,8 @@ def host_item(snapshot: Snapshot, host: HostId) -> Item:
         "since": _at(record.since),
         "reason": record.reason,
         "incarnation": record.incarnation or None,
+        "last_boot": snapshot.boot_seen(host) or None,
+        "power": _power(snapshot.power(host)),
         "maintenance": doc is not None and doc.maintenance,
         "protected": safe.protected,
         "protection": list(safe.sentences),
@@ -78,6 +80,10 @@ def host_item(snapshot: Snapshot, host: HostId) -> Item:
         "brakes": [{"kind": brake.kind.value, "sentence": brake.sentence} for brake in snapshot.brakes(host)],
         "fencing": why_not_fenced(snapshot, host),
     }
+
+
+def _power(power: Power) -> str | None:
+    return None if power is Power.UNKNOWN else power.value
 
 
 def _heartbeat(snapshot: Snapshot, host: HostId) -> Item | None:
@@ -234,9 +240,12 @@ def alarm_item(alarm: Alarm) -> Item:
 
 
 def event_item(event: LoggedEvent) -> Item:
-    """The facts stand beside the event's own keys; an operation's own `id` and `kind` become `operation_…`."""
+    """The facts stand beside the event's own keys, `id` being an operation's; its place in the log is `event`.
+
+    What a fact would hide becomes `operation_…`.
+    """
     own: Mapping[str, Any] = {
-        "id": event.id,
+        "event": event.id,
         "at": float(event.at),
         "kind": event.kind,
         "subject": event.subject,

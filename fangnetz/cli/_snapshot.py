@@ -11,14 +11,20 @@ from dataclasses import dataclass
 from fangnetz.cli._session import Session
 from fangnetz.core.actions import Alarm
 from fangnetz.core.decide import judge_all
+from fangnetz.core.decide.mending import how_to_mend
+from fangnetz.core.decide.outside import last_boot
+from fangnetz.core.decide.questions import ASK_PAUSE_MAX_S
 from fangnetz.core.detector import Finding, Verdict, Watch, heard, known_incarnation, look
 from fangnetz.core.errors import StoredContentError
-from fangnetz.core.fencing import BindingState, binding_state, holds, protection
-from fangnetz.core.model import ClusterView, ControlLease, HostRecord, HostState, VmRecord
+from fangnetz.core.fencing import BindingState, binding_state, holds, proof_from_readings, protection
+from fangnetz.core.model import UNKNOWN_BOOT, ClusterView, ControlLease, HostRecord, HostState, Power, VmRecord
 from fangnetz.core.policy import Policy
 from fangnetz.core.quorum import Brake, brakes
 from fangnetz.core.recovery import TAKES_ROOM
-from fangnetz.core.units import HostId, Incarnation, VmId
+from fangnetz.core.units import HostId, Incarnation, Instant, VmId
+
+READING_WORTH_S = 3 * ASK_PAUSE_MAX_S
+"""A silent host's devices are asked at least every ASK_PAUSE_MAX_S; answers this old mean that nobody asks any more."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -43,8 +49,8 @@ class Snapshot:
         return self.view.host_records.get(host, HostRecord(id=host))
 
     def vm_names(self) -> tuple[VmId, ...]:
-        """Every VM that is defined or still on record."""
-        return tuple(sorted({*self.view.vms, *self.view.vm_records}))
+        """Every VM that is defined or still on record, readable or not."""
+        return tuple(sorted({*self.view.vms, *self.view.vm_records, *self.view.unreadable_vms}))
 
     def vms_on(self, host: HostId) -> tuple[VmRecord, ...]:
         """The VMs that run there or may run there, by name."""
@@ -58,6 +64,11 @@ class Snapshot:
     def incarnation(self, host: HostId) -> Incarnation:
         beat = heard(self.view, host)
         return beat.incarnation if beat else known_incarnation(self.view, host)
+
+    def boot_seen(self, host: HostId) -> Incarnation:
+        """The boot that whoever looks at this means when they speak of the host; empty where nobody can tell."""
+        boot = last_boot(self.view, host) if host in self.view.outside else self.incarnation(host)
+        return Incarnation("") if boot == UNKNOWN_BOOT else boot
 
     def brakes(self, host: HostId) -> tuple[Brake, ...]:
         """What would hold back a cut of this host now; empty also while nobody watches."""
@@ -73,6 +84,35 @@ class Snapshot:
         beat = heard(self.view, host)
         return beat is not None and self.view.now - beat.received_at < self.policy.window_s
 
+    def power(self, host: HostId) -> Power:
+        """What is known of its power: who reports has it; else its proof, its devices' answers, or nothing.
+
+        Only a device bound to its last boot is asked. A level that reads OFF outranks another that reads ON: an outlet
+        stays on when a BMC switches its machine off.
+        """
+        if self.reports(host):
+            return Power.ON
+        view, incarnation, proof = self.view, self.incarnation(host), self.host(host).proof
+        proven = proof if proof is not None and holds(view, proof, incarnation) else None
+        on_since = proven.proven_at if proven else Instant(0.0)
+        about = {reading.device for reading in proven.evidence} if proven else set()
+        beat = heard(view, host)
+        worth = [
+            reading
+            for reading in view.readings.get(host, ())
+            if view.now - reading.answered_at <= READING_WORTH_S
+            and binding_state(view.bindings.get((host, reading.device)), incarnation) is BindingState.BOUND
+        ]
+        heard_at = beat.received_at if beat else Instant(0.0)
+        if proof_from_readings(view.hosts[host], incarnation, heard_at, worth, view.bindings, now=view.now):
+            return Power.OFF
+        if any(
+            reading.power is Power.ON and reading.asked_at > on_since and (not about or reading.device in about)
+            for reading in worth
+        ):
+            return Power.ON
+        return Power.OFF if proven else Power.UNKNOWN
+
     def protection_word(self, host: HostId) -> str:
         """`protected`, `binding not tested` or `not protected`."""
         spec, incarnation = self.view.hosts[host], self.incarnation(host)
@@ -86,15 +126,17 @@ class Snapshot:
         return "not protected"
 
 
-def take(session: Session) -> Snapshot:
-    """Read the cluster once."""
+def take(session: Session, *, holes: bool = False) -> Snapshot:
+    """Read the cluster once. StoredContentError if something of it cannot be read, unless `holes` are no matter: for a
+    wish they are none, the controller answers it.
+    """
     with session.asking() as store:
         lease = store.control_lease()
         published = store.holder_watch()
         view = store.view(session.hosts, None)
         alarms = store.alarms()
-    if view.unreadable:  # controllers go on without it; a list with a hole in it would mislead whoever reads it here
-        raise StoredContentError("; ".join(view.unreadable))
+    if view.unreadable and not holes:  # controllers go on without it; a list with a hole in it would mislead
+        raise StoredContentError("; ".join((*view.unreadable, *how_to_mend(view).values())))
     policy = session.settings.policy
     unwatched = _unwatched(published, view, policy)
     watch = None if unwatched else look(published, view, policy)

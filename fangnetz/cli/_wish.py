@@ -17,11 +17,13 @@ from fangnetz.cli._items import print_item
 from fangnetz.cli._session import Session
 from fangnetz.core.errors import FangnetzError, StoreUnreachable, WishRefused, WorldError
 from fangnetz.core.model import VmDoc, Wish, WishKind
+from fangnetz.core.units import Incarnation
 from fangnetz.ports import WishResult
 
 ANSWER_S = 15.0
 """A controller that ticks every second answers in two; after so long there is none."""
 ASK_EVERY_S = 0.1
+NO_BOOT = Incarnation("")
 
 Wait = Annotated[bool, typer.Option("--wait", help="Follow to the end, with a progress bar.")]
 Timeout = Annotated[
@@ -61,9 +63,19 @@ def confirm(question: str, *, yes: bool, otherwise: str) -> None:
 
 
 def ask(
-    session: Session, kind: WishKind, subject: str, *, by: str = "", force: bool = False, doc: VmDoc | None = None
+    session: Session,
+    kind: WishKind,
+    subject: str,
+    *,
+    by: str = "",
+    force: bool = False,
+    doc: VmDoc | None = None,
+    boot: Incarnation = NO_BOOT,
 ) -> WishResult:
-    """Write a wish and return its answer. WishRefused with the controller's sentence; NoAnswer after `ANSWER_S`."""
+    """Write a wish and return its answer. WishRefused with the controller's sentence; NoAnswer after `ANSWER_S`.
+
+    `boot`: of the host that its writer saw; empty where the wish is about no boot, or none is known.
+    """
     with session.asking() as store:
         wish = Wish(
             id=uuid.uuid4().hex,
@@ -73,6 +85,7 @@ def ask(
             at=store.now(),
             force=force,
             doc=doc,
+            boot=boot,
         )
         store.add_wish(wish)
     result = _answer(session, wish.id)

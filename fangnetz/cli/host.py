@@ -158,9 +158,12 @@ def _follower(session: Session, result: WishResult, timeout: float) -> Callable[
 def fence(
     host: Host, yes: Yes = False, wait: Wait = False, timeout: Timeout = TIMEOUT_S, as_json: Json = False
 ) -> None:
-    """Cut a host's power and start its VMs elsewhere. Of a living host only after a yes."""
+    """Cut a host's power and start its VMs elsewhere. Of a living host only after a yes.
+
+    It is about the boot seen now: refused if the host has booted anew before a controller takes it up.
+    """
     session = open_session()
-    snapshot = take(session)
+    snapshot = take(session, holes=True)
     name = _known(snapshot, host)
     if snapshot.reports(name):
         vms = [vm.id for vm in snapshot.vms_on(name)]
@@ -172,7 +175,7 @@ def fence(
             yes=yes,
             otherwise=f"{what}: fencing a living host needs --yes",
         )
-    result = ask(session, WishKind.HOST_FENCE, name)
+    result = ask(session, WishKind.HOST_FENCE, name, boot=snapshot.boot_seen(name))
     carry(result, as_json=as_json, wait=wait, follow=_follower(session, result, timeout))
 
 
@@ -189,14 +192,15 @@ def confirm_off(
 ) -> None:
     """Vouch, by name, that a host is off, so that its VMs start elsewhere. Refused at any sign of life.
 
-    Also for a host that is no longer in the cluster file.
+    Also for a host that is no longer in the cluster file. It is about the boot seen now, and refused if the host has
+    booted anew since.
     """
     session = open_session()
-    snapshot = take(session)
+    snapshot = take(session, holes=True)
     # A host that is not in the cluster file any more may still own VMs: a person's word is all there is about it.
     name = HostId(host) if host in snapshot.view.outside else _known(snapshot, host)
     person = by.strip() or operator()
-    boot = snapshot.incarnation(name)
+    boot = snapshot.boot_seen(name)
     meaning = (
         f"{person} vouches that {name}{f' (boot {boot[:8]})' if boot else ''} is switched off: seen on the spot, not "
         "concluded from silence. Its VMs start elsewhere at once. If it still runs, two copies of a VM write one disk "
@@ -205,7 +209,7 @@ def confirm_off(
     if not yes and not as_json:
         say(err(), meaning)
     confirm(f"Is {name} off?", yes=yes, otherwise=f"{meaning} Without a terminal this needs --yes")
-    result = ask(session, WishKind.HOST_CONFIRM_OFF, name, by=person)
+    result = ask(session, WishKind.HOST_CONFIRM_OFF, name, by=person, boot=boot)
     carry(result, as_json=as_json, wait=wait, follow=_follower(session, result, timeout))
 
 
@@ -223,6 +227,6 @@ def maintenance(host: Host, wait: Wait = False, timeout: Timeout = TIMEOUT_S, as
 
 def _wish_state(kind: WishKind, host: str, goal: HostState, wait: bool, timeout: float, as_json: bool) -> None:
     session = open_session()
-    name = _known(take(session), host)
+    name = _known(take(session, holes=True), host)
     result = ask(session, kind, name)
     carry(result, as_json=as_json, wait=wait, follow=lambda: follow_host(session, name, goal, timeout))

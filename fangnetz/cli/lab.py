@@ -259,10 +259,11 @@ def witness(
 @app.command("faults")
 def faults(as_json: Json = False) -> None:
     """List every fault point of the product: where a process can be made to fail."""
+    from fangnetz.cli._items import print_list
     from fangnetz.engine.fault_points import POINTS
 
     if as_json:
-        _print_json({"items": [{"point": point, "sentence": sentence} for point, sentence in POINTS.items()]})
+        print_list({"point": point, "sentence": sentence} for point, sentence in POINTS.items())
         return
     table = Table("point", "what has happened there", box=None)
     for point, sentence in POINTS.items():

@@ -114,10 +114,15 @@ def add(
     timeout: Timeout = TIMEOUT_S,
     as_json: Json = False,
 ) -> None:
-    """Add a VM from any domain XML; say what makes it unfit for high availability."""
+    """Add a VM from any domain XML; say what makes it unfit for high availability.
+
+    Also mends a VM whose definition or record cannot be read in the store: then give the definition it had. One whose
+    definition is lost must not run meanwhile: nobody could tell its disk. One whose record is lost is taken up where it
+    runs, with the disks it had, once every host reports or is proven off.
+    """
     session = open_session()
     doc = _definition(vm, xml, priority, wish)
-    _judge(doc, take(session).view.vms, force=force)
+    _judge(doc, take(session, holes=True).view.vms, force=force)
     result = ask(session, WishKind.VM_ADD, doc.spec.id, force=force, doc=doc)
     goal = {VmWish.RUNNING: VmState.RUNNING, VmWish.STOPPED: VmState.STOPPED, VmWish.IGNORED: VmState.UNMANAGED}[wish]
     carry(result, as_json=as_json, wait=wait, follow=_follower(session, doc.spec.id, goal, timeout))
@@ -196,13 +201,16 @@ def stop(vm: Vm, wait: Wait = False, timeout: Timeout = TIMEOUT_S, as_json: Json
 
 @app.command("remove")
 def remove(vm: Vm, wait: Wait = False, timeout: Timeout = TIMEOUT_S, as_json: Json = False) -> None:
-    """Stop managing a VM. A copy that runs goes on, and keeps its disk from others until it has ended."""
+    """Stop managing a VM. A copy that runs goes on, and keeps its disk from others until it has ended.
+
+    Also forgets a VM whose record cannot be read in the store, once every host is known to have no copy of it.
+    """
     _wish_state(WishKind.VM_REMOVE, vm, None, wait, timeout, as_json)
 
 
 def _wish_state(kind: WishKind, vm: str, goal: VmState | None, wait: bool, timeout: float, as_json: bool) -> None:
     session = open_session()
-    name = _known(take(session), vm)
+    name = _known(take(session, holes=True), vm)
     carry(ask(session, kind, name), as_json=as_json, wait=wait, follow=_follower(session, name, goal, timeout))
 
 

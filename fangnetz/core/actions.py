@@ -34,6 +34,13 @@ class ForgetVm:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class ForgetRecord:
+    """Drop a VM's record that cannot be read; its definition stays."""
+
+    vm: VmId
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class PutVmDoc:
     doc: VmDoc
 
@@ -127,6 +134,7 @@ Action = (
     PutHost
     | PutVm
     | ForgetVm
+    | ForgetRecord
     | PutVmDoc
     | Define
     | PutHostDoc

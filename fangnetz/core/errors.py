@@ -19,6 +19,10 @@ class HypervisorUnreachable(WorldError):
     """libvirt did not answer; the VM's state is not known."""
 
 
+class StartNotSent(HypervisorUnreachable):
+    """This call has sent libvirt nothing, so nothing comes of it. Whether the VM runs by another is not known."""
+
+
 class HypervisorRefused(WorldError):
     """libvirt answered and said no; the domain does not run because of this call."""
 

@@ -118,12 +118,16 @@ UNKNOWN_BOOT = Incarnation("?")
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class HostSpec:
-    """A host as the cluster file defines it. `fencing`: levels in order, each the devices that must all be off."""
+    """A host as the cluster file defines it.
+
+    `fencing`: levels in order, each the devices that must all be off. `controllers`: those that run on it themselves.
+    """
 
     id: HostId
     cpus: int
     memory_mib: MiB
     fencing: tuple[tuple[DeviceName, ...], ...] = ()
+    controllers: tuple[ControllerId, ...] = ()
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -190,11 +194,18 @@ class HostDoc:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class VmSighting:
-    """One domain on one host. `generation` is None for a domain Fangnetz did not start."""
+    """One domain on one host. `generation` is None for a domain Fangnetz did not start.
+
+    `start_sent_at`: when its start was sent, by the store's clock; None if nobody wrote it down.
+    `held`: paused by us as the later of two running copies; what the other wrote since, it does not know. The mark
+    stays with the copy, so it outlives every record.
+    """
 
     vm: VmId
     state: Sighting
     generation: Generation | None
+    start_sent_at: Instant | None = None
+    held: bool = False
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -217,7 +228,7 @@ class Heartbeat:
     inventory_age_s: Seconds
     releases: tuple[Release, ...] = ()
     orders: tuple[str, ...] = ()
-    """Steps in hand, as `<operation>/<step>`."""
+    """Steps in hand, as `<operation>/<step>`, and starts that libvirt has not answered: `unanswered/start/<vm>/-`."""
     load: float = 0.0
     memory_free_mib: MiB = MiB(0)
     bmc_guids: tuple[str, ...] = ()
@@ -358,8 +369,10 @@ class HostRecord:
     reason: str = "not heard yet"
     incarnation: Incarnation = Incarnation("")
     proof: OffProof | None = None
-    cut_by_us: bool = False
-    """Whether its power was cut by a fence of ours (and may therefore be switched on again by us)."""
+    cut_by: OperationId | None = None
+    """The operation of ours that cut its power, or is about to: only a cut of the operation that proved it off may be
+    undone by us. None: not ours. What another operation left here says nothing about this one.
+    """
     suspected_at: Instant | None = None
     cut_possible_until: Instant = Instant(0.0)
     """Until then an executor that lost its lease may still send a cut: no power-on and no rejoin before."""
@@ -421,6 +434,8 @@ class Wish:
     force: bool = False
     doc: VmDoc | None = None
     """For `vm_add`: the definition."""
+    boot: Incarnation = Incarnation("")
+    """For what touches power: the boot of the host that was meant. Empty: whichever is the last one known."""
 
 
 # --- the one view ------------------------------------------------------------------------------------------------
@@ -436,6 +451,7 @@ class ClusterView:
     now: Instant
     life: StoreLife
     lease: ControlLease | None
+    """Only if whoever looks holds it."""
     hosts: Mapping[HostId, HostSpec]
     host_records: Mapping[HostId, HostRecord]
     host_docs: Mapping[HostId, HostDoc]
@@ -452,6 +468,8 @@ class ClusterView:
     wishes: tuple[Wish, ...] = ()
     placements: int = 0
     """How often VMs were given to hosts so far: a plan is written only if nobody else placed anything meanwhile."""
+    holder: ControllerId | None = None
+    """Who holds the control lease now, whoever looks."""
     controllers: Mapping[ControllerId, Instant] = field(default_factory=dict)
     """When each controller last looked at the store."""
     proofs: Mapping[HostId, OffProof] = field(default_factory=dict)
@@ -462,6 +480,10 @@ class ClusterView:
     """What the store holds and nobody can read, a sentence each; it is left out of all else."""
     unreadable_vms: tuple[VmId, ...] = ()
     """VMs whose definition or record is among it: which disks and uuids are theirs is not known."""
+    unreadable_records: tuple[VmId, ...] = ()
+    """Those of them whose record is: who owns them is not known."""
+    set_aside: Mapping[VmId, VmDoc] = field(default_factory=dict)
+    """Definitions of those whose record alone cannot be read: not decided on, and their disks are known still."""
 
     @property
     def outside(self) -> tuple[HostId, ...]:

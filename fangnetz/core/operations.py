@@ -36,6 +36,8 @@ class OperationKind(StrEnum):
     """Recover the VMs of one incarnation of one host."""
     START = "start"
     STOP = "stop"
+    PAUSE = "pause"
+    """Hold the later of two running copies of one generation."""
     RETURN = "return"
     """Switch a host on again that a fence of ours cut."""
 
@@ -60,6 +62,7 @@ class StepKind(StrEnum):
     START = "start_vm"
     SEE_RUNNING = "see_running"
     STOP = "stop_vm"
+    PAUSE = "pause_vm"
     POWER_ON = "power_on_host"
     CLOSE = "close_operation"
 
@@ -101,6 +104,8 @@ class Order:
     life: StoreIncarnation
     deadline: Instant
     force: bool = False
+    beside: tuple[HostId, ...] = ()
+    """For a pause: where the other copies of that generation run, by name: its host may have an older cluster file."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -187,7 +192,7 @@ def host_queue(host: HostId) -> str:
 
 def queue_of(step: Step) -> str:
     """Return the queue a step travels on: the host's for its VMs, `fence` for power, else `work`."""
-    if step.kind in (StepKind.START, StepKind.STOP):
+    if step.kind in (StepKind.START, StepKind.STOP, StepKind.PAUSE):
         if step.order is None:
             raise IllegalTransition(f"step {step.key} has no order")
         return host_queue(step.order.host)
@@ -218,6 +223,13 @@ def start_steps() -> tuple[Step, ...]:
 def stop_steps(order: Order) -> tuple[Step, ...]:
     return (
         Step(key=f"stop/{order.vm}", kind=StepKind.STOP, order=order),
+        Step(key="close", kind=StepKind.CLOSE, after=(ALL_OTHERS,)),
+    )
+
+
+def pause_steps(order: Order) -> tuple[Step, ...]:
+    return (
+        Step(key=f"pause/{order.vm}", kind=StepKind.PAUSE, order=order),
         Step(key="close", kind=StepKind.CLOSE, after=(ALL_OTHERS,)),
     )
 

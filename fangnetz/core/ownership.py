@@ -10,7 +10,7 @@ from dataclasses import dataclass
 
 from fangnetz.core.detector import heard
 from fangnetz.core.fencing import holds, remembered_proof
-from fangnetz.core.model import ClusterView, Heartbeat, HypervisorHealth, OffProof, VmRecord
+from fangnetz.core.model import ClusterView, Heartbeat, HypervisorHealth, OffProof, Sighting, VmRecord
 from fangnetz.core.operations import StepKind, StepState
 from fangnetz.core.units import HostId, Incarnation, Instant, OperationId, VmId
 
@@ -33,6 +33,38 @@ def seen_running(view: ClusterView, vm: VmId) -> tuple[HostId, ...]:
     """Return every host whose last report of this life shows an active domain of that name (incoming ones too)."""
     return tuple(
         host for host in view.heartbeats if (beat := heard(view, host)) is not None and beat.sees(vm) is not None
+    )
+
+
+def unanswered_order(vm: VmId) -> str:
+    """Return what a report says is in hand for a start that may still come, though no step waits for it any more.
+
+    Shaped like a step, so that every reader of reports takes it for one; of no operation there is, so that no journal,
+    be it new or older, can call it ended.
+    """
+    return f"unanswered/start/{vm}/-"
+
+
+def seen_alive(view: ClusterView, vm: VmId) -> tuple[HostId, ...]:
+    """Return those of them that are not proven off."""
+    return tuple(host for host in seen_running(view, vm) if not _proven_off(view, host))
+
+
+def held_on(view: ClusterView, vm: VmId) -> tuple[HostId, ...]:
+    """Return every host not proven off whose last report of this life shows a copy paused as the later of two.
+
+    It has the disk open and an old memory of it: while it is there the VM starts nowhere, and where it is it is no run.
+    """
+    seen = ((host, heard(view, host)) for host in seen_alive(view, vm))
+    return tuple(host for host, beat in seen if beat is not None and (copy := beat.sees(vm)) is not None and copy.held)
+
+
+def end_the_held(vm: VmId, hosts: tuple[HostId, ...]) -> str:
+    """Return what is wrong with the copies of `vm` held on these hosts, and what a person does about it."""
+    return (
+        f"its copy on {', '.join(hosts)} was paused as the later of two that ran, and is out of date: resumed, it "
+        f"would spoil the disk, and while it is there {vm} starts nowhere. End it with `fangnetz vm stop {vm}` (or, "
+        f"there, `virsh destroy {vm}`), then `fangnetz vm start {vm}`"
     )
 
 
@@ -126,7 +158,10 @@ def who_may_own(
             because=f"{', '.join(hold)} has not been heard since the store's life began and is not proven off"
         )
         return dict.fromkeys(hosts, held)
-    seen = [h for h in seen_running(view, record.id) if not _proven_off(view, h)]
+    stale = held_on(view, record.id)
+    if stale:
+        return dict.fromkeys(hosts, Withheld(because=end_the_held(record.id, stale)))
+    seen = seen_alive(view, record.id)
     # Ordered in a life of the store that nobody remembers, or before it was rolled back, and in hand at this moment.
     starting = starting_on(view, record.id)
     let_go = owner_let_go(view, record, promised)
@@ -140,6 +175,8 @@ def who_may_own(
             ways[host] = Withheld(because=f"{', '.join(starting_elsewhere)} is carrying out a start of {record.id}")
         elif record.owner == host and record.owner_incarnation == incarnation:
             ways[host] = Granted(because=f"{host} owns it already")
+        elif _paused_there(view, record.id, host):  # not at its owner: perhaps held, and nobody knows any more
+            ways[host] = Withheld(because=f"{record.id} is paused on {host}, which does not own it")
         else:
             ways[host] = let_go
     return ways
@@ -159,7 +196,7 @@ def may_run(view: ClusterView, vm: VmId) -> str:
 
     Not asked about hosts unheard in this life of the store: the hold is about all VMs at once.
     """
-    seen = [host for host in seen_running(view, vm) if not _proven_off(view, host)]
+    seen = seen_alive(view, vm)
     if seen:
         return f"{vm} runs on {', '.join(seen)}"
     starting = starting_on(view, vm)
@@ -192,6 +229,17 @@ def _start_since(view: ClusterView, vm: VmId, listed_at: Instant) -> bool:
         for op in view.operations.values()
         for step in op.of_kind(StepKind.START)
     )
+
+
+def paused_on(view: ClusterView, vm: VmId) -> tuple[HostId, ...]:
+    """Return every host not proven off whose last report of this life shows a paused copy, whoever paused it."""
+    return tuple(host for host in seen_alive(view, vm) if _paused_there(view, vm, host))
+
+
+def _paused_there(view: ClusterView, vm: VmId, host: HostId) -> bool:
+    beat = heard(view, host)
+    seen = beat.sees(vm) if beat is not None else None
+    return seen is not None and seen.state is Sighting.PAUSED
 
 
 def _proven_off(view: ClusterView, host: HostId) -> bool:

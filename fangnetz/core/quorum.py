@@ -14,7 +14,7 @@ from fangnetz.core.detector import Finding, Verdict, Watch, heard, known_incarna
 from fangnetz.core.fencing import holds, remembered_proof, waits_for_files
 from fangnetz.core.model import ClusterView, HostState, HypervisorHealth, OffProof
 from fangnetz.core.policy import Policy
-from fangnetz.core.units import HostId
+from fangnetz.core.units import ControllerId, HostId
 
 
 class BrakeKind(StrEnum):
@@ -22,6 +22,7 @@ class BrakeKind(StrEnum):
     MASS_FAILURE = "mass_failure"
     NO_QUORUM = "no_quorum"
     MAINTENANCE = "maintenance"
+    OWN_HOST = "own_host"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -73,6 +74,8 @@ def brakes(
     doc = view.host_docs.get(host)
     if doc is not None and doc.maintenance:
         found.append(Brake(kind=BrakeKind.MAINTENANCE, sentence=f"{host} is in maintenance"))
+    if view.holder is not None and view.holder in view.hosts[host].controllers:
+        found.append(Brake(kind=BrakeKind.OWN_HOST, sentence=_own_host(host, view.holder, view, policy)))
     members = [h for h in view.hosts if not away(view, h)]
     unreported = [h for h in members if heard(view, h) is None]
     if in_grace(view, watch, policy) and unreported:
@@ -107,6 +110,26 @@ def brakes(
             )
         )
     return tuple(found)
+
+
+def _own_host(host: HostId, holder: ControllerId, view: ClusterView, policy: Policy) -> str:
+    """Return why the holder of the lease does not cut its own host, and who can: only a controller that still looks."""
+    looking = {
+        name
+        for name, at in view.controllers.items()
+        if view.now - at <= policy.resume_s and view.files.get(name) != ""  # the empty digest: it has left
+    }
+    here = {holder, *(looking & set(view.hosts[host].controllers))}
+    elsewhere = sorted(looking - here)
+    said = f"{holder}, which decides now, runs on {host} itself: it lives, and does not cut itself off. "
+    if elsewhere:
+        able, stop = " or ".join(elsewhere), " and ".join(sorted(here))
+        return said + f"{able} elsewhere may: stop {stop} to hand the control lease over"
+    return said + (
+        f"No controller elsewhere has looked within {policy.resume_s:g} s, so nobody else decides: start one there, "
+        f"and it may. A person still can: `fangnetz host fence {host}`, or switch it off by hand, then `fangnetz host "
+        f"confirm-off {host}`; {holder} goes off with it, and its VMs start elsewhere only once another controller runs"
+    )
 
 
 def _long_missed(view: ClusterView, host: HostId, policy: Policy) -> bool:

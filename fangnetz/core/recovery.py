@@ -12,7 +12,7 @@ from fangnetz.core.detector import Finding, Verdict, Watch, heard
 from fangnetz.core.identity import rivals
 from fangnetz.core.model import ClusterView, HostState, VmRecord, VmState
 from fangnetz.core.operations import Operation, OperationKind, Step, StepKind, StepState
-from fangnetz.core.ownership import Granted, may_run, who_may_own
+from fangnetz.core.ownership import Granted, end_the_held, held_on, may_run, who_may_own
 from fangnetz.core.placement import HostRoom, NotPlaced, Placed, place
 from fangnetz.core.policy import Policy
 from fangnetz.core.quorum import unheard_in_this_life
@@ -141,6 +141,10 @@ def plan_starts(
     unassigned: list[Unassigned] = []
     for vm, starts in tries.items():
         record = view.vm_records[vm]
+        held = held_on(view, vm)
+        if held:
+            unassigned.append(Unassigned(vm=vm, state=VmState.NEEDS_PERSON, reason=end_the_held(vm, held)))
+            continue
         refusals = [s for s in starts if s.state is StepState.REFUSED]
         refused = {s.order.host for s in refusals if s.order is not None}
         if len(starts) >= policy.start_attempts_max or (refused and refused >= set(incarnations)):

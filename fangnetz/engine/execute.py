@@ -48,7 +48,7 @@ def bound_of(kind: StepKind, policy: Policy) -> Seconds:
     match kind:
         case StepKind.FENCE | StepKind.POWER_ON:
             span = policy.fence_bound_s
-        case StepKind.START:
+        case StepKind.START | StepKind.PAUSE:
             span = policy.start_bound_s
         case StepKind.STOP:
             span = Seconds(policy.stop_bound_s + policy.start_bound_s)  # as long as its order holds

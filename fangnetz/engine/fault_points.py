@@ -19,6 +19,7 @@ STEP_NAMES: Mapping[StepKind, str] = {
     StepKind.START: "start",
     StepKind.SEE_RUNNING: "running",
     StepKind.STOP: "stop",
+    StepKind.PAUSE: "pause",
     StepKind.POWER_ON: "power_on",
     StepKind.CLOSE: "close",
 }
@@ -47,6 +48,8 @@ EFFECTS: Mapping[str, str] = {
     "stop.shut_down": "the guest was asked to switch off",
     "stop.before_destroy": "the lease is confirmed; the VM is not switched off yet",
     "stop.destroyed": "the VM is switched off; the release is not promised yet",
+    "pause.before_suspend": "two copies run by fresh reports and the lease is confirmed; none is paused yet",
+    "pause.suspended": "the later copy is paused; nobody knows yet",
 }
 """What is done to the world. The subject is the host for power, the VM for the rest."""
 
@@ -112,6 +115,8 @@ FILE_CALLS: Mapping[str, Call] = {
 }
 BOOT_CALLS: Mapping[str, Call] = {
     "release": Call("promise.before_write", "promise.written", "the promise never to start a generation again"),
+    "note_start": Call("start_note.before_write", "start_note.written", "the note that a start is being sent"),
+    "forget_start": Call("start_note.before_remove", "start_note.removed", "the note of a start that ended", "removed"),
 }
 
 POINTS: Mapping[str, str] = {

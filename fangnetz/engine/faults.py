@@ -1,7 +1,7 @@
 """Make this process fail at a named point, as a crash or a hung library would. Off unless armed; fires once.
 
 Armed by the environment (`FANGNETZ_FAULT=fence.sent:kill`) or by a file `fault.<role>` with the same words in the run
-folder, which only root can write. Never fails by itself, never at a point that was not named.
+folder, which is root's or the process's own user's. Never fails by itself, never at a point that was not named.
 """
 
 from __future__ import annotations
@@ -76,6 +76,11 @@ def fault_file(run_dir: Path, role: str) -> Path:
     return run_dir / f"fault.{role}"
 
 
+def struck_file(run_dir: Path, role: str) -> Path:
+    """Return the file that says what is left of the environment's words: a restart brings all of them again."""
+    return run_dir / f"struck.{role}"
+
+
 def hung_file(run_dir: Path, role: str) -> Path:
     """Return the file that keeps the hung threads of a process hung."""
     return run_dir / f"hung.{role}"
@@ -85,7 +90,8 @@ class Armed:
     """What one process was asked to fail at. Thread-safe."""
 
     def __init__(self, run_dir: Path, role: str, environment: str) -> None:
-        self._environment = list(parse(environment))
+        self._words, self._struck = environment.replace("\n", ","), struck_file(run_dir, role)
+        self._environment = list(parse(self._left()))
         self._file, self._hung = fault_file(run_dir, role), hung_file(run_dir, role)
         self._path = str(self._file)
         self._there, self._look_again_at = False, 0.0
@@ -108,9 +114,24 @@ class Armed:
 
     def _taken_from_environment(self, point: str, subject: str) -> Fault | None:
         found = next((fault for fault in self._environment if _fits(fault, point, subject)), None)
-        if found is not None:
-            self._environment.remove(found)
+        if found is None:
+            return None
+        self._environment.remove(found)
+        new = Path(f"{self._struck}.new")
+        try:
+            new.write_text(f"{self._words}\n{','.join(map(str, self._environment))}\n")
+            new.rename(self._struck)
+        except OSError:
+            return None  # what cannot be remembered would happen again after every restart
         return found
+
+    def _left(self) -> str:
+        """Return the environment's words without what an earlier process of this role and boot has met already."""
+        try:
+            words, left, *_ = [*self._struck.read_text().splitlines(), ""]
+        except OSError:
+            return self._words
+        return left if words == self._words else self._words
 
     def _taken_from_file(self, point: str, subject: str) -> Fault | None:
         try:

@@ -5,12 +5,14 @@ Neither thread does anything to a VM.
 
 from __future__ import annotations
 
+import contextlib
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 
 from fangnetz.core.errors import FangnetzError
 from fangnetz.core.model import Heartbeat, HypervisorHealth, VmSighting
-from fangnetz.core.units import HostId, Seconds
+from fangnetz.core.ownership import unanswered_order
+from fangnetz.core.units import HostId, Seconds, VmId
 from fangnetz.ports import BootFiles, HostLoad, Hypervisor, Process, Store
 
 HUNG_AFTER_S = 5.0
@@ -26,7 +28,7 @@ class Inventory:
 
 
 class InventoryKeeper:
-    """Asks libvirt for its domains, every `interval` seconds and whenever kicked."""
+    """Asks libvirt for its domains, every `interval` seconds and whenever kicked, and settles what starts are open."""
 
     def __init__(
         self, hypervisor: Hypervisor, interval: Seconds, changed: Callable[[], None], process: Process
@@ -52,7 +54,10 @@ class InventoryKeeper:
             before = self._process.monotonic()
             try:
                 domains = tuple(
-                    VmSighting(vm=d.vm, state=d.state, generation=d.generation) for d in self._hypervisor.domains()
+                    VmSighting(
+                        vm=d.vm, state=d.state, generation=d.generation, start_sent_at=d.start_sent_at, held=d.held
+                    )
+                    for d in self._hypervisor.domains()
                 )
                 news = domains != self.latest.domains or bool(self.latest.error)
                 self.latest = Inventory(domains=domains, taken_at=before, error="")
@@ -61,6 +66,9 @@ class InventoryKeeper:
                 self.latest = Inventory(domains=self.latest.domains, taken_at=self.latest.taken_at, error=str(error))
             if news:
                 self._changed()
+            if not self.latest.error:
+                with contextlib.suppress(FangnetzError, OSError):  # they stay open
+                    self._hypervisor.settle()
             self._kick.wait(self._interval)
 
 
@@ -75,6 +83,7 @@ class Reporter:
         boot: BootFiles,
         inventory: Callable[[], Inventory],
         orders: Callable[[], Iterable[str]],
+        unanswered: Callable[[], Iterable[VmId]],
         interval: Seconds,
         guids: Callable[[], tuple[str, ...]],
         load: Callable[[], HostLoad],
@@ -83,7 +92,8 @@ class Reporter:
         sent: Callable[[str], None] = lambda _trouble: None,
     ) -> None:
         self._host, self._store, self._boot = host, store, boot
-        self._inventory, self._orders, self._interval = inventory, orders, interval
+        self._inventory, self._orders, self._unanswered = inventory, orders, unanswered
+        self._interval = interval
         self._guids, self._sent = guids, sent
         self._load, self._worker, self._process = load, worker, process
         self._kick, self._end = process.flag(), process.flag()
@@ -101,7 +111,7 @@ class Reporter:
 
     def beat(self) -> Heartbeat:
         """Return the report as of now; never waits for libvirt."""
-        orders = tuple(sorted(self._orders()))  # before the inventory: what ended in between is in one of them
+        orders = self._in_hand()  # before the inventory: what ended in between is in one of them
         inventory = self._inventory()
         age = self._process.monotonic() - inventory.taken_at
         if inventory.taken_at == float("-inf"):
@@ -125,6 +135,16 @@ class Reporter:
             bmc_guids=self._guids(),
             worker=self._worker,
         )
+
+    def _in_hand(self) -> tuple[str, ...]:
+        """Return the steps in hand, and the starts that may still come though no step here waits for them.
+
+        Steps first: one that ends in between without libvirt's answer has left its start open. A start whose own step
+        is told is told by that alone: once the journal holds its answer, nobody need wait for the next report.
+        """
+        orders = set(self._orders())
+        left = {vm for vm in self._unanswered() if not any(f"/start/{vm}/" in order for order in orders)}
+        return tuple(sorted(orders | {unanswered_order(vm) for vm in left}))
 
     def _run(self) -> None:
         while not self._end.is_set():

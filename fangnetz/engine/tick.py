@@ -18,6 +18,7 @@ from fangnetz.core.actions import (
     Decision,
     Define,
     EndOperation,
+    ForgetRecord,
     ForgetVm,
     Happened,
     OpenOperation,
@@ -34,7 +35,7 @@ from fangnetz.core.decide.openings import wished_operation_id
 from fangnetz.core.detector import Watch, heard, look
 from fangnetz.core.errors import StoredContentError
 from fangnetz.core.fencing import holds
-from fangnetz.core.model import ClusterView, HostSpec, VmDoc, VmState
+from fangnetz.core.model import ClusterView, HostSpec, VmDoc, VmRecord, VmState
 from fangnetz.core.operations import Fact, Operation, Step, StepKind, StepState, chain_from, ready_steps
 from fangnetz.core.policy import Policy
 from fangnetz.core.units import ControllerId, Epoch, HostId, Seconds, VmId
@@ -88,7 +89,7 @@ class Controller:
             self._store.put_files(self._me, self._digest)
             view = replace(view, files={**view.files, self._me: self._digest})
         if view.lease is not None:
-            view = self._without_carried_out(view)
+            view = self._without_carried_out(view, view.lease.epoch)
         decision = decide(view, self._watch, self._policy, self._declared)
         if view.lease is not None:
             self._apply(decision, view, view.lease.epoch)
@@ -139,7 +140,7 @@ class Controller:
         if void:
             given = self._store.give_up(operation, step, followers, void, void=True)
             if given and step.kind is StepKind.START:  # it never began to start there: that is no failure of its
-                self._store.mark_vm(order.vm, order.generation, VmState.WAITING, void)
+                self._store.mark_vm(order.vm, order.generation, VmState.WAITING, void, operation.epoch)
             return given
         if order.deadline >= view.now:
             return False
@@ -148,22 +149,24 @@ class Controller:
             f"it may be running there, so it starts nowhere else. It is taken up again when {order.host} answers; "
             "or fence it"
         )
+        if step.kind is StepKind.PAUSE:
+            sentence = f"{order.host} did not pause {order.vm} within {self._policy.start_bound_s:g} s: {step.sentence}"
         given = self._store.give_up(operation, step, followers, sentence)
         if given:
-            self._store.log([_event("start_unanswered", order.vm, sentence, host=order.host)])
+            kind = "pause_unanswered" if step.kind is StepKind.PAUSE else "start_unanswered"
+            self._store.log([_event(kind, order.vm, sentence, host=order.host)])
         return given
 
     # -- carrying a decision out --
 
-    def _without_carried_out(self, view: ClusterView) -> ClusterView:
+    def _without_carried_out(self, view: ClusterView, epoch: Epoch) -> ClusterView:
         """Settle the first wish if a controller that crashed has carried it out already; return the view after it."""
         for wish in view.wishes[:1]:
             identity = wished_operation_id(wish)
             if self._store.operation(identity) is not None:
                 sentence = f"{identity} carries it out"
-                self._store.settle_wish(
-                    wish, WishResult(id=wish.id, granted=True, sentence=sentence, operation=identity)
-                )
+                result = WishResult(id=wish.id, granted=True, sentence=sentence, operation=identity)
+                self._store.settle_wish(wish, result, epoch)
                 return replace(view, wishes=view.wishes[1:])
         return view
 
@@ -187,10 +190,11 @@ class Controller:
                 before = view.vm_records.get(record.id)
                 written = self._store.put_vm(record, expected, epoch)
                 if written and (before is None or before.state is not record.state):
-                    sentence = f"{record.id} is {record.state}: {record.reason}"
-                    return [_event("vm_state", record.id, sentence, vm=record.id, state=record.state.value)]
+                    return _vm_events(record)
             case ForgetVm(vm=vm):
                 self._ledger.forget(vm, view.now)
+                self._store.forget_vm(vm, epoch)
+            case ForgetRecord(vm=vm):
                 self._store.forget_vm(vm, epoch)
             case PutVmDoc(doc=doc):
                 self._ledger.write([doc], view.now)
@@ -216,11 +220,12 @@ class Controller:
                 ended = self._store.operation(identity)
                 return [closed_event(ended)] if ended else []
             case SettleWish(wish=wish, granted=granted, sentence=sentence, operation=opened):
-                self._store.settle_wish(
-                    wish, WishResult(id=wish.id, granted=granted, sentence=sentence, operation=opened)
-                )
+                result = WishResult(id=wish.id, granted=granted, sentence=sentence, operation=opened)
+                self._store.settle_wish(wish, result, epoch)
                 kind = "wish_granted" if granted else "wish_refused"
-                return [_event(kind, wish.subject, f"{wish.by}: {sentence}", wish=wish.kind.value)]
+                noun, verb = wish.kind.value.split("_", 1)  # host_fence, vm_start
+                facts: dict[str, Fact] = {"wish": verb, noun: wish.subject}
+                return [_event(kind, wish.subject, f"{wish.by}: {sentence}", **facts)]
             case Happened():
                 return [action]
         return []
@@ -243,7 +248,12 @@ class Controller:
             for key, alarm in now.items()
             if key not in before
         ]
-        return news + [
+        held = [
+            _event("decided_not_to", alarm.subject, alarm.sentence, **facts)
+            for key, alarm in now.items()
+            if key not in before and (facts := _decided_not_to(alarm))
+        ]
+        return [*news, *held] + [
             _event("alarm_over", alarm.subject, f"over: {alarm.sentence}", what=alarm.kind)
             for key, alarm in before.items()
             if key not in now
@@ -256,13 +266,18 @@ def file_digest(hosts: Mapping[HostId, HostSpec], declared: Mapping[VmId, VmDoc]
     return hashlib.sha256(repr(told).encode()).hexdigest()[:16]
 
 
+_OF_ONE_COPY = frozenset({StepKind.STOP, StepKind.PAUSE})
+"""About one copy of one generation, whatever generation the VM has by now."""
+_ORDERED = _OF_ONE_COPY | {StepKind.START, StepKind.SEE_RUNNING}
+
+
 def void_order(step: Step, view: ClusterView) -> str:
     """Return why a step's order can never be carried out any more, or an empty string.
 
     Its boot is gone (proven off, or booted anew), or its VM has another generation: every claim of it is refused.
     """
     order = step.order
-    if order is None or step.kind not in (StepKind.START, StepKind.STOP, StepKind.SEE_RUNNING):
+    if order is None or step.kind not in _ORDERED:
         return ""
     if order.life != view.life.incarnation:
         return "the store has begun a new life since it was ordered"
@@ -272,9 +287,28 @@ def void_order(step: Step, view: ClusterView) -> str:
     if beat is not None and beat.incarnation != order.incarnation:
         return f"{order.host} has booted anew before it could answer"
     record = view.vm_records.get(order.vm)
-    if step.kind is not StepKind.STOP and (record is None or record.generation != order.generation):
+    if step.kind not in _OF_ONE_COPY and (record is None or record.generation != order.generation):
         return f"{order.vm} has moved on to another owner meanwhile"
     return ""
+
+
+def _vm_events(record: VmRecord) -> list[Happened]:
+    """Return what is told of a VM whose state has changed."""
+    sentence = f"{record.id} is {record.state}: {record.reason}"
+    told = [_event("vm_state", record.id, sentence, vm=record.id, state=record.state.value)]
+    if record.state is VmState.LOST:
+        lost: dict[str, Fact] = {"vm": record.id, "host": record.owner, "generation": record.generation}
+        told.append(_event("vm_lost", record.id, sentence, **lost))
+    return told
+
+
+def _decided_not_to(alarm: Alarm) -> dict[str, Fact]:
+    """Return what an alarm says is held back, and for whom; empty if it says no such thing."""
+    if alarm.kind.startswith("braked_"):
+        return {"what": "fence", "host": alarm.subject, "why": alarm.kind.removeprefix("braked_")}
+    if alarm.kind == "vm_waiting":
+        return {"what": "start", "vm": alarm.subject}
+    return {}
 
 
 def _event(kind: str, subject: str, sentence: str, **facts: Fact) -> Happened:

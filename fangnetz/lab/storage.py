@@ -18,6 +18,7 @@ from fangnetz.lab.run import run
 DISK_BYTES = 64 * 1024 * 1024
 LUN = 1
 _CONTROL_PORT = 0
+UP_WITHIN_S = 20.0
 
 
 def disk_path(folder: Path, vm: str) -> Path:
@@ -50,11 +51,7 @@ def start_storage(plan: Plan) -> None:
         netns=plan.namespace("storage"),
         more_env={"TGT_IPC_SOCKET": str(socket)},
     )
-    until = time.monotonic() + 10
-    while not Path(f"{socket}.{_CONTROL_PORT}").exists():
-        if time.monotonic() > until:
-            raise LabError(f"tgtd did not start within 10 s; see {plan.folder}/log/tgtd.log")
-        time.sleep(0.02)
+    _wait_until_it_answers(plan, socket)
     for number, vm in enumerate(plan.vms, start=1):
         path = disk_path(plan.folder, vm)
         with path.open("wb") as disk:
@@ -67,21 +64,28 @@ def start_storage(plan: Plan) -> None:
             (leases / vm).touch()
 
 
+def _wait_until_it_answers(plan: Plan, socket: Path) -> None:
+    """Its socket is there before it listens, so only an answer tells."""
+    until = time.monotonic() + UP_WITHIN_S
+    while True:
+        try:
+            _administer(plan, socket, "--mode", "target", "--op", "show")
+            return
+        except LabError as error:
+            if time.monotonic() > until:
+                raise LabError(f"tgtd does not answer: {error}; see {plan.folder}/log/tgtd.log") from error
+        time.sleep(0.05)
+
+
 def _export(plan: Plan, socket: Path, number: int, vm: str, path: Path) -> None:
     for words in (
         ("--mode", "target", "--op", "new", "--tid", str(number), "--targetname", target_of(plan, vm)),
         ("--mode", "logicalunit", "--op", "new", "--tid", str(number), "--lun", str(LUN), "--backing-store", str(path)),
         ("--mode", "target", "--op", "bind", "--tid", str(number), "--initiator-address", "ALL"),
     ):
-        run(
-            "nsenter",
-            f"--net={NETNS / plan.namespace('storage')}",
-            "env",
-            f"TGT_IPC_SOCKET={socket}",
-            "tgtadm",
-            "-C",
-            str(_CONTROL_PORT),
-            "--lld",
-            "iscsi",
-            *words,
-        )
+        _administer(plan, socket, *words)
+
+
+def _administer(plan: Plan, socket: Path, *words: str) -> None:
+    inside = ("nsenter", f"--net={NETNS / plan.namespace('storage')}", "env", f"TGT_IPC_SOCKET={socket}")
+    run(*inside, "tgtadm", "-C", str(_CONTROL_PORT), "--lld", "iscsi", *words)

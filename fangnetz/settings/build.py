@@ -56,11 +56,18 @@ def build_settings(path: Path, shape: ClusterShape, policy: Policy, xmls: Mappin
         cluster=shape.cluster,
         redis=_redis(base, shape.redis),
         controllers={
-            ControllerId(name): ControllerSettings(id=ControllerId(name), address=controller.address)
+            ControllerId(name): ControllerSettings(
+                id=ControllerId(name),
+                address=controller.address,
+                host=None if controller.host is None else HostId(controller.host),
+            )
             for name, controller in shape.controllers.items()
         },
         flower=flower,
-        hosts={HostId(name): _host(base, HostId(name), host) for name, host in shape.hosts.items()},
+        hosts={
+            HostId(name): _host(base, HostId(name), host, _controllers_on(name, shape))
+            for name, host in shape.hosts.items()
+        },
         references=tuple(shape.references),
         vms={}
         if xmls is None
@@ -103,7 +110,13 @@ def _secret(base: Path, shape: SecretShape) -> Secret | None:
     return Secret(env=shape.password_env) if shape.password_env is not None else None
 
 
-def _host(base: Path, host: HostId, shape: HostShape) -> HostSettings:
+def _controllers_on(host: str, shape: ClusterShape) -> tuple[ControllerId, ...]:
+    return tuple(
+        ControllerId(name) for name, controller in sorted(shape.controllers.items()) if controller.host == host
+    )
+
+
+def _host(base: Path, host: HostId, shape: HostShape, controllers: tuple[ControllerId, ...]) -> HostSettings:
     devices = {DeviceName(device.name): _device(base, device) for level in shape.fencing for device in level}
     return HostSettings(
         spec=HostSpec(
@@ -111,6 +124,7 @@ def _host(base: Path, host: HostId, shape: HostShape) -> HostSettings:
             cpus=shape.cpus,
             memory_mib=MiB(shape.memory_mib),
             fencing=tuple(tuple(DeviceName(device.name) for device in level) for level in shape.fencing),
+            controllers=controllers,
         ),
         address=shape.address,
         libvirt_uri=shape.libvirt_uri,

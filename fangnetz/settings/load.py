@@ -21,6 +21,7 @@ from fangnetz.settings.faults import KeyPath, SettingsFault, faults_text
 from fangnetz.settings.fitness import UnfitLevel, unfit_for_ha
 from fangnetz.settings.rules import (
     check_addresses,
+    check_places,
     check_policy,
     check_redis,
     check_secrets,
@@ -90,6 +91,7 @@ def _judge(tree: Tree, warnings: Tree, path: Path, role: Role) -> Settings | Non
     check_secrets(tree, path.parent, role)
     check_redis(tree)
     check_addresses(tree)
+    check_places(tree, warnings)
     check_short_vms(tree)
     check_sizes(tree, facts, policy)
     check_shared_disks(tree, facts)

@@ -12,7 +12,7 @@ from fangnetz.core.model import VmWish
 from fangnetz.core.policy import PROFILES, Capacity, Policy, PolicyRefused
 from fangnetz.core.units import VmId
 from fangnetz.settings.domain_facts import DomainFacts
-from fangnetz.settings.faults import KeyPath
+from fangnetz.settings.faults import KeyPath, did_you_mean
 from fangnetz.settings.names import is_address, same_address
 from fangnetz.settings.schema import DRIVERS, PolicyShape
 from fangnetz.settings.secrets import Secret
@@ -130,6 +130,27 @@ def check_addresses(tree: Tree) -> None:
             tree.fault((*path, "address"), f"is a fence device of host {other} too: it would cut the wrong host")
         else:
             tree.fault((*path, "address"), f"is another device of host {host} already: one plug is one device")
+
+
+def check_places(tree: Tree, warnings: Tree) -> None:
+    """A controller stands on a host there is; and not all of them on one, whose loss nobody would be left to act on."""
+    hosts = tree.keys("hosts")
+    places: dict[str, str] = {}
+    for controller in tree.keys("controllers"):
+        key: KeyPath = ("controllers", controller, "host")
+        host = tree.text(*key)
+        if host is None:
+            continue
+        if host in hosts:
+            places[controller] = host
+        elif hosts:
+            rule = f"must be a host of this cluster, the one this controller runs on{did_you_mean(host, hosts)}"
+            tree.fault(key, rule)
+    if len(places) == len(tree.keys("controllers")) and len(set(places.values())) == 1:
+        warnings.fault(
+            ("controllers", list(places)[-1], "host"),
+            "is the host of every controller: when it is lost, nobody is left to fence it and start its VMs elsewhere",
+        )
 
 
 def check_policy(tree: Tree) -> Policy | None:

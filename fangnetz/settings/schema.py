@@ -94,6 +94,7 @@ class RedisShape(LoginShape):
 
 class ControllerShape(Shape):
     address: Address
+    host: Name | None = None
 
 
 class FlowerShape(SecretShape):

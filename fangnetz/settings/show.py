@@ -15,7 +15,7 @@ def settings_as_tree(settings: Settings) -> dict[str, object]:
         "file": str(settings.path),
         "cluster": settings.cluster,
         "redis": _redis(settings.redis),
-        "controllers": {name: {"address": one.address} for name, one in settings.controllers.items()},
+        "controllers": {name: {"address": one.address, "host": one.host} for name, one in settings.controllers.items()},
         "flower": None
         if flower is None
         else {

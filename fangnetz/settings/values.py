@@ -94,10 +94,11 @@ class FlowerSettings:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class ControllerSettings:
-    """A machine that may decide."""
+    """A machine that may decide. `host`: the host that it is itself, None if it runs no VMs."""
 
     id: ControllerId
     address: str
+    host: HostId | None = None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

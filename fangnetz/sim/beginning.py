@@ -74,7 +74,7 @@ def begin(world: World) -> None:
         memory.vms[name] = record
         world.laws.begin_with(None, record)
         if runs:
-            world.daemons[host].run(name, record.generation)
+            world.daemons[host].run(name, record.generation, BOOTED_AGO)
     for host, machine in world.machines_of_hosts.items():
         if machine.powered:
             memory.beats[host] = _beat(world, host, boots[host])
@@ -120,7 +120,7 @@ def _vm_record(vm: VmOfStory, boot: Incarnation, generation: Generation, *, runs
 
 def _beat(world: World, host: HostId, boot: Incarnation) -> Heartbeat:
     seen = tuple(
-        VmSighting(vm=copy.vm, state=Sighting.RUNNING, generation=copy.generation)
+        VmSighting(vm=copy.vm, state=Sighting.RUNNING, generation=copy.generation, start_sent_at=copy.start_sent_at)
         for copy in world.daemons[host].copies.values()
     )
     beat = Heartbeat(

@@ -5,7 +5,6 @@ Only listens. Times are seconds since the story began.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -16,7 +15,7 @@ from fangnetz.sim.libvirtd import Copy
 
 TOLD = frozenset(
     {"host_state", "fence_sent", "fence_proven", "rejoined", "vm_started", "vm_stopped", "operation_opened",
-     "operation_closed", "wish_refused", "alarm"}
+     "operation_closed", "wish_refused", "vm_lost", "decided_not_to"}
 )  # fmt: skip
 """Kinds of the event log that a result tells as they are."""
 
@@ -61,8 +60,6 @@ class Chronicle:
     broken: list[Broken] = field(default_factory=list)
     copies: dict[VmId, list[Copy]] = field(default_factory=dict)
     power: dict[HostId, list[Session]] = field(default_factory=dict)
-    owner: Callable[[VmId], Mapping[str, object]] = lambda _vm: {}
-    """Return host and generation of a VM's record."""
 
     def tell(self, kind: str, sentence: str, **facts: object) -> None:
         self.events.append({"t": at(self.kernel.now), "kind": kind, "sentence": sentence, **facts})
@@ -70,14 +67,8 @@ class Chronicle:
     def logged(self, event: Happened) -> None:
         """An event that the product wrote down."""
         facts = {key: value for key, value in event.facts.items() if value is not None}
-        if event.kind == "wish_refused":
-            self.tell(event.kind, event.sentence, wish=_wish(str(facts.get("wish", ""))), **_subject(event))
-        elif event.kind == "alarm":
+        if event.kind == "alarm":
             self.tell(event.kind, event.sentence, what=facts.get("what"), subject=event.subject)
-            if str(facts.get("what", "")).startswith("braked_"):
-                self.tell("decided_not_to", event.sentence, what="fence", host=event.subject)
-        elif event.kind == "vm_state" and facts.get("state") == "lost":
-            self.tell("vm_lost", event.sentence, vm=event.subject, **self.owner(VmId(event.subject)))
         elif event.kind in TOLD:
             self.tell(event.kind, event.sentence, **{_RENAMED.get(key, key): value for key, value in facts.items()})
 
@@ -95,12 +86,3 @@ class Chronicle:
             sessions.append(Session(self.kernel.now))
         elif sessions:
             sessions[-1].until, sessions[-1].by = self.kernel.now, by
-
-
-def _subject(event: Happened) -> Mapping[str, str]:
-    kind = str(event.facts.get("wish", ""))
-    return {"host" if kind.startswith("host_") else "vm": event.subject}
-
-
-def _wish(kind: str) -> str:
-    return kind.partition("_")[2] or kind

@@ -7,7 +7,7 @@ from contextlib import contextmanager
 
 from fangnetz.core.model import Release
 from fangnetz.core.units import Generation, Incarnation, Seconds, VmId
-from fangnetz.ports import LedgerEntry
+from fangnetz.ports import LedgerEntry, UnansweredStart
 from fangnetz.sim.machine import Boot, Machine
 from fangnetz.sim.process import Process
 
@@ -53,6 +53,19 @@ class SimBootFiles:
 
     def releases(self) -> tuple[Release, ...]:
         return self._boot.releases()
+
+    def note_start(self, vm: VmId, generation: Generation) -> str:
+        self._process.sleep(WRITE_S)
+        note = self._process.token()
+        self._boot.starts[vm, note] = UnansweredStart(vm=vm, note=note, generation=generation)
+        return note
+
+    def forget_start(self, vm: VmId, note: str) -> None:
+        self._process.sleep(WRITE_S)
+        self._boot.starts.pop((vm, note), None)
+
+    def unanswered_starts(self) -> tuple[UnansweredStart, ...]:
+        return tuple(self._boot.starts.values())
 
 
 class SimLedgerFiles:

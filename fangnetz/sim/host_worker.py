@@ -79,7 +79,7 @@ class _Parts:
         boot = SimBootFiles(of_boot, process)
         if world.strikes.wanted:
             self._store, beats, boot = marked_store(self._store), marked_store(beats), marked_boot(boot)
-        hypervisor = SimHypervisor(process, daemon)
+        hypervisor = SimHypervisor(process, daemon, boot)
         self._process, self._world, self._host = process, world, host
         self._ledger = Ledger(self._store, SimLedgerFiles(machine, "host", process), process)
         self._guids: Sequence[str] = ()
@@ -92,6 +92,7 @@ class _Parts:
             definition=self._definition,
             policy=policy,
             report=inventory.kick,
+            look=lambda: self._store.view(world.hosts, None),
         )
         dispatcher = SimDispatcher(process, line, world.server, world.controllers)
         executor = Executor(
@@ -100,7 +101,7 @@ class _Parts:
             dispatcher=dispatcher,
             process=process,
             policy=policy,
-            effects={StepKind.START: steps.start, StepKind.STOP: steps.stop},
+            effects={StepKind.START: steps.start, StepKind.STOP: steps.stop, StepKind.PAUSE: steps.pause},
             incarnation=boot.incarnation,
         )
         self._reporter = Reporter(
@@ -109,6 +110,7 @@ class _Parts:
             boot=boot,
             inventory=lambda: inventory.latest,
             orders=lambda: executor.in_hand_since(inventory.latest.taken_at),
+            unanswered=lambda: hypervisor.unanswered_since(inventory.latest.taken_at),
             interval=policy.heartbeat_s,
             guids=lambda: tuple(self._guids),
             load=lambda: IDLE,

@@ -6,21 +6,23 @@ A request that was sent is carried out when the daemon goes on, whether its send
 from __future__ import annotations
 
 from collections.abc import Callable
+from contextlib import suppress
 from dataclasses import dataclass
 from typing import Any
 
 from fangnetz.core.errors import HypervisorRefused, HypervisorUnreachable
 from fangnetz.core.model import Sighting
-from fangnetz.core.units import Generation, HostId, Incarnation, Seconds, VmId
-from fangnetz.ports import Domain
+from fangnetz.core.units import Generation, HostId, Incarnation, Instant, Seconds, VmId
+from fangnetz.ports import BootFiles, Domain, UnansweredStart
 from fangnetz.sim.kernel import Kernel
 from fangnetz.sim.machine import Machine
 from fangnetz.sim.network import STORAGE, Network
 from fangnetz.sim.process import Process, Wait
+from fangnetz.sim.unanswered import UnansweredStarts
 
 QUESTION_BOUND_S = 5.0
 EFFECT_BOUND_S = 60.0
-SETTLE_S = 10.0
+SUSPEND_BOUND_S = 30.0
 WATCH_EVERY_S = 0.25
 """As in the libvirt adapter."""
 CALL_S = 0.0007
@@ -39,7 +41,9 @@ class Copy:
     generation: Generation | None
     """None: somebody else started it."""
     since: float
+    start_sent_at: Instant | None = None
     state: Sighting = Sighting.RUNNING
+    marked_held: bool = False
     guest_hangs: bool = False
     ended_at: float | None = None
     end: str = ""
@@ -138,11 +142,18 @@ class Libvirtd:
 
     def domains(self) -> tuple[Domain, ...]:
         return tuple(
-            Domain(vm=copy.vm, state=copy.state, generation=copy.generation, uuid=copy.vm)
+            Domain(
+                vm=copy.vm,
+                state=copy.state,
+                generation=copy.generation,
+                uuid=copy.vm,
+                start_sent_at=copy.start_sent_at,
+                held=copy.marked_held and copy.state is Sighting.PAUSED,
+            )
             for copy in self.copies.values()
         )
 
-    def run(self, vm: VmId, generation: Generation | None) -> Copy:
+    def run(self, vm: VmId, generation: Generation | None, start_sent_at: Instant | None = None) -> Copy:
         """Open the VM's disk and start it."""
         boot = self.machine.boot
         copy = Copy(
@@ -151,13 +162,14 @@ class Libvirtd:
             incarnation=boot.incarnation if boot else Incarnation(""),
             generation=generation,
             since=self.kernel.now,
+            start_sent_at=start_sent_at,
         )
         self.copies[vm] = copy
         self._began(copy)
         self._changed()
         return copy
 
-    def create(self, vm: VmId, generation: Generation, wait: Wait) -> None:
+    def create(self, vm: VmId, generation: Generation, start_sent_at: Instant | None, wait: Wait) -> None:
         after = self.kernel.after
         if vm in self.copies:
             after(0.0, wait.wake, HypervisorRefused(f"domain {vm} is there already"))
@@ -167,7 +179,7 @@ class Libvirtd:
         elif not self._network.both_ways(self.machine.name, "", STORAGE):
             after(NO_DISK_S, wait.wake, HypervisorRefused(f"the disk of {vm} cannot be opened"))
         else:
-            self.run(vm, generation)
+            self.run(vm, generation, start_sent_at)
             after(self._times(vm).start_s, wait.wake, None)
 
     def shutdown(self, vm: VmId) -> None:
@@ -180,7 +192,8 @@ class Libvirtd:
                 self.kernel.after(times.stop_s, self._guest_stops, copy)
 
     def _guest_stops(self, copy: Copy) -> None:
-        if copy.ended_at is None and not self.machine.frozen and self._has_disk() and not copy.guest_hangs:
+        runs = copy.ended_at is None and copy.state is Sighting.RUNNING
+        if runs and not self.machine.frozen and self._has_disk() and not copy.guest_hangs:
             self._finish(copy, "stopped")
 
     def _has_disk(self) -> bool:
@@ -202,6 +215,15 @@ class Libvirtd:
             wait.wake(None)
 
         self.kernel.after(0.2, end)
+
+    def suspend(self, vm: VmId, wait: Wait) -> None:
+        copy = self.copies.get(vm)
+        if copy is None:
+            wait.wake(HypervisorRefused(f"{vm} is not there."))
+            return
+        copy.state = Sighting.PAUSED
+        self._changed()
+        wait.wake(None)
 
     def crash(self, vm: VmId) -> None:
         copy = self.copies.get(vm)
@@ -235,74 +257,121 @@ class Libvirtd:
 
 
 class SimHypervisor:
-    """`ports.Hypervisor` of one worker process; what it knows of its own starts ends with it, as in the real one."""
+    """`ports.Hypervisor` of one worker process; starts it never got an answer for are noted in the boot's files."""
 
-    def __init__(self, process: Process, daemon: Libvirtd) -> None:
+    def __init__(self, process: Process, daemon: Libvirtd, boot: BootFiles) -> None:
         self._process, self._daemon = process, daemon
-        self._unanswered: dict[VmId, float | None] = {}
-        self._connected = False
+        self._unanswered = UnansweredStarts(boot, process)
+        self._was_connected = False
+        self._opened_at: float | None = None
 
     def domains(self) -> tuple[Domain, ...]:
-        if not self._connected:
-            self._connected = True
+        if not self._was_connected:
+            self._was_connected = True
             self._process.sleep(CONNECT_S)
         daemon, kernel = self._daemon, self._daemon.kernel
         quick = daemon.state == "ok" and not daemon.stopped and daemon.machine.up and not self._process.dead
         if quick and kernel.skip_to(kernel.now + CALL_S):
-            return daemon.domains()
-        answer: tuple[Domain, ...] = self._daemon.request(
-            self._process, QUESTION_BOUND_S, lambda wait: wait.wake(self._daemon.domains())
-        )
-        return answer
+            found = daemon.domains()
+        else:
+            found = self._request(QUESTION_BOUND_S, lambda wait: wait.wake(self._daemon.domains()))
+        self._answered()
+        return found
 
-    def create(self, vm: VmId, xml: str, generation: Generation, still: Callable[[], object] = lambda: None) -> None:
-        self._refuse_while_unanswered(vm)
-        for domain in self.domains():
-            if domain.vm == vm and domain.generation == generation:
-                raise HypervisorUnreachable(f"{vm} is on this host at this generation already; ask what it does.")
-            if domain.vm == vm:
-                raise HypervisorRefused(
-                    f"{vm} is on this host at {domain.generation or 'no'} generation of ours already."
-                )
+    def create(
+        self,
+        vm: VmId,
+        xml: str,
+        generation: Generation,
+        still: Callable[[], object] = lambda: None,
+        *,
+        start_sent_at: Instant | None = None,
+    ) -> None:
+        self.settled(vm)  # no refusal is believed while another start may come
+        present = self._find(vm)
+        if present is not None and present.generation == generation:
+            raise HypervisorUnreachable(f"{vm} is on this host at this generation already; ask what it does.")
+        if present is not None:
+            raise HypervisorRefused(f"{vm} is on this host at {present.generation or 'no'} generation of ours already.")
         still()
-        self._unanswered[vm] = None
+        note = self._unanswered.begin(vm, generation)
         known = False
         try:
-            self._daemon.request(self._process, EFFECT_BOUND_S, lambda wait: self._daemon.create(vm, generation, wait))
+            self._request(EFFECT_BOUND_S, lambda wait: self._daemon.create(vm, generation, start_sent_at, wait))
             known = True
         except HypervisorRefused:
             known = True
             raise
         finally:
-            if known:
-                self._unanswered.pop(vm, None)
-            else:
-                self._unanswered[vm] = self._process.monotonic()
+            self._unanswered.end(vm, note, known=known)
 
-    def shutdown(self, vm: VmId) -> None:
+    def shutdown(self, vm: VmId, still: Callable[[], object] = lambda: None) -> None:
         def ask(wait: Wait) -> None:
             self._daemon.shutdown(vm)
             wait.wake(None)
 
-        self._daemon.request(self._process, QUESTION_BOUND_S, ask)
+        if self._find(vm) is not None:
+            still()
+            self._request(QUESTION_BOUND_S, ask)
 
     def destroy(self, vm: VmId, still: Callable[[], object] = lambda: None) -> None:
-        if any(domain.vm == vm for domain in self.domains()):
+        if self._find(vm) is not None:
             still()
-            self._daemon.request(self._process, EFFECT_BOUND_S, lambda wait: self._daemon.destroy(vm, wait))
+            self._request(EFFECT_BOUND_S, lambda wait: self._daemon.destroy(vm, wait))
         self._refuse_while_unanswered(vm)
+
+    def suspend(self, vm: VmId, generation: Generation, still: Callable[[], object] = lambda: None) -> None:
+        present, copy = self._find(vm), self._daemon.copies.get(vm)
+        if present is None or copy is None or present.generation != generation:
+            raise HypervisorRefused(f"{vm} is not on this host at generation {generation}.")
+        before, copy.marked_held = copy.marked_held, True
+        if present.state is Sighting.PAUSED:
+            return
+        try:
+            still()
+        except BaseException:
+            copy.marked_held = before
+            raise
+        self._request(SUSPEND_BOUND_S, lambda wait: self._daemon.suspend(vm, wait))
 
     def settled(self, vm: VmId) -> None:
         self.domains()
         self._refuse_while_unanswered(vm)
 
+    def settle(self) -> None:
+        lost = self._unanswered.lost()  # before the daemon is asked: what it lists may be the end of these
+        if lost:
+            self._settle(lost, {domain.vm: domain.generation for domain in self.domains()})
+
+    def _settle(self, lost: tuple[UnansweredStart, ...], there: dict[VmId, Generation | None]) -> None:
+        for start in lost:
+            if there.get(start.vm) == start.generation:
+                self._unanswered.carried_out(start)
+            else:
+                with suppress(HypervisorUnreachable):  # not yet
+                    self._refuse_while_unanswered(start.vm)
+
+    def unanswered_since(self, at: float) -> frozenset[VmId]:
+        return self._unanswered.open_since(at)
+
+    # -- how a call is made --
+
+    def _request(self, bound: float, what: Callable[[Wait], object]) -> Any:
+        try:
+            return self._daemon.request(self._process, bound, what)
+        except HypervisorUnreachable:
+            if self._daemon.state == "dead":
+                self._opened_at = None
+            raise
+
+    def _answered(self) -> None:
+        if self._opened_at is None:
+            self._opened_at = self._process.monotonic()
+        self._unanswered.answered()
+
     def _refuse_while_unanswered(self, vm: VmId) -> None:
-        if vm not in self._unanswered:
-            return
-        lost_at = self._unanswered[vm]
-        if lost_at is None:
-            raise HypervisorUnreachable(f"A start of {vm} is still under way inside libvirt.")
-        left = SETTLE_S - (self._process.monotonic() - lost_at)
-        if left > 0:
-            raise HypervisorUnreachable(f"A start of {vm} was never answered; known not to happen in {left:.0f} s.")
-        del self._unanswered[vm]
+        opened = self._opened_at
+        self._unanswered.refuse_while_any(vm, self._process.monotonic() if opened is None else opened)
+
+    def _find(self, vm: VmId) -> Domain | None:
+        return next((domain for domain in self.domains() if domain.vm == vm), None)

@@ -8,7 +8,7 @@ from typing import Protocol
 
 from fangnetz.core.model import Release
 from fangnetz.core.units import Generation, Incarnation, VmId
-from fangnetz.ports import LedgerEntry
+from fangnetz.ports import LedgerEntry, UnansweredStart
 from fangnetz.sim.kernel import Kernel
 from fangnetz.sim.process import Process, Wait
 
@@ -25,10 +25,11 @@ class Service(Protocol):
 
 @dataclass(slots=True)
 class Boot:
-    """What lives as long as one boot: its name, the promises, and who holds which VM's lock."""
+    """What lives as long as one boot: its name, the promises, unanswered starts, and who holds which VM's lock."""
 
     incarnation: Incarnation
     released: dict[VmId, Generation] = field(default_factory=dict)
+    starts: dict[tuple[VmId, str], UnansweredStart] = field(default_factory=dict)
     holders: dict[VmId, Process] = field(default_factory=dict)
     waiting: dict[VmId, list[Wait]] = field(default_factory=dict)
 

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
+
 from fangnetz.core.model import HostSpec, HostState
 from fangnetz.core.units import ControllerId, DeviceName, HostId, MiB, VmId
 from fangnetz.sim.beginning import begin
@@ -33,7 +35,7 @@ class World:
         self.network = Network()
         self.chronicle = Chronicle(self.kernel)
         self.controller_steps = 0
-        self.hosts = {HostId(h.name): _spec(h) for h in story.hosts}
+        self.hosts = {HostId(h.name): _spec(h, story.controllers) for h in story.hosts}
         self.machines: dict[str, Machine] = {}
         self.machines_of_hosts: dict[HostId, Machine] = {}
         self.daemons: dict[HostId, Libvirtd] = {}
@@ -48,7 +50,6 @@ class World:
         self.server = Server(self.kernel, self._machine(story.store_host, "redis"), story.replicas)
         self.server.done = self.laws.look
         self.laws.memory = lambda: self.server.memory
-        self.chronicle.owner = self._owner
         self.server.machine.services.insert(0, self.server)
         for name, shared in story.controllers.items():
             machine = self._machine(shared, name)
@@ -64,10 +65,6 @@ class World:
             if name not in self.machines_of_hosts:
                 machine.stand_ready()
         begin(self)
-
-    def _owner(self, vm: VmId) -> dict[str, object]:
-        record = self.server.memory.vms.get(vm)
-        return {"host": record.owner, "generation": record.generation} if record is not None else {}
 
     def failed(self, where: str, error: Exception) -> None:
         """A thread of ours ended with an error nobody caught: that is a fault of ours."""
@@ -145,6 +142,9 @@ class World:
             queues.bound(f"host.{host}", OWN)
 
 
-def _spec(host: HostOfStory) -> HostSpec:
+def _spec(host: HostOfStory, controllers: Mapping[str, str]) -> HostSpec:
+    here = tuple(ControllerId(name) for name in sorted(controllers) if controllers[name] == host.name)
     fencing = tuple(tuple(DeviceName(device) for device in level) for level in host.fencing)
-    return HostSpec(id=HostId(host.name), cpus=host.cpus, memory_mib=MiB(host.memory_mib), fencing=fencing)
+    return HostSpec(
+        id=HostId(host.name), cpus=host.cpus, memory_mib=MiB(host.memory_mib), fencing=fencing, controllers=here
+    )

@@ -88,12 +88,13 @@ def test_a_reboot_gives_a_new_incarnation_and_drops_old_promises_on_a_disk(
     if before.lives_as_long_as_boot:
         pytest.skip("the test's folder is on tmpfs")
     before.release(WEB, Generation(7))
+    before.note_start(WEB, Generation(8))
     boot_id = tmp_path / "boot_id"
     boot_id.write_text("11111111-2222-3333-4444-555555555555\n")
     monkeypatch.setattr(boot_files, "BOOT_ID", boot_id)
     after = BootFilesOnDisk(tmp_path)
     assert after.incarnation != before.incarnation
-    assert after.released(WEB) == 0
+    assert (after.released(WEB), after.unanswered_starts()) == (0, ())
     assert len(list(tmp_path.glob("boot-*"))) == 1
 
 
@@ -183,6 +184,24 @@ def test_any_bytes_in_a_promise_are_a_sentence_or_that_promise(content: bytes) -
         (Path(folder) / "promises" / "web1.json").write_bytes(content)
         with pytest.raises(StoredContentError):
             files.released(WEB)
+
+
+@given(st.binary(max_size=80))
+def test_any_bytes_in_a_start_are_a_start_that_can_be_forgotten(content: bytes) -> None:
+    with tempfile.TemporaryDirectory(prefix="fangnetz-test-", dir="/dev/shm") as folder:
+        files = BootFilesOnDisk(Path(folder))
+        (Path(folder) / "starts" / "web1.json").write_bytes(content)
+        (start,) = files.unanswered_starts()
+        assert (start.vm, "web1.json" in start.damage) == (WEB, True)
+        files.forget_start(WEB, start.note)
+        assert files.unanswered_starts() == ()
+
+
+def test_a_start_that_cannot_even_be_read_is_one(run_dir: Path) -> None:
+    files = BootFilesOnDisk(run_dir)
+    (home_of(run_dir) / "starts" / "web1.json").mkdir()
+    (start,) = files.unanswered_starts()
+    assert "directory" in start.damage
 
 
 @pytest.mark.parametrize(

@@ -189,7 +189,7 @@ def test_an_order_held_up_by_a_dark_bmc_is_not_repeated_when_it_wakes(make_bmc: 
 
 
 def test_a_killed_helper_is_replaced_and_a_stuck_one_too(make_bmc: MakeBmc, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("fangnetz.adapters.ipmi.helper.START_BOUND", 0.5)
+    monkeypatch.setattr("fangnetz.adapters.ipmi.helper.START_BOUND", 1.5)
     bmc, helper = make_bmc("a"), IpmiHelper()
     device = device_at(bmc.port, helper)
     device.status(BOUND)
@@ -197,7 +197,7 @@ def test_a_killed_helper_is_replaced_and_a_stuck_one_too(make_bmc: MakeBmc, monk
     os.kill(pid, signal.SIGKILL)
     assert device.status(BOUND).power is Power.ON
     (pid,) = helper_pids(helper)
-    time.sleep(0.6)
+    time.sleep(1.6)
     os.kill(pid, signal.SIGSTOP)
     assert device.status(BOUND).power is Power.ON
     assert helper_pids(helper) != [pid]

@@ -3,17 +3,21 @@
 from __future__ import annotations
 
 import signal
+import subprocess
+import sys
 import threading
 import time
 from collections.abc import Iterator
+from pathlib import Path
 
 import libvirt
 import pytest
 
+from fangnetz.adapters.boot_files import BootFilesOnDisk
 from fangnetz.adapters.libvirt import LibvirtHypervisor
 from fangnetz.core.errors import HypervisorRefused, HypervisorUnreachable, StorageLeaseHeld
 from fangnetz.core.model import Sighting
-from fangnetz.core.units import Generation, Seconds, VmId
+from fangnetz.core.units import Generation, Instant, Seconds, VmId
 from tests.adapters.conftest import Libvirtd, wait_for
 
 pytestmark = pytest.mark.lab
@@ -41,8 +45,13 @@ def disk(libvirtd: Libvirtd, name: str) -> str:
 
 
 @pytest.fixture
-def hypervisor(libvirtd: Libvirtd) -> Iterator[LibvirtHypervisor]:
-    hypervisor = LibvirtHypervisor(libvirtd.uri, settle=Seconds(2))
+def boot(tmp_path: Path) -> BootFilesOnDisk:
+    return BootFilesOnDisk(tmp_path / "run")
+
+
+@pytest.fixture
+def hypervisor(libvirtd: Libvirtd, boot: BootFilesOnDisk) -> Iterator[LibvirtHypervisor]:
+    hypervisor = LibvirtHypervisor(libvirtd.uri, boot, settle=Seconds(2))
     yield hypervisor
     for domain in hypervisor.domains():
         assert wait_for(lambda vm=domain.vm: ended(hypervisor, vm), 30)  # type: ignore[misc]
@@ -77,6 +86,20 @@ def test_a_real_vm_starts_is_seen_and_ends(hypervisor: LibvirtHypervisor, libvir
     assert seen(hypervisor) == {"web": (Sighting.PAUSED, 7)}
     other.close()
     hypervisor.destroy(VmId("web"))
+    assert hypervisor.domains() == ()
+
+
+def test_a_real_copy_is_paused_keeps_its_mark_and_ends(hypervisor: LibvirtHypervisor) -> None:
+    vm, sent = VmId("web"), Instant(1_700_000_000.25)
+    hypervisor.create(vm, xml(vm), Generation(7), start_sent_at=sent)
+    with pytest.raises(HypervisorRefused):
+        hypervisor.suspend(vm, Generation(6))
+    for _ in range(2):
+        hypervisor.suspend(vm, Generation(7))
+        assert seen(hypervisor) == {vm: (Sighting.PAUSED, 7)}
+    assert [(domain.start_sent_at, domain.held) for domain in hypervisor.domains()] == [(sent, True)]
+    hypervisor.shutdown(vm)  # a paused guest is asked all the same; it is switched off when it does not obey
+    hypervisor.destroy(vm)
     assert hypervisor.domains() == ()
 
 
@@ -115,8 +138,8 @@ def test_a_missing_disk_is_a_refusal(hypervisor: LibvirtHypervisor, libvirtd: Li
     assert hypervisor.domains() == ()
 
 
-def test_a_hung_libvirtd_is_unreachable_in_time_and_well_again_after(libvirtd: Libvirtd) -> None:
-    hypervisor = LibvirtHypervisor(libvirtd.uri, question_bound=QUICK)
+def test_a_hung_libvirtd_is_unreachable_in_time_and_well_again_after(libvirtd: Libvirtd, boot: BootFilesOnDisk) -> None:
+    hypervisor = LibvirtHypervisor(libvirtd.uri, boot, question_bound=QUICK)
     assert hypervisor.domains() == ()
     libvirtd.freeze()
     try:
@@ -133,8 +156,10 @@ def test_a_hung_libvirtd_is_unreachable_in_time_and_well_again_after(libvirtd: L
     hypervisor.close()
 
 
-def test_a_start_sent_to_a_frozen_libvirtd_is_not_taken_for_refused_nor_ended(libvirtd: Libvirtd) -> None:
-    hypervisor = LibvirtHypervisor(libvirtd.uri, create_bound=QUICK, settle=Seconds(3))
+def test_a_start_sent_to_a_frozen_libvirtd_is_not_taken_for_refused_nor_ended(
+    libvirtd: Libvirtd, boot: BootFilesOnDisk
+) -> None:
+    hypervisor = LibvirtHypervisor(libvirtd.uri, boot, create_bound=QUICK, settle=Seconds(3))
     told: list[str] = []
     assert hypervisor.domains() == ()
     vm = VmId("late")
@@ -160,6 +185,58 @@ def test_a_start_sent_to_a_frozen_libvirtd_is_not_taken_for_refused_nor_ended(li
     hypervisor.close()
 
 
+STARTER = """
+import sys
+from pathlib import Path
+from fangnetz.adapters.boot_files import BootFilesOnDisk
+from fangnetz.adapters.libvirt import LibvirtHypervisor
+def last_look():
+    print("now", flush=True)
+    sys.stdin.readline()
+boot = BootFilesOnDisk(Path(sys.argv[2]))
+LibvirtHypervisor(sys.argv[1], boot).create(sys.argv[3], sys.argv[4], 4, last_look)
+"""
+
+
+def test_a_start_a_killed_worker_sent_to_a_frozen_libvirtd_is_not_taken_for_ended(
+    libvirtd: Libvirtd, tmp_path: Path
+) -> None:
+    vm, run_dir = VmId("late"), tmp_path / "run"
+    worker = subprocess.Popen(
+        [sys.executable, "-c", STARTER, libvirtd.uri, run_dir, vm, xml(vm)],
+        stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True,
+    )  # fmt: skip
+    assert worker.stdin is not None
+    assert worker.stdout is not None
+    assert worker.stdout.readline() == "now\n"
+    libvirtd.freeze()
+    try:
+        worker.stdin.write("go on\n")
+        worker.stdin.flush()
+        assert wait_for(lambda: any(run_dir.rglob("late.json")), 10)
+        time.sleep(0.5)  # it hangs in createXML now
+        worker.kill()
+        worker.communicate()
+        next_worker = LibvirtHypervisor(
+            libvirtd.uri, BootFilesOnDisk(run_dir), question_bound=QUICK, settle_inherited=Seconds(20)
+        )
+        with pytest.raises(HypervisorUnreachable):
+            next_worker.settled(vm)
+    finally:
+        libvirtd.thaw()
+    # Whoever ends it must not be told "gone" before it was there.
+    gone, deadline = False, time.monotonic() + 90
+    while not gone and time.monotonic() < deadline:
+        gone = ended(next_worker, vm)
+        time.sleep(0.05)
+    assert gone
+    for _ in range(20):
+        assert wait_for(lambda: answers(next_worker), 30)
+        assert vm not in seen(next_worker)
+        time.sleep(0.1)
+    next_worker.close()
+
+
 def test_a_killed_libvirtd_is_noticed_and_found_again(libvirtd: Libvirtd, hypervisor: LibvirtHypervisor) -> None:
     told = threading.Event()
     hypervisor.watch(told.set)
@@ -176,9 +253,9 @@ def test_a_killed_libvirtd_is_noticed_and_found_again(libvirtd: Libvirtd, hyperv
 
 
 def test_a_migrations_target_is_incoming_and_no_copy_until_it_runs(
-    hypervisor: LibvirtHypervisor, libvirtd: Libvirtd, neighbour: Libvirtd
+    hypervisor: LibvirtHypervisor, libvirtd: Libvirtd, neighbour: Libvirtd, tmp_path: Path
 ) -> None:
-    target, vm = LibvirtHypervisor(neighbour.uri), VmId("web")
+    target, vm = LibvirtHypervisor(neighbour.uri, BootFilesOnDisk(tmp_path / "neighbour")), VmId("web")
     hypervisor.create(vm, xml(vm), Generation(7))
     source_side, target_side = libvirt.open(libvirtd.uri), libvirt.open(neighbour.uri)
     how = {libvirt.VIR_MIGRATE_PARAM_URI: "tcp://127.0.0.1:49400", libvirt.VIR_MIGRATE_PARAM_BANDWIDTH: 1}

@@ -2,21 +2,27 @@
 
 from __future__ import annotations
 
+import contextlib
 import itertools
+import subprocess
+import sys
 import threading
 import time
 from collections.abc import Iterator
+from pathlib import Path
 
 import libvirt
 import pytest
 
-from fangnetz.adapters.libvirt import LibvirtHypervisor
+from fangnetz.adapters.boot_files import BootFilesOnDisk
+from fangnetz.adapters.libvirt import LibvirtHypervisor, unanswered
 from fangnetz.adapters.libvirt.bounded import BoundedCalls, Deadline
-from fangnetz.adapters.libvirt.domain_xml import generation_in, with_generation
+from fangnetz.adapters.libvirt.domain_xml import NO_MARK, Mark, mark_in, with_mark
 from fangnetz.adapters.libvirt.refusals import translate
-from fangnetz.core.errors import HypervisorRefused, HypervisorUnreachable, StorageLeaseHeld
+from fangnetz.adapters.libvirt.unanswered import UnansweredStarts
+from fangnetz.core.errors import HypervisorRefused, HypervisorUnreachable, StaleToken, StartNotSent, StorageLeaseHeld
 from fangnetz.core.model import Sighting
-from fangnetz.core.units import Generation, Seconds, VmId
+from fangnetz.core.units import Generation, Instant, Seconds, VmId
 
 URI = "test:///default"
 QEMU = "http://libvirt.org/schemas/domain/qemu/1.0"
@@ -28,8 +34,13 @@ def xml(vm: str, extra: str = "") -> str:
 
 
 @pytest.fixture
-def hypervisor() -> Iterator[LibvirtHypervisor]:
-    hypervisor = LibvirtHypervisor(URI)
+def boot(tmp_path: Path) -> BootFilesOnDisk:
+    return BootFilesOnDisk(tmp_path / "run")
+
+
+@pytest.fixture
+def hypervisor(boot: BootFilesOnDisk) -> Iterator[LibvirtHypervisor]:
+    hypervisor = LibvirtHypervisor(URI, boot)
     yield hypervisor
     hypervisor.close()
 
@@ -93,6 +104,90 @@ def test_a_paused_domain_is_not_called_running(hypervisor: LibvirtHypervisor, vm
     other.close()
 
 
+def test_when_a_start_was_sent_stays_with_the_copy(hypervisor: LibvirtHypervisor, vm: VmId) -> None:
+    hypervisor.create(vm, xml(vm), Generation(1), start_sent_at=Instant(1_700_000_000.25))
+    for _ in range(2):
+        assert {d.start_sent_at for d in hypervisor.domains() if d.vm == vm} == {1_700_000_000.25}
+    assert {d.start_sent_at for d in hypervisor.domains() if d.vm != vm} == {None}
+
+
+def test_a_paused_copy_is_read_back_and_paused_once(hypervisor: LibvirtHypervisor, vm: VmId) -> None:
+    hypervisor.create(vm, xml(vm), Generation(7))
+    looks: list[int] = []
+    for _ in range(2):
+        hypervisor.suspend(vm, Generation(7), lambda: looks.append(1))
+        assert states(hypervisor)[vm] == (Sighting.PAUSED, 7)
+    assert looks == [1]
+
+
+def held(hypervisor: LibvirtHypervisor, vm: VmId) -> bool:
+    (copy,) = [domain for domain in hypervisor.domains() if domain.vm == vm]
+    return copy.held
+
+
+def test_a_copy_we_paused_says_so_through_every_connection_and_one_paused_by_others_does_not(
+    hypervisor: LibvirtHypervisor, vm: VmId, boot: BootFilesOnDisk
+) -> None:
+    hypervisor.create(vm, xml(vm), Generation(7), start_sent_at=Instant(1_700_000_000.25))
+    assert not held(hypervisor, vm)  # and its mark is remembered by that connection
+    other = libvirt.open(URI)
+    other.lookupByName(vm).suspend()
+    assert not held(hypervisor, vm)
+    other.lookupByName(vm).resume()
+    hypervisor.suspend(vm, Generation(7))
+    assert held(hypervisor, vm)
+    second = LibvirtHypervisor(URI, boot)
+    try:
+        assert held(second, vm)
+    finally:
+        second.close()
+    assert {d.start_sent_at for d in hypervisor.domains() if d.vm == vm} == {1_700_000_000.25}
+    other.lookupByName(vm).resume()  # a person decided: it runs
+    assert not held(hypervisor, vm)
+    other.close()
+
+
+def test_the_mark_is_there_before_the_pause_and_gone_if_it_was_forbidden(
+    hypervisor: LibvirtHypervisor, vm: VmId
+) -> None:
+    hypervisor.create(vm, xml(vm), Generation(7))
+    other = libvirt.open(URI)
+    there: list[bool] = []
+
+    def look() -> None:
+        there.append("held=" in other.lookupByName(vm).XMLDesc())
+        if len(there) == 1:
+            raise StaleToken("no longer in charge")
+
+    with pytest.raises(StaleToken):
+        hypervisor.suspend(vm, Generation(7), look)
+    assert "held=" not in other.lookupByName(vm).XMLDesc()
+    hypervisor.suspend(vm, Generation(7), look)
+    assert there == [True, True]
+    assert held(hypervisor, vm)
+    other.close()
+
+
+@pytest.mark.parametrize("generation", [6, 8])
+def test_no_other_generation_is_paused(hypervisor: LibvirtHypervisor, vm: VmId, generation: int) -> None:
+    hypervisor.create(vm, xml(vm), Generation(7))
+    with pytest.raises(HypervisorRefused):
+        hypervisor.suspend(vm, Generation(generation))
+    with pytest.raises(HypervisorRefused):
+        hypervisor.suspend(VmId("test"), Generation(7))  # somebody else's
+    with pytest.raises(HypervisorRefused):
+        hypervisor.suspend(VmId("never-seen"), Generation(7))
+    assert states(hypervisor)[vm] == (Sighting.RUNNING, 7)
+    assert states(hypervisor)["test"] == (Sighting.RUNNING, None)
+
+
+def test_what_forbids_a_pause_at_the_last_moment_prevents_it(hypervisor: LibvirtHypervisor, vm: VmId) -> None:
+    hypervisor.create(vm, xml(vm), Generation(7))
+    with pytest.raises(StaleToken):
+        hypervisor.suspend(vm, Generation(7), gone_stale)
+    assert states(hypervisor)[vm] == (Sighting.RUNNING, 7)
+
+
 @pytest.mark.parametrize("trap", ["autostart", "managed save"])
 def test_what_could_start_by_itself_is_refused(hypervisor: LibvirtHypervisor, trap: str) -> None:
     vm = VmId(f"own{next(numbers)}")
@@ -131,12 +226,13 @@ def test_the_generation_leaves_foreign_elements_alone() -> None:
     <metadata><app:note xmlns:app="urn:x">keep &amp; care</app:note>
     <old:vm xmlns:old="https://fangnetz.net/xmlns/domain/1" generation="3"/></metadata>
     <qemu:commandline><qemu:arg value='-S'/></qemu:commandline></domain>"""
-    after = with_generation(before, VmId("web"), Generation(9))
+    after = with_mark(before, VmId("web"), Mark(generation=Generation(9), start_sent_at=Instant(1_700_000_000.123456)))
     assert '<qemu:arg value="-S"/>' in after
     assert f'xmlns:qemu="{QEMU}"' in after
     assert "keep &amp; care" in after
     assert after.count("fangnetz.net/xmlns") == 1
     assert 'generation="9"' in after
+    assert 'start_sent_at="1700000000123456"' in after
     assert 'generation="3"' not in after
 
 
@@ -144,8 +240,10 @@ def test_the_generation_leaves_foreign_elements_alone() -> None:
     "text", ["", "<vm/>", "<vm generation=''/>", "<vm generation='x'/>", "<vm generation='-1'/>", "<vm"]
 )
 def test_a_garbled_generation_is_none(text: str) -> None:
-    assert generation_in(text) is None
-    assert generation_in("<vm generation='12'/>") == 12
+    assert mark_in(text) == NO_MARK
+    assert mark_in(text.replace("generation", "start_sent_at")) == NO_MARK
+    assert mark_in("<vm generation='12'/>") == Mark(generation=Generation(12))  # as every copy was before
+    assert mark_in("<vm generation='12' start_sent_at='x'/>") == Mark(generation=Generation(12))
 
 
 def test_changes_are_told_soon_and_nothing_is_told_without_a_change(hypervisor: LibvirtHypervisor, vm: VmId) -> None:
@@ -159,8 +257,8 @@ def test_changes_are_told_soon_and_nothing_is_told_without_a_change(hypervisor: 
     assert told.wait(5)
 
 
-def test_a_closed_hypervisor_watches_no_more() -> None:
-    hypervisor = LibvirtHypervisor(URI)
+def test_a_closed_hypervisor_watches_no_more(boot: BootFilesOnDisk) -> None:
+    hypervisor = LibvirtHypervisor(URI, boot)
     before = threading.active_count()
     hypervisor.watch(lambda: None, every=Seconds(0.02))
     hypervisor.close()
@@ -170,9 +268,9 @@ def test_a_closed_hypervisor_watches_no_more() -> None:
     assert threading.active_count() <= before
 
 
-def test_two_threads_never_share_a_connection(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_two_threads_never_share_a_connection(boot: BootFilesOnDisk, monkeypatch: pytest.MonkeyPatch) -> None:
     # libvirt's client library may crash the process otherwise.
-    hypervisor, users, shared = LibvirtHypervisor(URI), {}, []
+    hypervisor, users, shared = LibvirtHypervisor(URI, boot), {}, []
     real = libvirt.virConnect.getAllDomainStats
 
     def watched(connection: libvirt.virConnect, *facts: int) -> object:
@@ -194,9 +292,9 @@ def test_two_threads_never_share_a_connection(monkeypatch: pytest.MonkeyPatch) -
     assert shared == []
 
 
-def test_a_libvirt_that_is_not_there_is_unreachable() -> None:
+def test_a_libvirt_that_is_not_there_is_unreachable(boot: BootFilesOnDisk) -> None:
     for uri in ("qemu+unix:///system?socket=/nonexistent/socket", "qemu+tcp://127.0.0.1:1/system"):
-        hypervisor = LibvirtHypervisor(uri)
+        hypervisor = LibvirtHypervisor(uri, boot)
         with pytest.raises(HypervisorUnreachable):
             hypervisor.domains()
         with pytest.raises(HypervisorUnreachable):
@@ -205,8 +303,10 @@ def test_a_libvirt_that_is_not_there_is_unreachable() -> None:
             hypervisor.destroy(VmId("web"))
 
 
-def test_a_lost_start_may_still_happen_until_libvirt_was_quiet_for_a_while(monkeypatch: pytest.MonkeyPatch) -> None:
-    hypervisor, vm = LibvirtHypervisor(URI, settle=Seconds(0.5)), VmId("lost")
+def test_a_lost_start_may_still_happen_until_libvirt_was_quiet_for_a_while(
+    boot: BootFilesOnDisk, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    hypervisor, vm = LibvirtHypervisor(URI, boot, settle=Seconds(0.5)), VmId("lost")
 
     def line_breaks(*_facts: object) -> None:
         raise libvirt_error(38, libvirt.VIR_FROM_RPC, "Cannot recv data: Connection reset by peer")
@@ -224,6 +324,157 @@ def test_a_lost_start_may_still_happen_until_libvirt_was_quiet_for_a_while(monke
     hypervisor.create(vm, xml(vm), Generation(3))
     assert states(hypervisor)[vm] == (Sighting.RUNNING, 3)
     hypervisor.destroy(vm)
+    hypervisor.close()
+
+
+HANG = """
+import sys, time
+from pathlib import Path
+import libvirt
+from fangnetz.adapters.boot_files import BootFilesOnDisk
+from fangnetz.adapters.libvirt import LibvirtHypervisor
+def hang(*_):
+    print("sent", flush=True)
+    time.sleep(600)
+libvirt.virConnect.createXML = hang
+LibvirtHypervisor("test:///default", BootFilesOnDisk(Path(sys.argv[1]))).create(sys.argv[2], sys.argv[3], 7)
+"""
+
+
+def kill_while_it_waits_for_libvirt(boot_dir: Path, vm: VmId) -> None:
+    """A worker is killed after it sent a start and before libvirt answered."""
+    worker = subprocess.Popen([sys.executable, "-c", HANG, boot_dir, vm, xml(vm)], stdout=subprocess.PIPE)
+    assert worker.stdout is not None
+    assert worker.stdout.readline() == b"sent\n"
+    worker.kill()
+    worker.communicate()
+
+
+def test_a_start_without_an_answer_outlives_the_worker_that_sent_it(tmp_path: Path) -> None:
+    vm = VmId("outlives")
+    kill_while_it_waits_for_libvirt(tmp_path / "run", vm)
+    began = time.monotonic()
+    next_worker = LibvirtHypervisor(URI, BootFilesOnDisk(tmp_path / "run"), settle_inherited=Seconds(1.0))
+    for question in (
+        lambda: next_worker.settled(vm),
+        lambda: next_worker.destroy(vm),
+        lambda: next_worker.create(vm, xml(vm), Generation(8)),
+    ):
+        with pytest.raises(HypervisorUnreachable, match="never answered"):
+            question()
+    next_worker.settled(VmId("another"))
+    while time.monotonic() - began < 30:
+        try:
+            next_worker.settled(vm)
+            break
+        except HypervisorUnreachable:
+            time.sleep(0.02)
+    assert 1.0 <= time.monotonic() - began < 10
+    LibvirtHypervisor(URI, BootFilesOnDisk(tmp_path / "run")).settled(vm)  # known to the one after it, too
+    next_worker.close()
+
+
+def test_the_settle_time_counts_from_when_libvirt_answers_again(tmp_path: Path) -> None:
+    vm = VmId("frozen")
+    kill_while_it_waits_for_libvirt(tmp_path / "run", vm)
+    starts = UnansweredStarts(BootFilesOnDisk(tmp_path / "run"), Seconds(0.0), Seconds(0.2))
+    time.sleep(0.3)
+    with pytest.raises(HypervisorUnreachable):
+        starts.refuse_while_any(vm, time.monotonic())
+    starts.refuse_while_any(vm, time.monotonic() - 0.3)
+
+
+def gone_stale() -> None:
+    raise StaleToken("no longer in charge")
+
+
+@pytest.mark.parametrize(
+    ("how", "known"),
+    [("answered", True), ("refused", True), ("not sent", True), ("sent too late", True), ("line broke", False),
+     ("error of ours", False)],
+)  # fmt: skip
+def test_the_next_worker_waits_for_exactly_the_starts_whose_end_is_not_known(
+    boot: BootFilesOnDisk, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, how: str, known: bool
+) -> None:
+    hypervisor, vm = LibvirtHypervisor(URI, boot), VmId(f"ends{next(numbers)}")
+    real = libvirt.virConnect.createXML
+
+    def create(connection: libvirt.virConnect, *facts: object) -> object:
+        match how:
+            case "refused":
+                raise libvirt_error(1, 10, "internal error: process exited while connecting to monitor")
+            case "line broke":
+                raise libvirt_error(38, libvirt.VIR_FROM_RPC, "Cannot recv data: Connection reset by peer")
+            case "error of ours":
+                raise ZeroDivisionError
+        return real(connection, *facts)
+
+    monkeypatch.setattr(libvirt.virConnect, "createXML", create)
+    if how == "sent too late":
+        monkeypatch.setattr(Deadline, "check", lambda _self: gone_stale())
+    with contextlib.suppress(HypervisorUnreachable, HypervisorRefused, StaleToken, ZeroDivisionError):
+        hypervisor.create(vm, xml(vm), Generation(1), gone_stale if how == "not sent" else lambda: None)
+    next_worker = LibvirtHypervisor(URI, BootFilesOnDisk(tmp_path / "run"))
+    if known:
+        next_worker.settled(vm)
+    else:
+        with pytest.raises(HypervisorUnreachable, match="never answered"):
+            next_worker.settled(vm)
+    monkeypatch.undo()
+    if how == "answered":
+        hypervisor.destroy(vm)
+    hypervisor.close()
+
+
+@pytest.mark.parametrize("why", ["No space left", "took"])
+def test_a_start_that_cannot_be_noted_at_once_is_not_sent(
+    hypervisor: LibvirtHypervisor, boot: BootFilesOnDisk, monkeypatch: pytest.MonkeyPatch, why: str
+) -> None:
+    real = boot.note_start
+
+    def note(vm: VmId, generation: Generation) -> str:
+        if why == "took":
+            time.sleep(0.1)
+            return real(vm, generation)
+        raise OSError(28, "No space left on device")
+
+    monkeypatch.setattr(unanswered, "NOTE_BOUND_S", 0.05)
+    monkeypatch.setattr(boot, "note_start", note)
+    monkeypatch.setattr(libvirt.virConnect, "createXML", lambda *_: pytest.fail("it was sent"))
+    vm = VmId(f"full{next(numbers)}")
+    with pytest.raises(StartNotSent, match=why):
+        hypervisor.create(vm, xml(vm), Generation(1))
+    hypervisor.settled(vm)
+
+
+def test_a_damaged_note_counts_as_an_unanswered_start_and_is_named(tmp_path: Path) -> None:
+    boot, vm = BootFilesOnDisk(tmp_path / "run"), VmId("damaged")
+    boot.note_start(vm, Generation(7))
+    (note,) = (tmp_path / "run").rglob("damaged.json")
+    note.write_bytes(b"\xff{")
+    hypervisor = LibvirtHypervisor(URI, boot, settle_inherited=Seconds(0.3))
+    with pytest.raises(HypervisorUnreachable, match="does not hold a start"):
+        hypervisor.settled(vm)
+    time.sleep(0.4)
+    hypervisor.settled(vm)
+    assert not note.exists()
+    hypervisor.close()
+
+
+def test_a_note_nobody_can_remove_is_late_and_never_wrong(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    boot, vm = BootFilesOnDisk(tmp_path / "run"), VmId("stays")
+    hypervisor = LibvirtHypervisor(URI, boot)
+
+    def broken(*_: object) -> None:
+        raise OSError(5, "Input/output error")
+
+    with monkeypatch.context() as dying:
+        dying.setattr(boot, "forget_start", broken)
+        hypervisor.create(vm, xml(vm), Generation(1))
+    with pytest.raises(HypervisorUnreachable, match="never answered"):
+        hypervisor.settled(vm)
+    with pytest.raises(HypervisorUnreachable):
+        hypervisor.destroy(vm)
     hypervisor.close()
 
 

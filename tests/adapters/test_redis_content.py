@@ -14,11 +14,12 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from fangnetz.adapters.redis import RedisStore
+from fangnetz.adapters.redis.client import answers
 from fangnetz.adapters.redis.keys import CLOSED_MAX, EVENTS_MAX, Keys
 from fangnetz.adapters.system_process import SystemProcess
 from fangnetz.core.actions import Alarm, Happened
 from fangnetz.core.detector import HostWatch, Watch
-from fangnetz.core.errors import StoredContentError
+from fangnetz.core.errors import StoredContentError, StoreUnreachable
 from fangnetz.core.model import (
     UNKNOWN_BOOT,
     Answer,
@@ -106,13 +107,16 @@ PROOFS = made(
 )  # fmt: skip
 HOST_RECORDS = made(
     HostRecord, id=st.just(H1), state=enum_of(HostRecord, "state"), since=AT, reason=TEXT, incarnation=TEXT,
-    proof=st.none() | PROOFS, cut_by_us=st.booleans(), suspected_at=st.none() | AT, cut_possible_until=AT,
+    proof=st.none() | PROOFS, cut_by=st.none() | NAME, suspected_at=st.none() | AT, cut_possible_until=AT,
 )  # fmt: skip
 VM_RECORDS = made(
     VmRecord, id=st.just(WEB), state=enum_of(VmRecord, "state"), owner=st.none() | NAME, owner_incarnation=TEXT,
     generation=NUMBER, since=AT, reason=TEXT, operation=st.none() | NAME, failures=st.integers(0, 99),
 )  # fmt: skip
-SIGHTINGS = made(VmSighting, vm=NAME, state=enum_of(VmSighting, "state"), generation=st.none() | NUMBER)
+SIGHTINGS = made(
+    VmSighting, vm=NAME, state=enum_of(VmSighting, "state"), generation=st.none() | NUMBER,
+    start_sent_at=st.none() | AT, held=st.booleans(),
+)  # fmt: skip
 HEARTBEATS = made(
     Heartbeat, host=st.just(H1), incarnation=TEXT, sequence=st.integers(1, 2**53 - 1),
     hypervisor=enum_of(Heartbeat, "hypervisor"), inventory=st.lists(SIGHTINGS, max_size=3).map(tuple),
@@ -140,7 +144,7 @@ BINDINGS = made(
 )
 WISHES = made(
     Wish, id=NAME, kind=st.sampled_from(list(WishKind)), subject=TEXT, by=TEXT, at=AT, force=st.booleans(),
-    doc=st.none() | VM_DOCS,
+    doc=st.none() | VM_DOCS, boot=TEXT,
 )  # fmt: skip
 ALARMS = made(Alarm, kind=TEXT, subject=TEXT, sentence=TEXT, highest=st.booleans())
 WATCHED = made(HostWatch, incarnation=TEXT, sequence=NUMBER, heard_at=AT, silent_for=SPAN, back_at=AT)
@@ -148,7 +152,15 @@ WATCHES = made(
     Watch, started_at=AT, since=AT, looked_at=AT, life=TEXT, gap=TEXT, hosts=st.dictionaries(NAME, WATCHED, max_size=2)
 )
 ORDERS = made(
-    Order, vm=NAME, host=NAME, incarnation=TEXT, generation=NUMBER, life=TEXT, deadline=AT, force=st.booleans()
+    Order,
+    vm=NAME,
+    host=NAME,
+    incarnation=TEXT,
+    generation=NUMBER,
+    life=TEXT,
+    deadline=AT,
+    force=st.booleans(),
+    beside=st.lists(NAME, max_size=2).map(tuple),
 )
 
 many = settings(
@@ -182,6 +194,17 @@ def test_whatever_is_recorded_or_reported_comes_back_whole(
     assert found.readings[H1] == (plug,)
     assert seen in found.probes
     assert store.put_host(replace(record, reason="read, then written"), found.host_records[H1], cluster.epoch)
+
+
+def test_a_report_that_does_not_say_when_its_copies_were_started_is_read(cluster: Cluster, raw: redis.Redis) -> None:
+    cluster.store.put_heartbeat(beat("h1", 1.0, runs={"web": 7}))
+    doc = json.loads(raw.hget(KEYS.heartbeat(H1), "doc"))
+    for seen in doc["inventory"]:
+        del seen["start_sent_at"], seen["held"]
+    raw.hset(KEYS.heartbeat(H1), "doc", json.dumps(doc))
+    found = cluster.store.view(HOSTS, None)
+    assert found.unreadable == ()
+    assert [(s.vm, s.generation, s.start_sent_at) for s in found.heartbeats[H1].inventory] == [(WEB, 7, None)]
 
 
 @many
@@ -259,7 +282,7 @@ def filled(cluster: Cluster) -> None:
     store.add_wish(wish(WishKind.VM_START, "web"))
     done = wish(WishKind.VM_STOP, "web")
     store.add_wish(done)
-    store.settle_wish(done, WishResult(id=done.id, granted=True, sentence="", operation=None))
+    store.settle_wish(done, WishResult(id=done.id, granted=True, sentence="", operation=None), cluster.epoch)
     store.put_alarms([Alarm(kind="k", subject="s", sentence="x")], cluster.epoch)
     store.put_watch(C1, Watch(started_at=Instant(0), since=Instant(0), looked_at=Instant(0), life="x", hosts={}))
     Ledger(store, _NoFiles(), SystemProcess()).write([vm_doc("web"), HostDoc(id=H1)])
@@ -349,6 +372,106 @@ def test_garbage_is_refused_by_the_name_of_its_key(cluster: Cluster, raw: redis.
         assert key in str(refusal.value)
 
 
+def of_another_type(raw: redis.Redis, key: str) -> None:
+    """What Redis answers WRONGTYPE to, whoever reads it."""
+    raw.delete(key)
+    raw.set(key, "x") if key == KEYS.events else raw.xadd(key, {"nobody": "wrote this"})
+
+
+@pytest.mark.parametrize(
+    "key",
+    [
+        KEYS.clock, KEYS.life, KEYS.lease, KEYS.controllers, KEYS.files, KEYS.open, KEYS.closed, KEYS.ledger_version,
+        KEYS.ledger, KEYS.vms, KEYS.wishes, KEYS.placements, KEYS.heartbeat(H1), KEYS.host(H1), KEYS.power(H1),
+        KEYS.probes(C1), KEYS.vm(WEB), KEYS.operation(OP), STEP, KEYS.wish("vm_stop-web"), KEYS.alarms, KEYS.watch(C1),
+        KEYS.events,
+    ],
+)  # fmt: skip
+def test_a_key_of_another_type_is_refused_by_its_name(cluster: Cluster, raw: redis.Redis, key: str) -> None:
+    filled(cluster)
+    of_another_type(raw, key)
+    with pytest.raises(StoredContentError, match="another type") as refusal:
+        read_everything(cluster.subject.another())
+    assert key in str(refusal.value)
+
+
+def test_a_key_of_another_type_stops_nobody_elses_matter(cluster: Cluster, raw: redis.Redis) -> None:
+    filled(cluster)
+    cluster.vm(DB)
+    Ledger(cluster.store, _NoFiles(), SystemProcess()).write([vm_doc("db")])
+    damaged = [
+        KEYS.heartbeat(H1), KEYS.host(H1), KEYS.power(H1), KEYS.probes(C1), KEYS.vm(WEB), KEYS.operation(OP),
+        KEYS.wishes,
+    ]  # fmt: skip
+    for key in damaged:
+        of_another_type(raw, key)
+    cluster.open(identity="op-2", subject=DB)
+    view = cluster.store.view(HOSTS, C1)
+    assert (list(view.vms), list(view.vm_records), list(view.operations)) == ([DB], [DB], ["op-2"])
+    assert (view.heartbeats, view.host_records, view.readings[H1], view.probes, view.wishes) == ({}, {}, (), (), ())
+    assert sorted(sentence.partition(": ")[0] for sentence in view.unreadable) == sorted(damaged)
+    assert view.unreadable_records == (WEB,)
+
+
+def test_what_was_just_seen_is_written_over_a_value_of_another_type(cluster: Cluster, raw: redis.Redis) -> None:
+    filled(cluster)
+    for key in (KEYS.host(H1), KEYS.power(H1), KEYS.probes(C1), KEYS.events):
+        of_another_type(raw, key)
+    store, record = cluster.store, host_record("h1")
+    assert not store.put_host(record, record, cluster.epoch), "no record stands there"
+    assert store.put_host(record, None, cluster.epoch)
+    store.put_reading(reading("h1", Power.OFF, 1.0))
+    store.put_probe_round(probe_round(1.0, {"h1": True}, by=C1))
+    store.log([Happened(kind="k", subject="s", sentence="x", facts={})])  # lost, and nobody stops for it
+    view = store.view(HOSTS, C1)
+    assert (view.unreadable, view.host_records[H1], len(view.probes)) == ((), record, 1)
+    assert [seen.power for seen in view.readings[H1]] == [Power.OFF]
+
+
+def test_a_closed_operation_of_another_type_is_dropped_in_its_turn(
+    cluster: Cluster, raw: redis.Redis, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("fangnetz.adapters.redis.journal.CLOSED_MAX", 0)
+    raw.zadd(KEYS.closed, {"op-9": 1.0})
+    raw.set(KEYS.operation(OperationId("op-9")), "x")
+    cluster.store.archive()
+    assert (raw.zcard(KEYS.closed), raw.exists(KEYS.operation(OperationId("op-9")))) == (0, 0)
+
+
+@pytest.mark.parametrize("right", ["hgetall", "get", "lrange"])
+def test_a_right_that_is_missing_is_no_damage_of_a_key(
+    cluster: Cluster, raw: redis.Redis, redis_server: RedisServer, right: str
+) -> None:
+    filled(cluster)
+    raw.execute_command("ACL", "SETUSER", "poor", "on", "nopass", "~*", "&*", "+@all", f"-{right}")
+    poor = redis.Redis(port=redis_server.port, username="poor", password="any", decode_responses=True)
+    try:
+        with pytest.raises(StoreUnreachable, match="right"):
+            RedisStore(poor, "test").view(HOSTS, C1)
+    finally:
+        poor.close()
+        raw.execute_command("ACL", "DELUSER", "poor")
+
+
+@pytest.mark.parametrize(
+    ("error", "sentence"),
+    [
+        (redis.exceptions.BusyLoadingError("LOADING Redis is loading"), "did not answer"),
+        (redis.ResponseError("BUSY Redis is busy running a script"), "refused a command"),
+        (redis.exceptions.ReadOnlyError("READONLY You can't write"), "refused a command"),
+        (redis.exceptions.NoPermissionError("NOPERM no permissions"), "lacks a right"),
+    ],
+)
+def test_only_another_type_is_a_keys_own_damage(error: Exception, sentence: str) -> None:
+    class Pipe:
+        def execute(self, *, raise_on_error: bool) -> list[Any]:
+            assert not raise_on_error
+            return ["well", redis.ResponseError("WRONGTYPE Operation against a key"), error]
+
+    with pytest.raises(StoreUnreachable, match=sentence):
+        answers(Pipe())
+
+
 @settings(max_examples=60, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
 @given(place=st.sampled_from(sorted(PLACES)), garbage=st.one_of(TEXT, st.builds(json.dumps, FACT | FACTS)))
 def test_no_content_whatever_surprises_a_reader(subject: RedisSubject, place: str, garbage: str) -> None:
@@ -396,7 +519,9 @@ def test_the_vms_of_which_something_cannot_be_read_are_named(cluster: Cluster, r
     assert cluster.store.view(HOSTS, C1).unreadable_vms == ()
     raw.hset(KEYS.ledger, f"vm/{DB}", "{")
     raw.hset(KEYS.vm(WEB), "state", "asleep")
-    assert cluster.subject.another().view(HOSTS, C1).unreadable_vms == (DB, WEB)
+    view = cluster.subject.another().view(HOSTS, C1)
+    assert (view.unreadable_vms, view.unreadable_records) == ((DB, WEB), (WEB,))
+    assert view.set_aside == {WEB: vm_doc("web")}, "its disks are known still"
 
 
 def test_a_host_record_with_the_fields_of_another_version_is_written_over_and_a_broken_one_too(
@@ -404,9 +529,11 @@ def test_a_host_record_with_the_fields_of_another_version_is_written_over_and_a_
 ) -> None:
     filled(cluster)
     text = json.loads(str(raw.get(KEYS.host(H1))))
-    del text["cut_by_us"]
+    del text["cut_by"]
+    text["cut_by_us"] = True  # as an earlier version wrote it: of which operation, it did not say
     raw.set(KEYS.host(H1), json.dumps(text))
     old = cluster.store.view(HOSTS, C1).host_records[H1]
+    assert old.cut_by is None
     assert cluster.store.put_host(replace(old, reason="news"), old, cluster.epoch)
     assert not cluster.store.put_host(replace(old, reason="stale"), old, cluster.epoch)
     raw.set(KEYS.host(H1), "{")
@@ -473,3 +600,15 @@ def test_two_clusters_share_a_server_without_seeing_each_other(cluster: Cluster,
     view = other.view(HOSTS, C1)
     assert (view.vm_records, view.operations, view.heartbeats, view.vms) == ({}, {}, {}, {})
     assert other.operation(OperationId(OP)) is None
+
+
+@pytest.mark.parametrize("garbage", [True, 5, ["op-1"]])
+def test_a_cut_that_no_operation_is_named_for_is_refused_with_a_sentence(
+    cluster: Cluster, raw: redis.Redis, garbage: object
+) -> None:
+    filled(cluster)
+    text = json.loads(str(raw.get(KEYS.host(H1))))
+    raw.set(KEYS.host(H1), json.dumps({**text, "cut_by": garbage}))
+    view = cluster.store.view(HOSTS, C1)
+    assert H1 not in view.host_records
+    assert any(KEYS.host(H1) in sentence and "cut_by" in sentence for sentence in view.unreadable)

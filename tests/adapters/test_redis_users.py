@@ -92,7 +92,7 @@ FORBIDDEN: list[tuple[str, str, Attempt]] = [
     ("host", "give the control lease back", lambda store, _: store.drop_lease(C1)),
     ("host", "put a host's record", put_host),
     ("host", "put a VM's record", lambda store, made: store.put_vm(made.record(), made.generation(), made.epoch)),
-    ("host", "mark a VM", lambda store, made: store.mark_vm(WEB, made.generation(), VmState.FAILED, "x")),
+    ("host", "mark a VM", lambda store, made: store.mark_vm(WEB, made.generation(), VmState.FAILED, "x", made.epoch)),
     ("host", "forget a VM", lambda store, made: store.forget_vm(WEB, made.epoch)),
     ("host", "open an operation", lambda store, made: store.open_operation(made.operation(identity="op-2"))),
     ("host", "put alarms", lambda store, made: store.put_alarms((), made.epoch)),

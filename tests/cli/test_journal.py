@@ -161,20 +161,20 @@ def test_events_are_one_object_a_line_with_their_facts(board: Board) -> None:
     _log(board, "web1 runs on host1")
     (event,) = board.run("events", "--json").lines
     assert event == {
-        "id": event["id"], "at": event["at"], "kind": "vm_started", "subject": "web1",
+        "event": event["event"], "at": event["at"], "kind": "vm_started", "subject": "web1",
         "sentence": "web1 runs on host1", "vm": "web1", "host": "host1",
     }  # fmt: skip
     assert abs(event["at"] - board.now) < 60
 
 
-def test_an_operations_own_id_does_not_hide_the_events(board: Board) -> None:
+def test_the_id_of_an_event_is_its_operations_and_its_place_in_the_log_has_another_name(board: Board) -> None:
     board.store.log(
         [Happened(kind="operation_closed", subject="host2", sentence="over",
                   facts={"id": FAILOVER, "kind": "failover", "state": "done"})]
     )  # fmt: skip
     (event,) = board.run("events", "--json").lines
-    assert (event["kind"], event["operation_id"], event["operation_kind"]) == ("operation_closed", FAILOVER, "failover")
-    assert event["id"] != FAILOVER
+    assert (event["kind"], event["id"], event["operation_kind"]) == ("operation_closed", FAILOVER, "failover")
+    assert event["event"] not in ("", FAILOVER)
 
 
 def test_the_limit_keeps_the_latest(board: Board) -> None:

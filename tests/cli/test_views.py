@@ -2,18 +2,20 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import pytest
 
 from fangnetz.core.actions import Alarm
-from fangnetz.core.model import Answer, HostDoc, HostState, Power, VmState, VmWish
-from fangnetz.core.units import HostId
+from fangnetz.core.model import Answer, HostDoc, HostState, OffProof, Power, ProofKind, VmState, VmWish
+from fangnetz.core.units import HostId, Incarnation, Instant
 
 from .board import Board
 from .stories import failover, lost
 
 HOST_KEYS = {
-    "id", "state", "since", "reason", "incarnation", "maintenance", "protected", "protection", "heartbeat", "vms",
-    "memory_used_mib", "memory_mib", "cpus", "fence", "proof", "verdict", "brakes", "fencing",
+    "id", "state", "since", "reason", "incarnation", "last_boot", "power", "maintenance", "protected", "protection",
+    "heartbeat",    "vms", "memory_used_mib", "memory_mib", "cpus", "fence", "proof", "verdict", "brakes", "fencing",
 }  # fmt: skip
 VM_KEYS = {
     "name", "state", "host", "generation", "since", "reason", "wish", "memory_mib", "cpus", "priority", "source",
@@ -59,7 +61,7 @@ def test_a_host_nobody_has_heard_is_null_where_nothing_is_known(board: Board) ->
     board.watch()
     host = board.run("host", "show", "host2", "--json").json
     assert (host["schema"], host["state"]) == (1, "unknown")
-    for key in ("since", "incarnation", "heartbeat", "proof"):
+    for key in ("since", "incarnation", "power", "heartbeat", "proof"):
         assert host[key] is None, key
     assert host["fence"]["devices"][0]["power"] is None
     assert host["verdict"]["finding"] == "unheard"
@@ -104,6 +106,60 @@ def test_maintenance_is_shown_as_a_wish_and_as_a_brake(board: Board) -> None:
     assert host["maintenance"] is True
     assert [brake["kind"] for brake in host["brakes"]] == ["maintenance"]
     assert "eva asked" in board.run("host", "show", "host1").out
+
+
+def power_of(board: Board, host: str) -> str | None:
+    """Its power as `host list` has it; `host show` says the same."""
+    listed = {item["id"]: item["power"] for item in board.run("host", "list", "--json").json["items"]}
+    assert board.run("host", "show", host, "--json").json["power"] == listed[host]
+    found: str | None = listed[host]
+    return found
+
+
+def test_a_host_that_reports_has_power_whatever_its_device_says(board: Board) -> None:
+    board.well()
+    board.reading("host1", Power.OFF)
+    board.watch()
+    assert power_of(board, "host1") == "on"
+    assert power_of(board, "host3") == "on", "it has no device at all"
+
+
+def test_the_power_of_a_silent_host_is_what_its_bound_device_says_and_null_without_an_answer(board: Board) -> None:
+    lost(board)
+    board.reading("host2", Power.ON)
+    assert power_of(board, "host2") == "on"
+    board.reading("host2", Power.OFF)
+    assert power_of(board, "host2") == "off"
+    board.reading("host2", Power.UNKNOWN)
+    assert power_of(board, "host2") is None
+    board.reading("host2", Power.ON, ago_s=300)
+    assert power_of(board, "host2") is None, "an old answer says nothing of now"
+    for said in (Power.OFF, Power.ON):
+        board.bound("host2", matches=None, power=said, ago_s=0.0)
+        assert power_of(board, "host2") is None, "another machine's device may have said so"
+
+
+def test_a_host_proven_off_has_no_power_until_the_device_of_its_proof_reads_on_again(board: Board) -> None:
+    lost(board)
+    read = board.reading("host2", Power.OFF)
+    proof = OffProof(
+        host=HostId("host2"),
+        incarnation=Incarnation("boot-of-host2"),
+        kind=ProofKind.READ_BACK_OFF,
+        proven_at=Instant(board.now),
+        sentence="host2 is off",
+        evidence=(read,),
+    )
+    board.host("host2", HostState.FENCED, proof=proof)
+    board.reading("host2", Power.UNKNOWN)
+    assert power_of(board, "host2") == "off", "nothing was said against the proof"
+    board.reading("host2", Power.ON, ago_s=5.0)
+    assert power_of(board, "host2") == "off", "that was before it was cut"
+    board.reading("host2", Power.ON)
+    assert power_of(board, "host2") == "on"
+    board.reading("host2", Power.UNKNOWN)
+    board.host("host2", HostState.FENCED, proof=replace(proof, void=True))
+    assert power_of(board, "host2") is None, "a proof that is void is none"
 
 
 def test_an_unanswered_fence_device_says_why(board: Board) -> None:

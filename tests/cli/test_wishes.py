@@ -16,7 +16,7 @@ import pytest
 from fangnetz.cli import _wish
 from fangnetz.cli._follow import follow_vm
 from fangnetz.cli._session import open_session
-from fangnetz.core.model import HostDoc, VmState, VmWish, WishKind
+from fangnetz.core.model import UNKNOWN_BOOT, HostDoc, VmState, VmWish, WishKind
 from fangnetz.core.operations import OperationKind, OperationState, StepState
 from fangnetz.core.units import HostId, Incarnation, VmId
 
@@ -102,7 +102,22 @@ def test_fencing_a_silent_host_needs_no_yes(board: Board, monkeypatch: pytest.Mo
     said = board.run("host", "fence", "host2")
     assert "no controller has answered" in said.err
     (wish,) = board.store.view(board.hosts, None).wishes
-    assert (wish.kind, wish.subject) == (WishKind.HOST_FENCE, "host2")
+    assert (wish.kind, wish.subject, wish.boot) == (WishKind.HOST_FENCE, "host2", "boot-of-host2")
+
+
+def test_a_person_confirms_off_the_boot_they_see(board: Board, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(_wish, "ANSWER_S", 0.2)
+    board.well()
+    board.beat("host2", boot="later", ago_s=30)
+    assert board.run("host", "show", "host2", "--json").json["last_boot"] == "later"
+    assert "boot later" in board.run("host", "confirm-off", "host2").err, "and that is what they vouch for"
+    board.run("host", "confirm-off", "host2", "--yes")
+    board.run("host", "confirm-off", "host3", "--yes")
+    board.documents(HostDoc(id=HostId("host1"), incarnation=UNKNOWN_BOOT))
+    board.raw.delete("fn:{demo}:hb:host1")
+    board.run("host", "confirm-off", "host1", "--yes")
+    wishes = {wish.subject: wish.boot for wish in board.store.view(board.hosts, None).wishes}
+    assert wishes == {"host1": "", "host2": "later", "host3": "boot-of-host3"}, "where nobody can tell, none is named"
 
 
 def _at_terminal(board: Board, words: list[str], answer: str) -> tuple[int, str]:
@@ -382,3 +397,69 @@ def test_an_unknown_vm_is_refused_before_anything_is_asked(board: Board) -> None
     assert (said.code, said.out) == (1, "")
     assert said.err.startswith("none1 is no VM of this cluster")
     assert board.store.view(board.hosts, None).wishes == ()
+
+
+# --- what cannot be read -----------------------------------------------------------------------------------------
+
+
+def test_a_definition_that_cannot_be_read_is_mended_by_adding_the_vm_again_once_it_is_down(
+    board: Board, tmp_path: Path
+) -> None:
+    board.well()
+    board.raw.hset("fn:{demo}:ledger", "vm/web1", "{")
+    assert "`fangnetz vm add web1 --xml FILE`" in board.run("vm", "list").err
+    file = tmp_path / "web1.xml"
+    file.write_text(domain("web1"))
+    with Ticking(board, BEATS):
+        said = board.run("vm", "add", "web1", "--xml", str(file))
+    assert said.code == 1
+    assert "`virsh shutdown web1`" in said.err
+    record = board.store.view(board.hosts, None).vm_records[VmId("web1")]
+    assert (record.owner, record.generation) == ("host1", 7), "as if nothing had been broken"
+    with Ticking(board, {**BEATS, "host1": {}}):
+        said = board.run("vm", "add", "web1", "--xml", str(file))
+    assert said.code == 0, said.err
+    view = board.store.view(board.hosts, None)
+    assert (view.unreadable, VmId("web1") in view.vms) == ((), True)
+
+
+def test_a_record_that_cannot_be_read_is_mended_by_adding_the_vm_again_while_it_runs(
+    board: Board, tmp_path: Path
+) -> None:
+    board.well()
+    board.raw.hset("fn:{demo}:vm:web1", "generation", "seven")
+    for host in board.hosts:
+        board.raw.hset(f"fn:{{demo}}:hb:{host}", "boot_since", str(int((board.now - 60) * 1_000_000)))
+    file = tmp_path / "web1.xml"
+    file.write_text(domain("web1"))
+    with Ticking(board, BEATS):
+        said = board.run("vm", "add", "web1", "--xml", str(file), "--wait", "--timeout", "20")
+    assert (said.code, said.out) == (0, "web1 is running on host1.\n"), said.err
+    record = board.store.view(board.hosts, None).vm_records[VmId("web1")]
+    assert (record.owner, record.generation) == ("host1", 7), "as its host says"
+
+
+def test_a_record_that_cannot_be_read_is_forgotten_once_no_host_has_a_copy(board: Board) -> None:
+    board.well()
+    board.raw.hset("fn:{demo}:vm:web1", "state", "asleep")
+    for host in board.hosts:
+        board.raw.hset(f"fn:{{demo}}:hb:{host}", "boot_since", str(int((board.now - 60) * 1_000_000)))
+    with Ticking(board, BEATS):
+        said = board.run("vm", "remove", "web1")
+    assert said.code == 1
+    assert "it runs on host1" in said.err
+    with Ticking(board, {**BEATS, "host1": {}}):
+        said = board.run("vm", "remove", "web1")
+    assert said.code == 0, said.err
+    view = board.store.view(board.hosts, None)
+    assert (view.unreadable, VmId("web1") in view.vms, VmId("web1") in view.vm_records) == ((), False, False)
+
+
+def test_a_host_is_fenced_and_confirmed_off_though_something_else_cannot_be_read(
+    board: Board, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(_wish, "ANSWER_S", 0.2)
+    board.well()
+    board.raw.hset("fn:{demo}:vm:web1", "state", "asleep")
+    for verb in ("fence", "confirm-off"):
+        assert "no controller has answered" in board.run("host", verb, "host2", "--yes").err

@@ -41,6 +41,34 @@ def test_a_promise_never_shrinks(open_boot_files: Open, order: tuple[int, int], 
     assert open_boot_files().released(WEB) == left
 
 
+def test_an_unanswered_start_is_there_for_the_next_process_until_it_is_forgotten(open_boot_files: Open) -> None:
+    note = open_boot_files().note_start(WEB, Generation(7))
+    files = open_boot_files()
+    assert [(start.vm, start.note, start.damage) for start in files.unanswered_starts()] == [(WEB, note, "")]
+    files.forget_start(DB, note)
+    assert len(files.unanswered_starts()) == 1
+    files.forget_start(WEB, note)
+    files.forget_start(WEB, note)
+    assert open_boot_files().unanswered_starts() == ()
+
+
+def test_forgetting_one_start_leaves_a_later_one_of_the_same_vm(open_boot_files: Open) -> None:
+    first = open_boot_files().note_start(WEB, Generation(7))
+    second = open_boot_files().note_start(WEB, Generation(7))
+    assert first != second
+    open_boot_files().forget_start(WEB, first)
+    assert [start.note for start in open_boot_files().unanswered_starts()] == [second]
+
+
+@pytest.mark.parametrize("name", ["promises", "starts"])
+def test_a_vm_may_be_called_as_a_lock_of_ours(open_boot_files: Open, name: str) -> None:
+    files, vm = open_boot_files(), VmId(name)
+    with files.lock(vm, Seconds(1.0)):
+        files.forget_start(vm, files.note_start(vm, Generation(7)))
+        files.release(vm, Generation(7))
+    assert files.released(vm) == 7
+
+
 def test_a_vms_lock_has_one_holder_and_the_next_one_waits_only_as_long_as_it_said(open_boot_files: Open) -> None:
     one, two = open_boot_files(), open_boot_files()
     with one.lock(WEB, Seconds(1.0)):

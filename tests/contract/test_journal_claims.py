@@ -11,7 +11,7 @@ from fangnetz.core.errors import StaleToken
 from fangnetz.core.operations import OperationKind, OperationState, Outcome, Step, StepKind, StepState, failover_steps
 from fangnetz.core.units import Generation, HostId, Incarnation, OperationId, Seconds, StoreIncarnation
 from fangnetz.ports import Claim, NotClaimed
-from tests.contract.subjects import C2, H1, H2, LEASE, OP, WEB, Cluster
+from tests.contract.subjects import BOOT, C2, H1, H2, LEASE, OP, WEB, Cluster
 
 START = "start/web/1"
 DONE = Outcome(state=StepState.DONE, sentence="done")
@@ -200,10 +200,42 @@ def test_a_start_of_a_vm_without_record_is_not_claimed(ordered: Cluster) -> None
     assert ordered.refused(START) == "generation"
 
 
-def test_a_stop_of_an_older_copy_is_claimed_although_the_vm_has_moved_on(cluster: Cluster) -> None:
+@pytest.mark.parametrize("kind", [StepKind.STOP, StepKind.PAUSE])
+def test_an_order_about_an_older_copy_is_claimed_although_the_vm_has_moved_on(cluster: Cluster, kind: StepKind) -> None:
     cluster.vm(generation=9, owner=H2)
-    cluster.open(Step(key="stop/web", kind=StepKind.STOP, order=cluster.order(generation=7)))
-    cluster.claim("stop/web")
+    cluster.open(Step(key="one", kind=kind, order=cluster.order(generation=7)))
+    cluster.claim("one")
+
+
+@pytest.mark.parametrize("kind", [StepKind.STOP, StepKind.PAUSE])
+@pytest.mark.parametrize("why", ["incarnation", "deadline", "life"])
+def test_an_order_about_one_copy_is_checked_like_a_start_but_for_the_generation(
+    cluster: Cluster, kind: StepKind, why: str
+) -> None:
+    order = cluster.order(generation=7, for_s=0.05 if why == "deadline" else 60.0)
+    if why == "life":
+        order = replace(order, life=StoreIncarnation("12345"))
+    cluster.open(Step(key="one", kind=kind, order=order))
+    cluster.subject.pass_time(Seconds(0.07 if why == "deadline" else 0.0))
+    assert cluster.refused("one", boot="i2" if why == "incarnation" else BOOT) == why
+
+
+@pytest.mark.parametrize("what", ["the controller", "the operation", "the store"])
+def test_a_pause_is_not_renewed_once_what_it_was_granted_for_no_longer_holds(cluster: Cluster, what: str) -> None:
+    cluster.vm()
+    cluster.open(Step(key="pause/web", kind=StepKind.PAUSE, order=cluster.order(for_s=1.0)))
+    claim = cluster.claim("pause/web")
+    cluster.store.renew(claim, LEASE)
+    match what:
+        case "the controller":
+            cluster.lead(C2)
+        case "the operation":
+            cluster.store.end_operation(OP, OperationState.CANCELLED, "enough", cluster.epoch)
+        case "the store":
+            cluster.subject.begin_new_life()
+            cluster.store.meet()
+    with pytest.raises(StaleToken):
+        cluster.store.renew(claim, LEASE)
 
 
 def test_a_step_without_an_order_asks_for_no_boot(cluster: Cluster) -> None:

@@ -16,7 +16,7 @@ from fangnetz.core.operations import OperationState
 from fangnetz.core.units import Generation, Incarnation, Instant, OperationId, Seconds
 from fangnetz.ports import LedgerEntry, WishResult
 from tests.contract.subjects import BOOT, C1, C2, DB, H1, H2, WEB, Cluster
-from tests.core.world import beat, host_record, probe_round, reading, spec, wish
+from tests.core.world import beat, host_record, probe_round, reading, sighting, spec, wish
 
 HOSTS = {H1: spec("h1"), H2: spec("h2")}
 
@@ -59,17 +59,17 @@ def test_a_vms_record_is_written_only_at_the_generation_that_was_read(cluster: C
 
 def test_a_vms_state_is_marked_only_at_its_generation(cluster: Cluster) -> None:
     record = cluster.vm(generation=7)
-    assert not cluster.store.mark_vm(WEB, Generation(6), VmState.RUNNING, "late")
+    assert not cluster.store.mark_vm(WEB, Generation(6), VmState.RUNNING, "late", cluster.epoch)
     assert cluster.record() == record
-    assert cluster.store.mark_vm(WEB, Generation(7), VmState.RUNNING, "it runs")
+    assert cluster.store.mark_vm(WEB, Generation(7), VmState.RUNNING, "it runs", cluster.epoch)
     marked = cluster.record()
     assert (marked.state, marked.reason, marked.owner, marked.generation) == (VmState.RUNNING, "it runs", H1, 7)
     assert marked.since > record.since
 
 
 def test_marking_what_is_not_there_makes_nothing(cluster: Cluster) -> None:
-    assert not cluster.store.mark_vm(WEB, Generation(0), VmState.RUNNING, "late")
-    assert not cluster.store.mark_vm(WEB, Generation(7), VmState.RUNNING, "late")
+    assert not cluster.store.mark_vm(WEB, Generation(0), VmState.RUNNING, "late", cluster.epoch)
+    assert not cluster.store.mark_vm(WEB, Generation(7), VmState.RUNNING, "late", cluster.epoch)
     assert cluster.store.view({}, None).vm_records == {}
 
 
@@ -82,6 +82,12 @@ def test_a_forgotten_vm_is_gone_and_may_come_again(cluster: Cluster) -> None:
 
 
 # --- heartbeats --------------------------------------------------------------------------------------------------
+
+
+def test_when_a_copy_was_started_is_reported_and_may_be_unknown(cluster: Cluster) -> None:
+    known = replace(sighting("web", 7), start_sent_at=Instant(1_700_000_000.123456))
+    cluster.store.put_heartbeat(beat("h1", 1.0, seen=(known, sighting("db", 7))))
+    assert cluster.store.view(HOSTS, None).heartbeats[H1].inventory == (known, sighting("db", 7))
 
 
 def test_a_heartbeats_time_is_the_stores(cluster: Cluster) -> None:
@@ -253,7 +259,8 @@ def test_a_wish_is_settled_once(cluster: Cluster) -> None:
     store.add_wish(asked)
     assert cluster.store.view({}, None).wishes == (asked,)
     for sentence in ("first", "second"):
-        cluster.store.settle_wish(asked, WishResult(id=asked.id, granted=True, sentence=sentence, operation=None))
+        result = WishResult(id=asked.id, granted=True, sentence=sentence, operation=None)
+        cluster.store.settle_wish(asked, result, cluster.epoch)
     assert cluster.store.view({}, None).wishes == ()
     answer = store.wish_result(asked.id)
     assert answer is not None
@@ -264,7 +271,7 @@ def test_a_wish_that_was_answered_is_not_taken_down_again(cluster: Cluster) -> N
     """The answer to the first writing was lost, and the client asked again."""
     asked = wish(WishKind.VM_START, "web")
     cluster.store.add_wish(asked)
-    cluster.store.settle_wish(asked, WishResult(id=asked.id, granted=True, sentence="", operation=None))
+    cluster.store.settle_wish(asked, WishResult(id=asked.id, granted=True, sentence="", operation=None), cluster.epoch)
     cluster.store.add_wish(asked)
     assert cluster.store.view({}, None).wishes == ()
 

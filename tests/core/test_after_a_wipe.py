@@ -88,7 +88,7 @@ def test_a_proof_outlives_the_store() -> None:
     assert remembered_proof(seen, H1) == EARLIER
     assert held(seen) == ()
     (record,) = [a.record for a in decided(seen).actions if isinstance(a, PutHost) and a.record.id == H1]
-    assert (record.state, record.incarnation, record.cut_by_us) == (HostState.FENCED, "i1", False)
+    assert (record.state, record.incarnation, record.cut_by) == (HostState.FENCED, "i1", None)
     assert record.proof is not None
     assert (record.proof.proven_at, record.proof.evidence) == (T0, ()), "its instants were another clock's"
 
@@ -205,7 +205,7 @@ def test_a_failover_that_is_about_to_write_its_proof_down_is_not_overtaken() -> 
         id=OperationId("fo"), kind=OperationKind.FAILOVER, subject="h1", epoch=Epoch(7), opened_at=Instant(T0 - 8),
         reason="", incarnation=Incarnation("i1"), steps=failover_steps(),
     )  # fmt: skip
-    records = [host_record("h1", HostState.FENCING, cut_by_us=True), host_record("h2"), host_record("h3")]
+    records = [host_record("h1", HostState.FENCING, cut_by="fo"), host_record("h2"), host_record("h3")]
     heard = [beat("h1", T0 - 9), beat("h2", T0 - 0.1), beat("h3", T0 - 0.1)]
     seen = wiped(proof=proof, records=records, beats=heard, operations=[failover])
     assert H1 not in {a.record.id for a in decided(seen).actions if isinstance(a, PutHost)}

@@ -28,11 +28,12 @@ from fangnetz.core.model import (
     HypervisorHealth,
     Power,
     PowerReading,
+    Sighting,
     VmState,
 )
 from fangnetz.core.operations import Operation, OperationKind, StepState, failover_steps, return_steps
 from fangnetz.core.policy import AfterFence, Policy, ReturnPolicy
-from fangnetz.core.units import Epoch, HostId, Incarnation, Instant, OperationId, Seconds
+from fangnetz.core.units import ControllerId, Epoch, HostId, Incarnation, Instant, OperationId, Seconds
 from tests.core.world import (
     T0,
     beat,
@@ -190,6 +191,14 @@ def test_a_lost_host_in_maintenance_is_not_fenced_and_there_is_an_alarm() -> Non
     assert ("braked_maintenance", "h1") in alarms(decision)
 
 
+def test_a_controller_on_the_lost_host_says_that_another_one_must_cut_it() -> None:
+    seen = silent(300)
+    there = replace(seen.hosts[H1], controllers=(ControllerId("c1"),))
+    decision = decided(replace(seen, hosts={**seen.hosts, H1: there}))
+    assert opened(decision) == []
+    assert ("braked_own_host", "h1") in alarms(decision)
+
+
 def test_a_brake_is_a_named_alarm_and_changes_nothing() -> None:
     beats = [beat("h1", T0 - 9), beat("h2", T0 - 9), beat("h3", T0 - 0.1)]
     probes = tuple(probe_round(T0 - n, {"h1": False, "h2": False, "h3": True}) for n in (1.1, 0.1))
@@ -230,6 +239,19 @@ def test_a_quick_reboot_opens_one_failover_for_its_earlier_boot_and_nothing_besi
     decision = decided(rebooted())
     assert [(o.subject, o.incarnation) for o in opened(decision)] == [("h1", "i1")]
     assert opened(decision, OperationKind.START) == []
+
+
+@pytest.mark.parametrize("state", [Sighting.RUNNING, Sighting.PAUSED, Sighting.INCOMING])
+@pytest.mark.parametrize("age", [0.1, 9], ids=["fresh", "silent"])
+@pytest.mark.parametrize("mark", [True, False])
+def test_a_reboot_opens_nothing_for_a_vm_that_is_seen_elsewhere(state: Sighting, age: float, mark: bool) -> None:
+    """No plan could move it, and each tick would open another failover. Once that host is off, one does."""
+    seen = rebooted()
+    there = replace(sighting("web", 5, state), held=mark and state is Sighting.PAUSED)
+    elsewhere = replace(seen, heartbeats={**seen.heartbeats, HostId("h2"): beat("h2", T0 - age, seen=(there,))})
+    assert opened(decided(elsewhere)) == []
+    off = host_record("h2", HostState.FENCED, proof=off_proof("h2", T0 - 0.05))
+    assert len(opened(decided(replace(elsewhere, host_records={**elsewhere.host_records, off.id: off})))) == 1
 
 
 def test_a_reboot_whose_libvirt_does_not_answer_yet_waits() -> None:
@@ -299,7 +321,7 @@ def state_of(record: HostRecord | None) -> HostState | None:
 @pytest.mark.parametrize("state", [HostState.FENCED, HostState.RETURNING])
 def test_the_last_report_of_a_boot_that_was_cut_is_no_return(state: HostState) -> None:
     """It is still fresh when the plug reads OFF: the host reported until its power went."""
-    cut = host_record("h1", state, proof=off_proof("h1", T0 - 0.2), cut_by_us=True)
+    cut = host_record("h1", state, proof=off_proof("h1", T0 - 0.2), cut_by="op-cut")
     last = beat("h1", T0 - 0.6)
     assert returning(last, record=cut) is None
     assert state_of(returning(beat("h1", T0 - 0.1), record=cut)) is HostState.NEEDS_PERSON, "heard after it: void"
@@ -350,17 +372,18 @@ def test_it_does_not_rejoin_with_a_copy_that_belongs_to_another() -> None:
     ("changes", "on"),
     [
         ({}, True),
-        ({"cut_by_us": False}, False),
+        ({"cut_by": None}, False),
         ({"cut_possible_until": Instant(T0 + 1)}, False),
         ({"state": HostState.NEEDS_PERSON}, False),
     ],
     ids=["cut by us", "not ours", "a cut may be on its way", "not fenced"],
 )
 def test_only_what_we_cut_is_switched_on_again(changes: dict[str, object], on: bool) -> None:
-    fenced = host_record("h1", HostState.FENCED, proof=off_proof("h1", T0 - 30), cut_by_us=True)
+    fenced = host_record("h1", HostState.FENCED, proof=off_proof("h1", T0 - 30), cut_by="op-cut")
     records = [replace(fenced, **changes), host_record("h2"), host_record("h3")]  # type: ignore[arg-type]
     seen = silent(60, records=records)
-    assert bool(opened(decided(seen), OperationKind.RETURN)) == on
+    returns = opened(decided(seen), OperationKind.RETURN)
+    assert [operation.incident for operation in returns] == (["op-cut"] if on else []), "it says whose cut it undoes"
     stay = replace(POLICY, after_fence=AfterFence.STAY_OFF)
     assert opened(decided(seen, policy=stay), OperationKind.RETURN) == []
 
@@ -429,7 +452,7 @@ def any_view(draw: st.DrawFn) -> ClusterView:
             h, draw(st.sampled_from(HostState)), boot=draw(st.sampled_from(["", "i1", "i2"])),
             proof=draw(st.none() | st.builds(
                 lambda at, boot, void, h=h: off_proof(h, at, boot=boot, void=void), instants, boots, st.booleans())),
-            cut_by_us=draw(st.booleans()),
+            cut_by=draw(st.sampled_from([None, "op-cut"])),
         )
         for h in hosts if draw(st.booleans())
     ]  # fmt: skip

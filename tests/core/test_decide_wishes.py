@@ -19,6 +19,7 @@ from fangnetz.core.actions import (
     SettleWish,
 )
 from fangnetz.core.model import (
+    UNKNOWN_BOOT,
     ClusterView,
     Heartbeat,
     HostDoc,
@@ -27,6 +28,7 @@ from fangnetz.core.model import (
     HypervisorHealth,
     Power,
     ProofKind,
+    Sighting,
     VmState,
     VmWish,
     WishKind,
@@ -42,6 +44,7 @@ from tests.core.world import (
     off_proof,
     probe_round,
     reading,
+    sighting,
     view,
     vm_doc,
     vm_record,
@@ -129,6 +132,38 @@ def test_a_host_is_fenced_by_wish_in_any_state_even_alive_and_the_person_is_name
         assert settled.granted
         (operation,) = [a.operation for a in actions if isinstance(a, OpenOperation)]
         assert operation.forced_by == "ada"
+
+
+POWER = pytest.mark.parametrize("kind", [WishKind.HOST_FENCE, WishKind.HOST_CONFIRM_OFF])
+
+
+@POWER
+@pytest.mark.parametrize("boot", ["", "i1"], ids=["none known", "the last one"])
+def test_a_wish_about_power_is_granted_for_the_boot_it_means(kind: WishKind, boot: str) -> None:
+    settled, actions = answer(dark(), kind, boot=boot)
+    assert settled.granted, settled.sentence
+    (operation,) = [a.operation for a in actions if isinstance(a, OpenOperation)]
+    assert operation.incarnation == "i1"
+
+
+@POWER
+def test_a_wish_about_power_is_refused_once_the_host_has_booted_anew(kind: WishKind) -> None:
+    """It was slow: the host came back meanwhile and fell silent again, and nobody meant that boot."""
+    seen = dark()
+    beats = {**seen.heartbeats, HostId("h1"): beat("h1", T0 - 60, boot="i2")}
+    settled, actions = answer(replace(seen, heartbeats=beats), kind, boot="i1")
+    assert (settled.granted, actions) == (False, [])
+    assert "boot i1 of h1" in settled.sentence
+    assert "i2" in settled.sentence
+
+
+@POWER
+def test_a_wish_about_power_is_refused_once_nobody_can_tell_the_last_boot(kind: WishKind) -> None:
+    seen = dark(docs=[HostDoc(id=HostId("h1"), incarnation=UNKNOWN_BOOT)])
+    beats = {host: said for host, said in seen.heartbeats.items() if host != "h1"}
+    settled, actions = answer(replace(seen, heartbeats=beats), kind, boot="i1")
+    assert (settled.granted, actions) == (False, [])
+    assert "nobody can tell" in settled.sentence
 
 
 def back(said: Heartbeat, record: HostRecord, **more: object) -> ClusterView:
@@ -272,3 +307,29 @@ def test_a_vm_whose_owner_is_silent_is_not_forgotten_it_may_run_there() -> None:
     assert actions == []
     proven = host_record("h1", HostState.FENCED, proof=off_proof("h1", T0 - 30))
     assert answer(dark(vms=vms, record=proven), WishKind.VM_REMOVE, "web")[0].granted
+
+
+@pytest.mark.parametrize("owner", ["h1", "h2", None])
+@pytest.mark.parametrize("mark", [True, False], ids=["held", "paused by a person"])
+def test_a_start_over_a_copy_that_was_the_later_of_two_is_refused_and_says_what_to_do(
+    owner: str | None, mark: bool
+) -> None:
+    copy = replace(sighting("web", 5, Sighting.PAUSED), held=mark)
+    record = replace(vm_record("web", owner, 5, state=VmState.NEEDS_PERSON), reason="end it: `fangnetz vm stop web`")
+    beats = [beat("h1", T0 - 0.1), beat("h2", T0 - 0.1, seen=(copy,)), beat("h3", T0 - 0.1)]
+    seen = view(T0, beats=beats, vms=[(vm_doc("web"), record)], wishes=(wish(WishKind.VM_START, "web"),))
+    (settled,) = [a for a in decided(seen).actions if isinstance(a, SettleWish)]
+    assert not settled.granted
+    assert "fangnetz vm stop web" in settled.sentence
+    off = [host_record("h1"), host_record("h2", HostState.FENCED, proof=off_proof("h2", T0 - 0.05)), host_record("h3")]
+    gone = replace(seen, host_records={r.id: r for r in off})
+    assert [a.granted for a in decided(gone).actions if isinstance(a, SettleWish)] == [True]
+
+
+@pytest.mark.parametrize("state", [VmState.WAITING, VmState.STOPPED, VmState.FAILED, VmState.LOST])
+def test_a_start_over_a_held_copy_is_refused_whatever_the_record_says(state: VmState) -> None:
+    copy = replace(sighting("web", 5, Sighting.PAUSED), held=True)
+    beats = [beat("h1", T0 - 0.1), beat("h2", T0 - 0.1, seen=(copy,)), beat("h3", T0 - 0.1)]
+    vms = [(vm_doc("web", wish=VmWish.STOPPED), vm_record("web", None, 0, state=state))]
+    seen = view(T0, beats=beats, vms=vms, wishes=(wish(WishKind.VM_START, "web"),))
+    assert [a.granted for a in decided(seen).actions if isinstance(a, SettleWish)] == [False]

@@ -12,6 +12,7 @@ from fangnetz.core.actions import (
     OpenOperation,
     PutHost,
     PutHostDoc,
+    PutVm,
     RememberProof,
     SettleWish,
 )
@@ -22,10 +23,12 @@ from fangnetz.core.model import (
     HostState,
     HypervisorHealth,
     Sighting,
+    VmRecord,
     VmState,
     WishKind,
 )
 from fangnetz.core.operations import Operation, OperationKind
+from fangnetz.core.ownership import unanswered_order
 from fangnetz.core.units import Epoch, HostId, Incarnation, Instant, OperationId, VmId
 from tests.core.test_stories import begin_new_life, keep_the_laws, owner, steady
 from tests.core.world import (
@@ -119,6 +122,12 @@ def test_confirm_off_is_refused_while_it_gives_a_sign_of_life(said: Heartbeat, g
     assert confirmed(left(said))[0].granted is granted
 
 
+@pytest.mark.parametrize(("boot", "granted"), [("i1", True), ("i0", False)])
+def test_a_confirmation_is_about_the_boot_that_was_meant(boot: str, granted: bool) -> None:
+    asked = replace(left(beat("h9", T0 - 60)), wishes=(wish(WishKind.HOST_CONFIRM_OFF, "h9", boot=boot),))
+    assert [a.granted for a in decided(asked).actions if isinstance(a, SettleWish)] == [granted]
+
+
 def test_after_a_gap_of_the_store_its_silence_begins_anew() -> None:
     asked = replace(left(beat("h9", T0 - 60)), wishes=(wish(WishKind.HOST_CONFIRM_OFF, "h9"),))
     decision = decided(asked, started=T0 - 1)
@@ -182,6 +191,7 @@ EMPTY = beat("h9", T0 - 0.1)
 NOT_EMPTY = {
     "it runs something": beat("h9", T0 - 0.1, seen=(sighting("other", None, Sighting.PAUSED),)),
     "it is starting something": beat("h9", T0 - 0.1, orders=("op/start/web/1",)),
+    "it may be starting something": beat("h9", T0 - 0.1, orders=(unanswered_order(VmId("web")),)),
     "its libvirt is hung": beat("h9", T0 - 0.1, hypervisor=HypervisorHealth.HUNG),
 }
 
@@ -258,3 +268,80 @@ def test_a_host_taken_out_while_its_vms_run_and_put_back_is_as_before() -> None:
     assert world.opened == []
     assert world.alarms == ()
     assert isinstance(world, World)
+
+
+# --- one of two copies is on a host outside ----------------------------------------------------------------------
+
+
+def copy(host: str, started: float, generation: int = 5, *, at: float = T0 - 0.1, held: bool = False) -> Heartbeat:
+    state = Sighting.PAUSED if held else Sighting.RUNNING
+    seen = replace(sighting("web", generation, state), start_sent_at=Instant(started), held=held)
+    return beat(host, at, seen=(seen,))
+
+
+def with_copies(*beats: Heartbeat, record: VmRecord | None = None, **more: object) -> ClusterView:
+    said = {b.host: b for b in (beat("h1", T0 - 0.1), beat("h2", T0 - 0.1), beat("h3", T0 - 0.1), *beats)}
+    vms = [(vm_doc("web"), record or vm_record("web", "h2", 5))]
+    return view(T0, beats=said.values(), vms=vms, docs=[MEMBER], bindings=BOUND, **more)  # type: ignore[arg-type]
+
+
+def ordered(decision: Decision) -> list[tuple[OperationKind, str]]:
+    opened = [a.operation for a in decision.actions if isinstance(a, OpenOperation)]
+    return [(op.kind, step.order.host) for op in opened for step in op.steps if step.order]
+
+
+def twice(decision: Decision) -> list[str]:
+    return [a.sentence for a in decision.alarms if a.kind == "runs_twice" and a.highest]
+
+
+def test_the_later_copy_in_the_file_is_paused_for_an_earlier_one_outside() -> None:
+    decision = decided(with_copies(copy("h9", 10), copy("h2", 20)))
+    assert ordered(decision) == [(OperationKind.PAUSE, "h2")]
+    assert twice(decision)
+
+
+def test_a_later_copy_outside_is_a_persons_matter_and_nothing_is_done() -> None:
+    decision = decided(with_copies(copy("h9", 20), copy("h2", 10)))
+    assert ordered(decision) == []
+    (sentence,) = twice(decision)
+    assert "h9" in sentence
+    assert "virsh destroy web" in sentence
+    assert "being paused" not in sentence
+    (record,) = [a.record for a in decision.actions if isinstance(a, PutVm)]
+    assert (record.state, record.reason) == (VmState.NEEDS_PERSON, sentence)
+    again = decided(with_copies(copy("h9", 20), copy("h2", 10), record=record))
+    assert [a for a in again.actions if isinstance(a, PutVm)] == []
+    assert twice(again)
+
+
+def test_an_older_copy_outside_is_not_stopped_by_us_and_one_in_the_file_is() -> None:
+    assert ordered(decided(with_copies(copy("h9", 10, 4), copy("h2", 20)))) == []
+    assert twice(decided(with_copies(copy("h9", 10, 4), copy("h2", 20))))
+    owned = vm_record("web", "h9", 5)
+    assert ordered(decided(with_copies(copy("h9", 20), copy("h2", 10, 4), record=owned))) == [
+        (OperationKind.STOP, "h2")
+    ]
+
+
+def test_a_copy_outside_that_is_held_stays_a_persons_matter() -> None:
+    decision = decided(with_copies(copy("h9", 20, held=True), copy("h2", 10)))
+    assert ordered(decision) == []
+    assert twice(decision)
+
+
+@pytest.mark.parametrize("why", ["silent", "proven off", "does not run"])
+def test_what_runs_no_more_outside_is_no_second_copy(why: str) -> None:
+    there = copy("h9", 10, at=T0 - 9 if why == "silent" else T0 - 0.1)
+    if why == "does not run":
+        there = beat("h9", T0 - 0.1, seen=(sighting("web", 5, Sighting.CRASHED),))
+    members = [host_record("h1"), host_record("h2"), host_record("h3")]
+    records = [*members, host_record("h9", HostState.FENCED, proof=off_proof("h9", T0 - 0.05))]
+    decision = decided(with_copies(there, copy("h2", 20), records=records if why == "proven off" else members))
+    assert ordered(decision) == []
+    assert twice(decision) == []
+
+
+def test_the_only_copy_outside_is_left_as_it_was() -> None:
+    decision = decided(with_copies(copy("h9", 10), record=vm_record("web", "h9", 5)))
+    assert (ordered(decision), twice(decision)) == ([], [])
+    assert [a.record.state for a in decision.actions if isinstance(a, PutVm)] == [VmState.UNKNOWN]

@@ -17,7 +17,7 @@ from fangnetz.core.model import (
     Sighting,
     VmRecord,
 )
-from fangnetz.core.ownership import Granted, may_own, owner_let_go, rebooted_without
+from fangnetz.core.ownership import Granted, may_own, owner_let_go, rebooted_without, unanswered_order
 from fangnetz.core.units import HostId, Incarnation, Instant, VmId
 from tests.core.world import T0, beat, host_record, off_proof, sighting, view, vm_doc, vm_record
 
@@ -231,6 +231,14 @@ def test_a_vm_nobody_owns_waits_for_whoever_is_starting_it_by_an_order_of_a_forg
     assert free(seen_with(begun, proof=off_proof("h1", T0 - 0.5)), nobody)
 
 
+def test_a_start_that_libvirt_never_answered_keeps_the_vm_though_an_owner_of_an_older_record_promised() -> None:
+    """The store was rolled back to before the VM went to h2, where the worker was killed in its start."""
+    promised = beat("h1", T0 - 0.1, releases={"web": 5})
+    assert free(seen_with(promised, beat("h3", T0 - 0.1)))
+    assert not free(seen_with(promised, beat("h3", T0 - 0.1, orders=(unanswered_order(WEB.id),))))
+    assert not free(seen_with(promised, beat("h2", T0 - 0.1, orders=(unanswered_order(WEB.id),)))), "nor again there"
+
+
 @pytest.mark.parametrize(
     ("heard_for", "contested", "granted"), [(5.0, False, True), (1.0, False, False), (5.0, True, False)]
 )
@@ -244,3 +252,18 @@ def test_a_new_boot_proves_something_only_settled_and_uncontested(
     )
     seen = view(T0, beats=[late, beat("h2", T0 - 0.1)], vms=[(vm_doc("web"), vm_record("web", "h1", 5))])
     assert isinstance(owner_let_go(seen, vm_record("web", "h1", 5)), Granted) is granted
+
+
+@pytest.mark.parametrize("owner", ["h1", "h2", "h3", None])
+def test_a_vm_with_a_held_copy_is_given_to_nobody_not_even_to_its_owner(owner: str | None) -> None:
+    stale = replace(sighting("web", 5, Sighting.PAUSED), held=True)
+    seen = seen_with(beat("h1", T0 - 30), beat("h2", T0, seen=(stale,)), beat("h3", T0), proof=off_proof("h1", T0 - 5))
+    record = vm_record("web", owner, 5)
+    ways = [may_own(seen, record, HostId(host), I1, ()) for host in ("h2", "h3")]
+    assert not any(isinstance(way, Granted) for way in ways)
+
+
+@pytest.mark.parametrize("state", [Sighting.RUNNING, Sighting.PAUSED])
+def test_a_copy_without_that_mark_does_not_keep_its_owner_from_it(state: Sighting) -> None:
+    seen = seen_with(beat("h1", T0, seen=(sighting("web", 5, state),)), beat("h2", T0))
+    assert isinstance(may_own(seen, WEB, H1, I1, ()), Granted)

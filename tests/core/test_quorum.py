@@ -12,7 +12,7 @@ from fangnetz.core.detector import Watch
 from fangnetz.core.model import ClusterView, Heartbeat, HostDoc, HostState, HypervisorHealth
 from fangnetz.core.policy import Policy
 from fangnetz.core.quorum import BrakeKind, away, brakes, lost_allowed, unheard_in_this_life
-from fangnetz.core.units import HostId, Instant
+from fangnetz.core.units import ControllerId, HostId, Instant
 from tests.core.world import (
     T0,
     beat,
@@ -116,6 +116,80 @@ def test_a_host_that_has_not_reported_yet_brakes_for_the_startup_grace(age: floa
 
 def test_a_young_controller_may_act_once_everybody_has_reported() -> None:
     assert kinds(cluster(3, 1), started=T0 - 10) == set()
+
+
+def standing_on(seen: ClusterView, **places: str) -> ClusterView:
+    """The same with controllers that run on hosts."""
+    specs = {
+        host: replace(it, controllers=tuple(ControllerId(c) for c, place in places.items() if place == host))
+        for host, it in seen.hosts.items()
+    }
+    return replace(seen, hosts=specs)
+
+
+@pytest.mark.parametrize(
+    ("holder", "place", "braked"),
+    [("c1", "h1", True), ("c1", "h2", False), ("c2", "h1", False), (None, "h1", False)],
+    ids=["decides on the lost host", "on a living one", "another decides", "nobody does"],
+)
+def test_who_decides_on_the_very_host_to_be_cut_does_not_order_that_cut(
+    holder: str | None, place: str, braked: bool
+) -> None:
+    for hosts in (2, 3):
+        seen = standing_on(cluster(hosts, 1, holder=holder), c1=place, c2="h2")
+        assert kinds(seen) == ({BrakeKind.OWN_HOST} if braked else set())
+
+
+def own_host_advice(looked: dict[str, float], left: tuple[str, ...] = (), **places: str) -> str:
+    """What is said while c1, on the lost h1, decides. `looked`: seconds since each controller last did."""
+    seen = standing_on(
+        cluster(3, 2, holder="c1", looked={name: T0 - ago for name, ago in looked.items()}), **{"c1": "h1", **places}
+    )
+    seen = replace(seen, files={ControllerId(name): "" if name in left else "digest" for name in looked})
+    (brake,) = (b for b in brakes(H1, seen, watched(seen), verdicts_of(seen), POLICY) if b.kind is BrakeKind.OWN_HOST)
+    return brake.sentence
+
+
+@pytest.mark.parametrize(("place", "looked"), [("", 0.5), ("h2", 0.5), ("h3", POLICY.resume_s)])
+def test_who_must_not_cut_its_own_host_names_a_controller_elsewhere_that_still_looks(place: str, looked: float) -> None:
+    advice = own_host_advice({"c1": 0, "c2": looked}, **({"c2": place} if place else {}))
+    assert "c2" in advice
+    assert "stop c1 " in advice
+    assert "host fence" not in advice
+
+
+@pytest.mark.parametrize(
+    ("looked", "left", "place"),
+    [
+        ({"c1": 0}, (), "h2"),
+        ({"c1": 0, "c2": POLICY.resume_s + 0.1}, (), "h2"),
+        ({"c1": 0, "c2": 0.5}, (), "h1"),
+        ({"c1": 0, "c2": 0.5}, ("c2",), "h2"),
+    ],
+    ids=["never looked", "looked long ago", "on the same host", "has left"],
+)
+def test_where_no_controller_elsewhere_looks_a_person_is_told_what_is_left_to_do(
+    looked: dict[str, float], left: tuple[str, ...], place: str
+) -> None:
+    advice = own_host_advice(looked, left, c2=place)
+    assert "stop c1" not in advice
+    assert "`fangnetz host fence h1`" in advice
+    assert "`fangnetz host confirm-off h1`" in advice
+    assert "only once another controller runs" in advice, "the cut ends the one that decides, too"
+
+
+def test_all_controllers_on_the_host_are_stopped_or_another_of_them_takes_the_lease() -> None:
+    assert "stop c1 and c3 " in own_host_advice({"c1": 0, "c2": 0.5, "c3": 0.5}, c3="h1")
+
+
+def test_of_two_hosts_one_is_cut_only_while_the_other_beats() -> None:
+    two = standing_on(cluster(2, 1), c1="h2")
+    assert kinds(two) == set()
+    silent = {**two.heartbeats, HostId("h2"): beat("h2", T0 - 9)}
+    never = {host: said for host, said in two.heartbeats.items() if host != "h2"}
+    away_too = replace(two, host_docs={HostId("h2"): HostDoc(id=HostId("h2"), maintenance=True)}, heartbeats=silent)
+    for seen in (replace(two, heartbeats=silent), replace(two, heartbeats=never, host_records={}), away_too):
+        assert BrakeKind.NO_QUORUM in kinds(seen)
 
 
 def test_every_brake_says_why() -> None:

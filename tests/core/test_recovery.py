@@ -14,6 +14,7 @@ from fangnetz.core.model import (
     HostDoc,
     HostState,
     HypervisorHealth,
+    Sighting,
     VmDoc,
     VmRecord,
     VmState,
@@ -36,6 +37,7 @@ from tests.core.world import (
     beat,
     host_record,
     off_proof,
+    sighting,
     start_order,
     verdicts_of,
     view,
@@ -237,3 +239,38 @@ def test_room_is_what_the_records_promise_and_not_what_runs() -> None:
     seen = view(T0, beats=[beat("h1", T0)], vms=vms)
     (room,) = rooms(seen, verdicts_of(seen))
     assert room.memory_used_mib == 700  # all that may run there: not waiting, stopped, failed or unmanaged ones
+
+
+# --- a copy held as the later of two -----------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("mark", [True, False], ids=["held", "paused by others"])
+@pytest.mark.parametrize("at", [0.1, 9], ids=["fresh", "silent"])
+def test_a_vm_with_a_paused_copy_goes_nowhere_not_even_where_that_copy_is(mark: bool, at: float) -> None:
+    """h1 ran the earlier copy and is proven off; h2 has the later one, which does not know what h1 wrote."""
+    stale = beat("h2", T0 - at, seen=(replace(sighting("web", 5, Sighting.PAUSED), held=mark),))
+    record = vm_record("web", "h1", 5, state=VmState.NEEDS_PERSON)
+    seen = view(T0, beats=[beat("h1", T0 - 30), stale, beat("h3", T0 - 0.1)],
+                records=[GONE, host_record("h2"), host_record("h3")], vms=[(vm_doc("web"), record)])  # fmt: skip
+    w = watched(seen)
+    plan = plan_recovery(operation(), seen, w, verdicts_of(seen), POLICY)
+    assert plan.assignments == ()
+    (left,) = plan.unassigned
+    if mark:
+        assert left.state is VmState.NEEDS_PERSON
+        assert "fangnetz vm stop web" in left.reason
+
+
+@pytest.mark.parametrize("refusals", [1, 5])
+def test_a_held_copy_outranks_what_its_host_refused(refusals: int) -> None:
+    """As an older controller left it: h2 owns it by a start that it refused, and the copy is there still."""
+    order = start_order("web", "h2", 9)
+    tries = [vm_start_steps(order, attempt=n, after="plan/1")[0] for n in range(1, refusals + 1)]
+    refused = [replace(step, state=StepState.REFUSED, facts={"released": 9}) for step in tries]
+    stale = beat("h2", T0, seen=(replace(sighting("web", 5, Sighting.PAUSED), held=True),), releases={"web": 9})
+    record = vm_record("web", "h2", 9, state=VmState.STARTING)
+    seen = view(T0, beats=[stale, beat("h3", T0)], records=[GONE, host_record("h2"), host_record("h3")],
+                vms=[(vm_doc("web"), record)])  # fmt: skip
+    w = watched(seen)
+    plan = plan_recovery(operation(OperationKind.FAILOVER, "h1", *refused), seen, w, verdicts_of(seen), POLICY)
+    assert [left.state for left in plan.unassigned] == [VmState.NEEDS_PERSON]

@@ -19,7 +19,7 @@ from fangnetz.core.operations import (
     failover_steps,
     vm_start_steps,
 )
-from fangnetz.core.ownership import may_run, starting_on
+from fangnetz.core.ownership import may_run, starting_on, unanswered_order
 from fangnetz.core.units import Epoch, Generation, HostId, Incarnation, Instant, OperationId, VmId
 from tests.core.world import (
     LIFE,
@@ -102,6 +102,9 @@ MAY_COME_UP = {
     ),
     "being planned": seen(beat("h1", T0 - 0.1), vm_record("web", "h3", 8), failover(None)),
     "begun in a life nobody remembers": seen(beat("h1", T0 - 0.1, orders=IN_HAND), None),
+    "never answered by libvirt": seen(
+        beat("h1", T0 - 0.1, orders=(unanswered_order(WEB),)), STARTED, failover(StepState.DONE, ended=T0 - 20)
+    ),
     "on a host not heard since the store's life began": seen(beat("h1", T0 - 500), None, life_since=T0 - 100),
 }
 
@@ -159,9 +162,9 @@ def test_a_vm_without_a_record_may_run_where_it_is_being_started() -> None:
 def test_nothing_is_added_while_a_vm_cannot_be_read(added: str) -> None:
     new = wish(WishKind.VM_ADD, added, doc=vm_doc(added, disks=("/dev/d2",)))
     at = replace(seen(beat("h1", T0 - 0.1), STARTED), wishes=(new,))
-    for broken, granted in (((), True), ((VmId("db"),), False)):
+    for broken, granted in (((), True), ((VmId("other"),), False)):
         actions = decided(replace(at, unreadable_vms=broken)).actions
         (answer,) = [a for a in actions if isinstance(a, SettleWish)]
         assert answer.granted is granted
         assert any(isinstance(a, PutVmDoc) for a in actions) is granted
-    assert "db" in answer.sentence
+    assert "other" in answer.sentence

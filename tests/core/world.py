@@ -186,7 +186,7 @@ def off_proof(
 
 def host_record(
     name: str, state: HostState = HostState.ONLINE, *, boot: str = "i1", proof: OffProof | None = None,
-    suspected_at: float | None = None, cut_by_us: bool = False, cut_possible_until: float = 0.0,
+    suspected_at: float | None = None, cut_by: str | None = None, cut_possible_until: float = 0.0,
     since: float = T0 - 500,
 ) -> HostRecord:  # fmt: skip
     return HostRecord(
@@ -197,7 +197,7 @@ def host_record(
         incarnation=Incarnation(boot),
         proof=proof,
         suspected_at=None if suspected_at is None else Instant(suspected_at),
-        cut_by_us=cut_by_us,
+        cut_by=None if cut_by is None else OperationId(cut_by),
         cut_possible_until=Instant(cut_possible_until),
     )
 
@@ -244,8 +244,12 @@ def probe_round(
     )
 
 
-def wish(kind: WishKind, subject: str, *, at: float = T0, by: str = "ada", doc: VmDoc | None = None) -> Wish:
-    return Wish(id=f"{kind}-{subject}", kind=kind, subject=subject, by=by, at=Instant(at), doc=doc)
+def wish(
+    kind: WishKind, subject: str, *, at: float = T0, by: str = "ada", doc: VmDoc | None = None, boot: str = ""
+) -> Wish:
+    return Wish(
+        id=f"{kind}-{subject}", kind=kind, subject=subject, by=by, at=Instant(at), doc=doc, boot=Incarnation(boot)
+    )
 
 
 def view(
@@ -267,7 +271,10 @@ def view(
     proofs: Iterable[OffProof] = (),
     files: Mapping[str, str] | None = None,
     looked: Mapping[str, float] | None = None,
+    holder: str | None = "c1",
     unreadable: tuple[str, ...] = (),
+    unreadable_vms: Iterable[str] = (),
+    unreadable_records: Iterable[str] = (),
 ) -> ClusterView:
     """One look at `now`. Without `records` every host is an accepted, online member in boot i1."""
     specs = [spec(h) if isinstance(h, str) else h for h in hosts]
@@ -294,7 +301,10 @@ def view(
         proofs={p.host: p for p in proofs},
         files={ControllerId(c): digest for c, digest in (files or {}).items()},
         controllers={ControllerId(c): Instant(at) for c, at in (looked or {}).items()},
+        holder=None if holder is None else ControllerId(holder),
         unreadable=unreadable,
+        unreadable_vms=tuple(map(VmId, (*unreadable_vms, *unreadable_records))),
+        unreadable_records=tuple(map(VmId, unreadable_records)),
     )
 
 
@@ -611,7 +621,7 @@ class World:
             case OperationKind.RETURN:
                 self.power_on(operation.subject)
                 host = self.view.host_records[HostId(operation.subject)]
-                self._put_host(replace(host, cut_by_us=False))
+                self._put_host(replace(host, cut_by=None))
         self._close(operation.id)
 
     def _proven(self, operation: Operation) -> bool:
@@ -641,7 +651,8 @@ class World:
             return False
         self.evidence.append(proof)
         self._remember_proof(proof)
-        self._put_host(replace(record, state=HostState.FENCED, since=Instant(self.now), proof=proof, cut_by_us=cut))
+        cut_by = operation.id if cut else None
+        self._put_host(replace(record, state=HostState.FENCED, since=Instant(self.now), proof=proof, cut_by=cut_by))
         return True
 
     def _start(self, operation: Operation) -> None:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping, Sequence, Set
 from dataclasses import replace
 from pathlib import Path
 
@@ -11,7 +11,7 @@ import redis
 from fangnetz.adapters.ledger_files import LedgerFolder
 from fangnetz.adapters.redis.keys import Keys
 from fangnetz.adapters.system_process import SystemProcess
-from fangnetz.core.detector import look
+from fangnetz.core.detector import Watch, look
 from fangnetz.core.model import (
     Answer,
     Binding,
@@ -55,6 +55,10 @@ QUICK = Policy(
     fence_retry_s=Seconds(1.0),
     fence_attempts_max=2,
 )
+
+
+CUT = OperationId("op-cut")
+"""The operation that cut whom `Bench.fenced` made a fenced host."""
 
 
 class Recorder:
@@ -115,33 +119,41 @@ class Bench(Cluster):
 
     def watch(self, **silent: float) -> None:
         """Publish what c1 has watched for an hour; `silent`: seconds without a report, of whom."""
+        self.store.put_watch(C1, self.seen(**silent))
+
+    def seen(self, **silent: float) -> Watch:
+        """What c1 has seen, had it watched for an hour."""
         view = self.store.view(self.hosts, C1)
         seen = look(None, view, self.policy)
         hosts = {
             h: replace(w, back_at=Instant(0.0), silent_for=Seconds(silent.get(h, 0.0))) for h, w in seen.hosts.items()
         }
         hour = Instant(view.now - 3600)
-        self.store.put_watch(C1, replace(seen, hosts=hosts, started_at=hour, since=hour, gap=""))
+        return replace(seen, hosts=hosts, started_at=hour, since=hour, gap="")
 
     def lose(self, host: str) -> None:
         """All the evidence that calls a host lost: its silence, and probes that reached everybody else."""
         others = [h for h in self.hosts if h != host]
         self.report(*others)
         for _ in range(self.policy.silent_rounds):
-            now = self.store.now()
-            self.store.put_probe_round(
-                ProbeRound(
-                    prober=C1,
-                    started_at=now,
-                    ended_at=now,
-                    answers=tuple(
-                        ProbeAnswer(host=h, ping=said, kernel=said, libvirt=said)
-                        for h in self.hosts
-                        for said in [Answer.NO if h == host else Answer.YES]
-                    ),
-                )
-            )
+            self.probed({host})
         self.watch(**{host: 60.0})
+
+    def probed(self, silent: Set[str]) -> None:
+        """A probe round of c1 that reached everybody but these."""
+        now = self.store.now()
+        self.store.put_probe_round(
+            ProbeRound(
+                prober=C1,
+                started_at=now,
+                ended_at=now,
+                answers=tuple(
+                    ProbeAnswer(host=h, ping=said, kernel=said, libvirt=said)
+                    for h in self.hosts
+                    for said in [Answer.NO if h in silent else Answer.YES]
+                ),
+            )
+        )
 
     def bind(self, host: str, device: str = "ipmi", *, guid: str = "", matches: bool | None = True) -> None:
         """Remember that this plug was seen ON while the host's present boot was alive."""
@@ -176,7 +188,7 @@ class Bench(Cluster):
         """Make the host one that was proven off."""
         old = self.host(host)
         record = replace(
-            host_record(host, HostState.FENCED, boot=self.boots[HostId(host)]), proof=self.proof(host), cut_by_us=True
+            host_record(host, HostState.FENCED, boot=self.boots[HostId(host)]), proof=self.proof(host), cut_by=CUT
         )
         assert self.store.put_host(record, old, self.epoch)
 
@@ -275,4 +287,4 @@ class Bench(Cluster):
         return executor.carry_out(OperationId(identity), key, self.step(key, identity).kind)
 
 
-__all__ = ["QUICK", "Bench", "Recorder"]
+__all__ = ["CUT", "QUICK", "Bench", "Recorder"]

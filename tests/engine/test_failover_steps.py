@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import threading
+from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
 
@@ -10,11 +11,12 @@ import pytest
 
 from fangnetz.core.model import HostState, OffProof, ProofKind, VmState
 from fangnetz.core.operations import OperationState, Order, Outcome, Step, StepKind, StepState, vm_start_steps
-from fangnetz.core.units import Generation, HostId, Incarnation, Instant, OperationId, VmId
+from fangnetz.core.units import Generation, HostId, Incarnation, Instant, OperationId, Seconds, VmId
+from fangnetz.engine import execute
 from fangnetz.engine.execute import Done, Next
 from fangnetz.engine.observe import observe
 from fangnetz.engine.steps.failover import PROOF, grounds
-from fangnetz.ports import Claim
+from fangnetz.ports import Claim, LedgerEntry
 from tests.contract.subjects import OP
 from tests.engine.bench import Bench
 from tests.redis_server import wait_for
@@ -132,11 +134,11 @@ def leave_proof(bench: Bench, proof: OffProof, **facts: float) -> None:
 
 def test_a_proof_is_in_file_and_store_before_the_step_is_done(lost: Bench) -> None:
     proof = lost.proof("h1")
-    leave_proof(lost, proof)
+    leave_proof(lost, proof, fence_sent_at=1.0)
     assert lost.do(lost.deciding(), "prove").next is Next.GO_ON
     record = lost.host("h1")
     assert record is not None
-    assert (record.state, record.proof, record.cut_by_us) == (HostState.FENCED, proof, True)
+    assert (record.state, record.proof, record.cut_by) == (HostState.FENCED, proof, OP)
     (entry,) = [e for e in lost.files.load() if e.key == "proof/h1"]
     assert PROOF.validate_json(entry.body) == proof
     assert "fence_proven" in lost.events()
@@ -182,7 +184,7 @@ def test_a_fence_step_without_a_proof_proves_nothing(lost: Bench) -> None:
 def test_only_what_we_cut_counts_as_cut_by_us(lost: Bench, sent: dict[str, float], cut: bool) -> None:
     leave_proof(lost, replace(lost.proof("h1"), kind=ProofKind.ALREADY_OFF), **sent)
     lost.do(lost.deciding(), "prove")
-    assert lost.host("h1").cut_by_us is cut  # type: ignore[union-attr]
+    assert lost.host("h1").cut_by == (OP if cut else None)  # type: ignore[union-attr]
 
 
 def test_a_fence_that_was_claimed_twice_leaves_time_for_the_lost_executors_cut(lost: Bench) -> None:
@@ -210,6 +212,46 @@ def test_an_unwritable_file_leaves_the_proof_unused(lost: Bench, monkeypatch: py
     assert lost.host("h1").proof is None  # type: ignore[union-attr]
     step = lost.step("prove")
     assert (step.state, "No space left" in step.sentence) == (StepState.READY, True), "the sweep takes it up again"
+
+
+def written_meanwhile(bench: Bench, monkeypatch: pytest.MonkeyPatch, change: Callable[[], object]) -> None:
+    """Let something happen once the proof is in this machine's files and before it is in the host's record."""
+    write = bench.files.write
+
+    def written(entries: Sequence[LedgerEntry]) -> None:
+        write(entries)
+        if [entry for entry in entries if entry.key == "proof/h1"]:
+            change()
+
+    monkeypatch.setattr(bench.files, "write", written)
+
+
+def claimed_by_another(bench: Bench) -> None:
+    bench.raw.hset(bench.step_key("prove"), "token", "another's")
+
+
+def closed(bench: Bench) -> None:
+    bench.store.end_operation(OP, OperationState.CANCELLED, "enough", bench.epoch)
+
+
+def beyond_its_bound(_bench: Bench) -> None:
+    threading.Event().wait(0.4)
+
+
+@pytest.mark.parametrize("change", [claimed_by_another, closed, beyond_its_bound])
+def test_whoever_has_lost_the_step_calls_no_host_fenced(
+    lost: Bench, monkeypatch: pytest.MonkeyPatch, change: Callable[[Bench], None]
+) -> None:
+    """An executor that froze before the record: by now its host may have come back, or a person have ended it all."""
+    leave_proof(lost, lost.proof("h1"))
+    if change is beyond_its_bound:
+        monkeypatch.setattr(execute, "bound_of", lambda _kind, _policy: Seconds(0.3))
+    written_meanwhile(lost, monkeypatch, lambda: change(lost))
+    assert lost.do(lost.deciding(), "prove").next is Next.STOP
+    record = lost.host("h1")
+    assert record is not None
+    assert (record.state, record.proof) == (HostState.ONLINE, None)
+    assert "fence_proven" not in lost.events()
 
 
 # --- plan --------------------------------------------------------------------------------------------------------

@@ -2,24 +2,28 @@
 
 from __future__ import annotations
 
+import math
 import threading
+import time
 from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
 
 import pytest
 
+from fangnetz.core.errors import StaleToken
 from fangnetz.core.model import HostState, OffProof, Power, ProofKind
 from fangnetz.core.operations import OperationState, StepState
-from fangnetz.core.units import DeviceName, HostId, Instant, Seconds
+from fangnetz.core.units import ControllerId, DeviceName, HostId, Incarnation, Instant, OperationId, Seconds
 from fangnetz.engine import execute, faults
 from fangnetz.engine.execute import Done, Next
 from fangnetz.engine.steps.failover import PROOF
+from fangnetz.engine.steps.fence import FenceSteps
 from fangnetz.ports import PowerAnswer
 from tests.contract.fence_devices import ScriptedDevice
-from tests.contract.subjects import C2, OP
+from tests.contract.subjects import C1, C2, OP
 from tests.core.world import spec
-from tests.engine.bench import Bench
+from tests.engine.bench import CUT, Bench
 from tests.redis_server import wait_for
 
 
@@ -385,10 +389,18 @@ def test_nothing_is_cut_on_a_persons_word_of_an_hour_ago(bench: Bench) -> None:
     assert (ipmi.orders, bench.found("op-2").state) == ([], OperationState.CANCELLED)
 
 
+def intend(bench: Bench, operation: str) -> None:
+    """Leave in h1's record that an operation was about to cut it."""
+    old = bench.host("h1")
+    assert old is not None
+    assert bench.store.put_host(replace(old, cut_by=OperationId(operation)), old, bench.epoch)
+
+
 def cut_by_us(bench: Bench) -> bool:
+    """Whether h1's record names the operation under test as the one that cut it."""
     record = bench.host("h1")
     assert record is not None
-    return record.cut_by_us
+    return record.cut_by == OP
 
 
 def test_whose_cut_it_was_is_known_even_if_the_executor_dies_right_after_it(bench: Bench, tmp_path: Path) -> None:
@@ -407,9 +419,7 @@ def test_whose_cut_it_was_is_known_even_if_the_executor_dies_right_after_it(benc
 
 def test_a_host_found_off_stays_one_that_we_did_not_cut(bench: Bench) -> None:
     (ipmi,) = lost_host(bench)
-    old = bench.host("h1")
-    assert old is not None
-    assert bench.store.put_host(replace(old, cut_by_us=True), old, bench.epoch), "intended once, and then not done"
+    intend(bench, "op-earlier")
     ipmi.power = Power.OFF
     ipmi.mode = "dark"
     assert fence(bench).next is Next.AGAIN
@@ -417,6 +427,41 @@ def test_a_host_found_off_stays_one_that_we_did_not_cut(bench: Bench) -> None:
     assert wait_for(lambda: fence(bench).next is Next.GO_ON)
     assert bench.do(bench.deciding(), "prove").next is Next.GO_ON
     assert (ipmi.orders, cut_by_us(bench)) == ([], False)
+
+
+def test_another_operations_intent_makes_a_persons_switch_no_cut_of_ours_though_a_claim_was_lost(
+    bench: Bench,
+) -> None:
+    (ipmi,) = lost_host(bench)
+    intend(bench, "op-cancelled")
+    bench.claim("fence", token="lost", lease=0.02)
+    ipmi.power = Power.OFF
+    assert wait_for(lambda: fence(bench).next is Next.GO_ON)
+    assert bench.step("fence").attempt == 2
+    assert bench.do(bench.deciding(), "prove").next is Next.GO_ON
+    assert (ipmi.orders, bench.host("h1").cut_by) == ([], None)  # type: ignore[union-attr]
+
+
+def test_a_cut_that_came_too_late_to_be_sent_is_no_cut_of_ours(bench: Bench, monkeypatch: pytest.MonkeyPatch) -> None:
+    (ipmi,) = lost_host(bench)
+
+    def too_late(_self: object, _attempt: object, _point: str) -> float:
+        raise StaleToken("the bound of this attempt has passed")
+
+    monkeypatch.setattr(FenceSteps, "_permitted_until", too_late)
+    assert fence(bench).next is Next.STOP
+    assert (ipmi.orders, bench.host("h1").cut_by) == ([], None)  # type: ignore[union-attr]
+
+
+def test_a_host_that_went_off_while_it_was_asked_was_not_read_back(bench: Bench) -> None:
+    """Its last report crosses the first answer: OFF is proof at the second one only, and still nobody here cut it."""
+    (ipmi,) = lost_host(bench, forced_by="ada")
+    ipmi.power = Power.OFF
+    before_the_cut(bench, ipmi, lambda: bench.report("h1"))
+    assert fence(bench).next is Next.GO_ON
+    found = proof(bench)
+    assert found is not None
+    assert (ipmi.orders, found.kind) == ([], ProofKind.ALREADY_OFF)
 
 
 def test_a_cut_that_was_forbidden_at_the_last_moment_is_no_cut_of_ours(bench: Bench) -> None:
@@ -443,13 +488,60 @@ def test_a_cut_that_a_lost_claim_may_have_sent_stays_ours_though_the_next_one_is
 
 def test_what_an_earlier_operation_intended_says_nothing_where_a_proof_was_there_already(bench: Bench) -> None:
     bench.members()
-    old = bench.host("h1")
-    assert old is not None
-    assert bench.store.put_host(replace(old, cut_by_us=True), old, bench.epoch), "intended once, and then not done"
+    intend(bench, "op-earlier")
     bench.failover(proof=replace(bench.proof("h1"), kind=ProofKind.ALREADY_OFF))
     bench.skip_to("fence")
     assert fence(bench).next is Next.GO_ON
     assert not cut_by_us(bench)
+
+
+def test_a_cut_that_took_effect_after_its_operation_had_given_up_leaves_the_host_off_and_says_so(bench: Bench) -> None:
+    """A person was asked to make sure that it is off: nobody can tell any more whose off it was."""
+    (ipmi,) = lost_host(bench)
+    sent = ipmi.switch
+
+    def cut_then_dark(wanted: Power, bound: Seconds, until: float = math.inf) -> str:
+        answer = sent(wanted, bound, until)
+        ipmi.mode = "dark"
+        return answer
+
+    ipmi.switch = cut_then_dark  # type: ignore[method-assign]
+    assert wait_for(lambda: fence(bench).next is Next.STOP)
+    gave_up = bench.host("h1")
+    assert gave_up is not None
+    assert (gave_up.state, gave_up.cut_by, ipmi.orders) == (HostState.NEEDS_PERSON, OP, [Power.OFF])
+    ipmi.mode = "ok"
+    bench.failover("h1", identity="op-2")
+    bench.skip_to("fence", "op-2")
+    bench.lose("h1")
+    assert bench.do(bench.fencing(), "fence", "op-2").next is Next.GO_ON
+    assert bench.do(bench.deciding(), "prove", "op-2").next is Next.GO_ON
+    record = bench.host("h1")
+    assert record is not None
+    assert (record.state, record.cut_by, ipmi.orders) == (HostState.FENCED, None, [Power.OFF])
+    assert record.proof is not None
+    assert record.reason.startswith(record.proof.sentence)
+    assert OP in record.reason
+    assert "stays off" in record.reason
+
+
+@pytest.mark.parametrize("changed", [{"cut_by": None}, {"incarnation": Incarnation("i0")}])
+def test_a_host_that_nobody_set_out_to_cut_in_this_boot_has_no_word_of_it_in_its_reason(
+    bench: Bench, changed: dict[str, object]
+) -> None:
+    bench.members()
+    intend(bench, "op-earlier")
+    old = bench.host("h1")
+    assert old is not None
+    assert bench.store.put_host(replace(old, **changed), old, bench.epoch)
+    bench.failover(proof=replace(bench.proof("h1"), kind=ProofKind.ALREADY_OFF))
+    bench.skip_to("fence")
+    assert fence(bench).next is Next.GO_ON
+    assert bench.do(bench.deciding(), "prove").next is Next.GO_ON
+    record = bench.host("h1")
+    assert record is not None
+    assert record.proof is not None
+    assert (record.cut_by, record.reason) == (None, record.proof.sentence)
 
 
 def test_a_host_in_maintenance_is_not_cut(bench: Bench) -> None:
@@ -459,6 +551,18 @@ def test_a_host_in_maintenance_is_not_cut(bench: Bench) -> None:
     before_the_cut(bench, ipmi, lambda: bench.ledger.write([HostDoc(id=HostId("h1"), maintenance=True)]))
     assert fence(bench).next is Next.STOP
     assert ipmi.orders == []
+
+
+@pytest.mark.parametrize(("there", "cut"), [(C1, False), (C2, True)])
+def test_right_before_the_cut_it_counts_where_the_holder_of_the_lease_runs(
+    bench: Bench, there: ControllerId, cut: bool
+) -> None:
+    (ipmi,) = lost_host(bench)
+    host = HostId("h1")
+    here = replace(bench.hosts[host], controllers=(there,))
+    before_the_cut(bench, ipmi, lambda: bench.hosts.update({host: here}))
+    assert fence(bench).next is (Next.GO_ON if cut else Next.STOP)
+    assert ipmi.orders == ([Power.OFF] if cut else [])
 
 
 def test_a_sign_of_life_after_the_reading_makes_it_no_proof(bench: Bench) -> None:
@@ -489,7 +593,7 @@ def return_of(bench: Bench, **changed: object) -> ScriptedDevice:
     assert bench.store.put_host(replace(old, **changed), old, bench.epoch)
     ipmi = ScriptedDevice(name=DeviceName("ipmi"), power=Power.OFF)
     bench.devices[ipmi.name] = ipmi
-    made = bench.operation(*return_steps(), kind=OperationKind.RETURN, subject="h1")
+    made = replace(bench.operation(*return_steps(), kind=OperationKind.RETURN, subject="h1"), incident=CUT)
     assert bench.store.open_operation(made)
     return ipmi
 
@@ -501,11 +605,11 @@ def test_a_host_we_cut_is_switched_on_again_and_read_on(bench: Bench) -> None:
     assert (ipmi.orders, ipmi.power) == ([Power.ON], Power.ON)
     record = bench.host("h1")
     assert record is not None
-    assert (record.state, record.cut_by_us) == (HostState.FENCED, False)
+    assert (record.state, record.cut_by) == (HostState.FENCED, None)
     assert record.proof is not None, "its old boot stays proven off"
 
 
-@pytest.mark.parametrize("changed", [{"cut_by_us": False}, {"state": HostState.ONLINE}])
+@pytest.mark.parametrize("changed", [{"cut_by": None}, {"cut_by": "op-another"}, {"state": HostState.ONLINE}])
 def test_a_host_that_is_not_off_by_our_cut_is_left_alone(bench: Bench, changed: dict[str, object]) -> None:
     ipmi = return_of(bench, **changed)
     assert bench.do(bench.fencing(), "power_on").next is Next.GO_ON
@@ -518,6 +622,57 @@ def test_no_power_on_while_a_lost_executor_could_still_cut(bench: Bench) -> None
     assert done.next is Next.AGAIN
     assert done.wait_s > 10
     assert ipmi.orders == []
+
+
+def overthrow(bench: Bench) -> None:
+    bench.lead(C2)
+
+
+def claimed_by_another(bench: Bench) -> None:
+    bench.raw.hset(bench.step_key("power_on"), "token", "another's")
+
+
+def closed(bench: Bench) -> None:
+    bench.store.end_operation(OP, OperationState.CANCELLED, "enough", bench.epoch)
+
+
+@pytest.mark.parametrize("change", [overthrow, claimed_by_another, closed])
+def test_no_power_on_once_the_step_is_not_ours_any_more(bench: Bench, change: Callable[[Bench], None]) -> None:
+    ipmi = return_of(bench)
+    before_the_cut(bench, ipmi, lambda: change(bench))
+    assert bench.do(bench.fencing(), "power_on").next is Next.STOP
+    record = bench.host("h1")
+    assert record is not None
+    assert (ipmi.orders, record.cut_by) == ([], CUT), "whoever has it now may still switch it on"
+
+
+def test_a_power_on_held_up_after_its_last_look_is_not_sent(bench: Bench, monkeypatch: pytest.MonkeyPatch) -> None:
+    ipmi = return_of(bench)
+    held_up(monkeypatch, "power_on.before_switch", bench.policy.step_lease_s + 0.1)
+    assert bench.do(bench.fencing(), "power_on").next is Next.STOP
+    assert (ipmi.orders, bench.step("power_on").state) == ([], StepState.RUNNING)
+
+
+def test_no_power_on_after_the_bound_of_its_attempt(bench: Bench, monkeypatch: pytest.MonkeyPatch) -> None:
+    ipmi = return_of(bench)
+    held_up(monkeypatch, "before_renew", bench.policy.fence_bound_s + 0.1)
+    assert bench.do(bench.fencing(), "power_on").next is Next.STOP
+    assert ipmi.orders == []
+
+
+@pytest.mark.parametrize("key", ["fence", "power_on"])
+def test_a_device_is_told_until_when_its_order_may_be_sent(bench: Bench, key: str) -> None:
+    """Whoever stands still within the device's own call is past every look."""
+    ipmi = lost_host(bench)[0] if key == "fence" else return_of(bench)
+    switch, permitted = ipmi.switch, []
+
+    def told(wanted: Power, bound: Seconds, until: float = math.inf) -> str:
+        permitted.append(until - time.monotonic())
+        return switch(wanted, bound, until)
+
+    ipmi.switch = told  # type: ignore[method-assign]
+    assert bench.do(bench.fencing(), key).next is Next.GO_ON
+    assert [0 < left <= bench.policy.step_lease_s for left in permitted] == [True]
 
 
 def test_a_host_that_does_not_come_on_ends_in_a_named_state(bench: Bench) -> None:

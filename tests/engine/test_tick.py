@@ -13,12 +13,22 @@ from fangnetz.adapters.system_process import SystemProcess
 from fangnetz.core.detector import heard
 from fangnetz.core.errors import StaleToken, StoredContentError
 from fangnetz.core.model import HostDoc, HostState, VmState, VmWish, WishKind
-from fangnetz.core.operations import OperationKind, OperationState, Outcome, Step, StepKind, StepState, vm_start_steps
-from fangnetz.core.units import ControllerId, HostId, Incarnation, Instant, OperationId, Seconds, VmId
+from fangnetz.core.operations import (
+    OperationKind,
+    OperationState,
+    Outcome,
+    Step,
+    StepKind,
+    StepState,
+    queue_of,
+    vm_start_steps,
+)
+from fangnetz.core.units import ControllerId, Epoch, HostId, Incarnation, Instant, OperationId, Seconds, VmId
+from fangnetz.engine.execute import Context, Next, Settlement
 from fangnetz.engine.ledger import Ledger
 from fangnetz.engine.tick import Controller, void_order
 from tests.contract.subjects import C1, C2, H1, OP, WEB
-from tests.core.world import vm_doc, wish
+from tests.core.world import sighting, vm_doc, wish
 from tests.engine.bench import Bench, Recorder
 from tests.redis_server import wait_for
 
@@ -59,6 +69,30 @@ def lead(bench: Bench, machine: Machine) -> None:
 
 
 # --- the tick ----------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    "key",
+    [
+        Keys("test").vm(WEB), Keys("test").heartbeat(H1), Keys("test").host(H1), Keys("test").power(H1),
+        Keys("test").wishes, Keys("test").events,
+    ],
+)  # fmt: skip
+def test_a_key_of_another_type_stops_no_tick_and_the_others_are_decided_on(bench: Bench, c1: Machine, key: str) -> None:
+    lead(bench, c1)
+    bench.members()
+    bench.define("web", "h1")
+    assert c1.tick()
+    bench.raw.delete(key)
+    bench.raw.geoadd(key, (1.0, 1.0, "x"))
+    bench.store.drop_lease(C1)  # so that the next tick has something to write
+    again = c1.controller.tick()
+    assert again.in_charge
+    alarmed = [alarm.subject for alarm in again.decision.alarms if alarm.kind == "unreadable"]
+    assert alarmed == ([] if key == Keys("test").events else [key])
+    record = bench.store.view(bench.hosts, None).host_records.get(HostId("h2"))
+    assert record is not None
+    assert record.state is HostState.ONLINE
 
 
 def test_one_of_two_controllers_acts_and_the_other_watches(bench: Bench, tmp_path: Path, c1: Machine) -> None:
@@ -119,6 +153,61 @@ def test_a_wish_is_answered_once_with_a_sentence(bench: Bench, c1: Machine) -> N
     assert not answer.granted
     assert "no-such" in answer.sentence
     assert bench.store.view({}, None).wishes == ()
+
+
+def told(bench: Bench, kind: str) -> list[dict[str, object]]:
+    """The facts of every event of a kind."""
+    return [dict(event.facts) for event in bench.store.events("", 200, Seconds(0)) if event.kind == kind]
+
+
+@pytest.mark.parametrize(
+    ("kind", "facts"),
+    [
+        (WishKind.VM_START, {"wish": "start", "vm": "no-such"}),
+        (WishKind.HOST_CONFIRM_OFF, {"wish": "confirm_off", "host": "no-such"}),
+    ],
+)
+def test_a_refused_wish_is_told_with_what_was_wished_and_of_whom(
+    bench: Bench, c1: Machine, kind: WishKind, facts: dict[str, str]
+) -> None:
+    lead(bench, c1)
+    bench.store.add_wish(replace(wish(kind, "no-such"), at=bench.store.now()))
+    c1.tick()
+    assert told(bench, "wish_refused") == [facts]
+
+
+def test_what_is_lost_and_what_is_held_back_is_told_once_and_nobody_is_cut(bench: Bench, c1: Machine) -> None:
+    """Two of three hosts fall silent: a fault of ours, so both are spared, and the VM of one of them is lost."""
+    lead(bench, c1)
+    bench.members()
+    bench.bind("h1")
+    bench.define("web", "h1", generation=7)
+    c1.tick()
+    silent = {"h1", "h2"}
+    for _ in range(bench.policy.silent_rounds + 1):
+        bench.probed(silent)
+    c1.controller._watch = bench.seen(h1=60.0, h2=60.0)
+    bench.report("h3")
+    c1.tick()
+    c1.tick()
+    held = [facts for facts in told(bench, "decided_not_to") if facts["what"] == "fence"]
+    assert held == [{"what": "fence", "host": host, "why": "mass_failure"} for host in ("h1", "h2")]
+    assert told(bench, "vm_lost") == [{"vm": "web", "host": "h1", "generation": 7}]
+    assert told(bench, "operation_opened") == []
+
+
+def test_a_vm_without_a_place_is_told_as_not_started(bench: Bench, c1: Machine) -> None:
+    lead(bench, c1)
+    bench.members()
+    bench.define("web", state=VmState.WAITING, memory=1_000_000)
+
+    def said() -> bool:
+        bench.report()
+        c1.tick()
+        return bool(told(bench, "decided_not_to"))
+
+    assert wait_for(said)
+    assert told(bench, "decided_not_to") == [{"what": "start", "vm": "web"}]
 
 
 def test_a_controller_that_lost_the_lease_during_its_tick_writes_nothing(
@@ -286,6 +375,48 @@ def test_an_order_that_was_not_answered_in_time_is_given_up_and_its_vm_starts_no
     assert c1.dispatcher.sent[-1] == (OP, ("close",))
 
 
+def test_two_copies_that_run_get_one_pause_that_travels_to_the_later_ones_host(bench: Bench, c1: Machine) -> None:
+    lead(bench, c1)
+    bench.members()
+    bench.define("web", "h1")
+
+    def twice() -> None:
+        for host, started in (("h1", 10.0), ("h2", 20.0)):
+            bench.report(host, seen=(replace(sighting("web", 7), start_sent_at=Instant(started)),))
+        bench.report("h3")
+        c1.tick()
+
+    assert wait_for(lambda: (twice(), bench.store.view({}, None).operations)[1])
+    (operation,) = bench.store.view({}, None).operations.values()
+    pause = operation.steps[0]
+    assert (operation.kind, pause.kind, queue_of(pause)) == (OperationKind.PAUSE, StepKind.PAUSE, "host.h2")
+    assert c1.dispatcher.sent == [(operation.id, (f"pause/{WEB}",))]
+    assert pause.order is not None
+    assert pause.order.beside == ("h1",)
+    assert bench.record().state is VmState.NEEDS_PERSON
+    twice()
+    assert len(c1.dispatcher.sent) == 1
+    claim = bench.claim(pause.key, identity=operation.id)
+    bench.store.settle(claim, Outcome(state=StepState.DONE, sentence="paused"))
+    assert bench.do(bench.deciding(), "close", operation.id).next is Next.STOP
+    assert bench.found(operation.id).state is OperationState.DONE
+    twice()
+    assert bench.store.view({}, None).operations == {}  # not again at once, whatever it came to
+
+
+def test_a_pause_that_was_not_made_in_time_is_given_up_and_says_why(bench: Bench, c1: Machine) -> None:
+    lead(bench, c1)
+    bench.members()
+    bench.define("web", "h2")
+    close = Step(key="close", kind=StepKind.CLOSE, after=("*",))
+    bench.open(Step(key="pause/web", kind=StepKind.PAUSE, order=bench.order(for_s=0.5)), close)
+    waits = Outcome(state=StepState.READY, sentence="h2 has not said anew")
+    bench.store.settle(bench.claim("pause/web"), waits)
+    assert wait_for(lambda: (c1.controller.sweep(), bench.step("pause/web").settled)[1])
+    assert "h2 has not said anew" in bench.step("pause/web").sentence
+    assert "pause_unanswered" in bench.events()
+
+
 def test_an_order_somebody_carries_out_is_not_given_up(bench: Bench, c1: Machine) -> None:
     lead(bench, c1)
     start = ordered(bench, 0.3)
@@ -363,6 +494,25 @@ def test_what_the_file_drops_is_marked_in_the_ledger_and_put_back_with_it(bench:
     without.controller.leave()
     lead(bench, machine)
     assert bench.store.view(bench.hosts, None).vms[WEB].source == "file"
+
+
+def test_an_end_that_comes_under_a_lost_epoch_is_left_to_the_new_holders_sweep(bench: Bench, tmp_path: Path) -> None:
+    bench.open(Step(key="close", kind=StepKind.CLOSE))
+    c2 = Machine(bench, C2, tmp_path)
+    seen: list[Epoch] = []
+
+    def close(_context: Context) -> Settlement:
+        """The first time its controller is overthrown in the middle."""
+        seen.append(bench.lead(C2) if not seen else seen[0])
+        return Settlement(Outcome(state=StepState.DONE, sentence=f"by {len(seen)}", closes=OperationState.DONE))
+
+    executor = bench.executor({StepKind.CLOSE: close})
+    assert bench.do(executor, "close").next is Next.STOP
+    assert (bench.found().state, bench.step("close").state) == (OperationState.OPEN, StepState.RUNNING)
+    assert wait_for(c2.controller.sweep), "nobody holds it any more"
+    assert (c2.dispatcher.sent, bench.found().epoch) == ([(OP, ("close",))], seen[0])
+    bench.do(executor, "close")
+    assert (bench.found().state, bench.found().sentence) == (OperationState.DONE, "by 2")
 
 
 # --- wishes that are asked for, or carried out, more than once ---------------------------------------------------

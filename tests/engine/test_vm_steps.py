@@ -13,11 +13,14 @@ from pathlib import Path
 
 import pytest
 
+from fangnetz.adapters import boot_files
 from fangnetz.adapters.boot_files import BootFilesOnDisk
 from fangnetz.adapters.libvirt import LibvirtHypervisor
 from fangnetz.adapters.libvirt import hypervisor as libvirt_hypervisor
 from fangnetz.adapters.libvirt.connection import Link
+from fangnetz.core.copies import is_to_pause
 from fangnetz.core.errors import HypervisorRefused, HypervisorUnreachable, StorageLeaseHeld, StoredContentError
+from fangnetz.core.model import Answer, Sighting, VmSighting
 from fangnetz.core.operations import OperationState, Order, Step, StepKind, StepState, vm_start_steps
 from fangnetz.core.units import Generation, HostId, Instant, Seconds, VmId
 from fangnetz.engine import execute
@@ -42,8 +45,8 @@ class Host:
     def __init__(self, bench: Bench, run_dir: Path) -> None:
         self.bench, self.run_dir = bench, run_dir
         self.vm = VmId(f"web{next(numbers)}")
-        self.hypervisor = LibvirtHypervisor("test:///default")
         self.boot = BootFilesOnDisk(run_dir)
+        self.hypervisor = LibvirtHypervisor("test:///default", self.boot)
         self.reports = 0
         self.key = f"start/{self.vm}/1"
 
@@ -58,8 +61,10 @@ class Host:
             definition=definition,
             policy=self.bench.policy,
             report=report,
+            look=lambda: self.bench.store.view(self.bench.hosts, None),
         )
-        return self.bench.executor({StepKind.START: steps.start, StepKind.STOP: steps.stop}, boot=self.boot.incarnation)
+        effects = {StepKind.START: steps.start, StepKind.STOP: steps.stop, StepKind.PAUSE: steps.pause}
+        return self.bench.executor(effects, boot=self.boot.incarnation)
 
     def order(self, generation: int = 7, *, force: bool = False) -> Order:
         return Order(
@@ -111,7 +116,10 @@ def test_an_ordered_vm_is_started_with_its_generation(host: Host) -> None:
     assert host.start().next is Next.GO_ON
     assert host.copies == [7]
     assert host.reports == 1
-    assert isinstance(host.step().facts["start_sent_at"], float)
+    sent_at = host.step().facts["start_sent_at"]
+    assert isinstance(sent_at, float)
+    (copy,) = [domain for domain in host.hypervisor.domains() if domain.vm == host.vm]
+    assert copy.start_sent_at == pytest.approx(sent_at, abs=1e-5)
 
 
 def test_the_same_order_again_and_at_once_makes_one_copy(host: Host) -> None:
@@ -177,9 +185,76 @@ def test_a_refusal_that_cannot_be_promised_is_not_reported(host: Host, monkeypat
         raise OSError(28, "No space left on device")
 
     monkeypatch.setattr(BootFilesOnDisk, "release", full)
-    with pytest.raises(OSError, match="No space"):
-        host.start(definition=lambda _vm: "<domain type='no-such'><name>x</name></domain>")
+    assert host.start(definition=lambda _vm: "<domain type='no-such'><name>x</name></domain>").next is Next.AGAIN
     assert (host.step().state, "No space" in host.step().sentence) == (StepState.READY, True)
+    monkeypatch.undo()
+    refused = "<domain type='no-such'><name>x</name></domain>"
+    assert wait_for(lambda: host.start(definition=lambda _vm: refused).next is Next.STOP)
+    assert (host.step().state, host.boot.released(host.vm)) == (StepState.REFUSED, 7)
+
+
+def full_run_folder(monkeypatch: pytest.MonkeyPatch, *, of: str = "_draft") -> None:
+    def full(*_what: object) -> None:
+        raise OSError(28, "No space left on device")
+
+    monkeypatch.setattr(boot_files, of, full)
+
+
+def test_a_start_that_cannot_be_noted_is_told_as_not_sent_and_made_once_there_is_room(
+    host: Host, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    host.ordered()
+    with monkeypatch.context() as without_room:
+        full_run_folder(without_room)
+        assert host.start().next is Next.AGAIN
+    assert (host.step().state, host.copies, host.boot.unanswered_starts()) == (StepState.READY, [], ())
+    assert "was not asked to start" in host.step().sentence
+    assert "No space" in host.step().sentence
+    assert wait_for(lambda: host.start().next is Next.GO_ON)
+    assert host.copies == [7]
+
+
+def test_a_stop_that_cannot_be_promised_is_not_reported_before_it_can(
+    host: Host, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    host.hypervisor.create(host.vm, xml(host.vm), Generation(7))
+    with monkeypatch.context() as without_room:
+        full_run_folder(without_room)
+        assert stop(host, force=True).next is Next.AGAIN
+    key = f"stop/{host.vm}"
+    assert (host.copies, host.boot.released(host.vm), host.reports) == ([], 0, 0)
+    step = host.bench.step(key, "op-stop")
+    assert (step.state, "No space" in step.sentence) == (StepState.READY, True)
+    assert wait_for(lambda: host.bench.do(host.executor(), key, "op-stop").next is Next.GO_ON)
+    assert host.boot.released(host.vm) == 7
+
+
+def test_a_stop_over_a_damaged_promise_is_asked_for_again(host: Host) -> None:
+    host.boot.release(host.vm, Generation(3))
+    (promise,) = host.run_dir.rglob(f"{host.vm}.json")
+    promise.write_text("{")
+    assert stop(host, force=True).next is Next.AGAIN
+    assert host.bench.step(f"stop/{host.vm}", "op-stop").state is StepState.READY
+
+
+@pytest.mark.parametrize("kind", [StepKind.START, StepKind.STOP, StepKind.PAUSE])
+def test_a_vm_that_cannot_be_locked_is_left_alone(host: Host, monkeypatch: pytest.MonkeyPatch, kind: StepKind) -> None:
+    host.ordered()
+    if kind is not StepKind.START:
+        host.hypervisor.create(host.vm, xml(host.vm), Generation(7))
+    before = host.copies
+    with monkeypatch.context() as without_room:
+        without_room.setattr(boot_files.os, "open", lambda *_what: (_ for _ in ()).throw(OSError(28, "No space")))
+        match kind:
+            case StepKind.START:
+                done = host.start()
+            case StepKind.STOP:
+                done = stop(host)
+            case _:
+                host.bench.open(Step(key="pause", kind=kind, order=host.order()), identity="op-2", subject="pause")
+                done = host.bench.do(host.executor(), "pause", "op-2")
+    assert (done.next, "No space" in done.sentence) == (Next.AGAIN, True)
+    assert (host.copies, host.boot.released(host.vm)) == (before, 0)
 
 
 def test_what_was_released_is_never_started_again_whatever_the_store_says(host: Host) -> None:
@@ -216,7 +291,7 @@ def test_a_libvirt_that_does_not_answer_is_no_refusal(host: Host, monkeypatch: p
             raise HypervisorUnreachable("libvirt hangs")
         return ()
 
-    def create(*_what: object) -> None:
+    def create(*_what: object, **_more: object) -> None:
         raise HypervisorRefused("no") if where == "list after a refusal" else HypervisorUnreachable("libvirt hangs")
 
     with monkeypatch.context() as broken:
@@ -230,8 +305,10 @@ def test_libvirts_no_is_not_believed_while_such_a_domain_is_there(host: Host, mo
     host.ordered()
     create = host.hypervisor.create
 
-    def create_and_deny(vm: VmId, text: str, generation: Generation, still: Callable[[], None]) -> None:
-        create(vm, text, generation, still)
+    def create_and_deny(
+        vm: VmId, text: str, generation: Generation, still: Callable[[], object], *, start_sent_at: Instant
+    ) -> None:
+        create(vm, text, generation, still, start_sent_at=start_sent_at)
         raise HypervisorRefused("something after the start went wrong")
 
     with monkeypatch.context() as broken:
@@ -243,7 +320,7 @@ def test_libvirts_no_is_not_believed_while_such_a_domain_is_there(host: Host, mo
 def test_a_held_storage_lease_is_a_refusal_of_its_own_kind(host: Host, monkeypatch: pytest.MonkeyPatch) -> None:
     host.ordered()
 
-    def held(*_what: object) -> None:
+    def held(*_what: object, **_more: object) -> None:
         raise StorageLeaseHeld("resource busy")
 
     monkeypatch.setattr(host.hypervisor, "create", held)
@@ -297,20 +374,23 @@ def test_a_start_held_up_right_before_libvirts_call_does_not_happen(
     assert (host.copies, host.step().state, host.boot.released(host.vm)) == ([], StepState.RUNNING, 0)
 
 
-def test_a_stop_held_up_right_before_libvirts_call_does_not_happen(host: Host, monkeypatch: pytest.MonkeyPatch) -> None:
+@pytest.mark.parametrize(("words", "force"), [("stop.before_destroy", True), ("stop.before_shutdown", False)])
+def test_a_stop_held_up_right_before_libvirts_call_does_not_happen(
+    host: Host, monkeypatch: pytest.MonkeyPatch, words: str, force: bool
+) -> None:
     host.hypervisor.create(host.vm, xml(host.vm), Generation(7))
-    frozen_at("stop.before_destroy", host, monkeypatch)
-    assert stop(host, force=True).next is Next.STOP
+    frozen_at(words, host, monkeypatch)
+    assert stop(host, force=force).next is Next.STOP
     assert (host.copies, host.boot.released(host.vm)) == ([7], 0)
 
 
-@pytest.mark.parametrize("what", ["start", "stop"])
+@pytest.mark.parametrize("what", ["start", "ask", "stop"])
 def test_what_changes_while_libvirt_is_still_asked_is_seen_before_the_effect(
     host: Host, monkeypatch: pytest.MonkeyPatch, what: str
 ) -> None:
     """libvirt's own questions come between our last look and its call, and may take a minute."""
     host.ordered()
-    if what == "stop":
+    if what != "start":
         host.hypervisor.create(host.vm, xml(host.vm), Generation(7))
     find = libvirt_hypervisor._find
 
@@ -320,7 +400,7 @@ def test_what_changes_while_libvirt_is_still_asked_is_seen_before_the_effect(
 
     with monkeypatch.context() as later:
         later.setattr(libvirt_hypervisor, "_find", slow)
-        assert (host.start() if what == "start" else stop(host, force=True)).next is Next.STOP
+        assert (host.start() if what == "start" else stop(host, force=what == "stop")).next is Next.STOP
     assert host.copies == ([] if what == "start" else [7])
     assert host.boot.released(host.vm) == 0
 
@@ -361,7 +441,7 @@ with BootFilesOnDisk(Path(sys.argv[1])).lock(sys.argv[2], 5.0):
 """
 
 
-@pytest.mark.parametrize("kind", [StepKind.START, StepKind.STOP])
+@pytest.mark.parametrize("kind", [StepKind.START, StepKind.STOP, StepKind.PAUSE])
 def test_while_another_process_holds_the_vm_nothing_is_done_and_nothing_refused(
     host: Host, monkeypatch: pytest.MonkeyPatch, kind: StepKind
 ) -> None:
@@ -376,7 +456,11 @@ def test_while_another_process_holds_the_vm_nothing_is_done_and_nothing_refused(
             assert host.copies == []
         else:
             host.hypervisor.create(host.vm, xml(host.vm), Generation(7))
-            assert stop(host).next is Next.AGAIN
+            if kind is StepKind.PAUSE:
+                host.bench.open(Step(key="pause", kind=kind, order=host.order()), identity="op-2", subject="pause")
+                assert host.bench.do(host.executor(), "pause", "op-2").next is Next.AGAIN
+            else:
+                assert stop(host).next is Next.AGAIN
             assert host.copies == [7]
     finally:
         other.kill()
@@ -431,7 +515,8 @@ def test_no_stop_once_the_order_no_longer_holds(host: Host, monkeypatch: pytest.
             overthrow()
         return domains()
 
-    def deaf(_vm: VmId) -> None:
+    def deaf(_vm: VmId, still: Callable[[], None]) -> None:
+        still()
         asked.append("shutdown")
         if when == "while the guest is waited for":
             overthrow()
@@ -480,7 +565,7 @@ def lose_a_start(host: Host, monkeypatch: pytest.MonkeyPatch, generation: int) -
     """libvirt goes away while it is asked to start the VM: nobody knows whether it still will."""
     import libvirt
 
-    host.hypervisor = LibvirtHypervisor("test:///default", settle=Seconds(1.0))
+    host.hypervisor = LibvirtHypervisor("test:///default", host.boot, settle=Seconds(1.0))
 
     def go_away(*_what: object) -> None:
         raise HypervisorUnreachable("the connection to libvirt broke")
@@ -495,6 +580,18 @@ def test_nothing_is_released_while_a_start_may_still_come_out_of_libvirt(
     host: Host, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     lose_a_start(host, monkeypatch, 7)
+    assert stop(host).next is Next.AGAIN
+    assert host.boot.released(host.vm) == 0
+    assert wait_for(lambda: host.bench.do(host.executor(), f"stop/{host.vm}", "op-stop").next is Next.GO_ON)
+    assert host.boot.released(host.vm) == 7
+
+
+def test_a_worker_started_anew_releases_nothing_while_its_predecessors_start_may_still_come_out_of_libvirt(
+    host: Host, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    lose_a_start(host, monkeypatch, 7)
+    host.boot = BootFilesOnDisk(host.run_dir)
+    host.hypervisor = LibvirtHypervisor("test:///default", host.boot, settle_inherited=Seconds(1.0))
     assert stop(host).next is Next.AGAIN
     assert host.boot.released(host.vm) == 0
     assert wait_for(lambda: host.bench.do(host.executor(), f"stop/{host.vm}", "op-stop").next is Next.GO_ON)
@@ -520,7 +617,7 @@ def test_no_start_is_refused_for_good_while_an_earlier_one_may_still_come_out_of
 def test_a_guest_that_does_not_obey_is_switched_off_after_its_time(host: Host, monkeypatch: pytest.MonkeyPatch) -> None:
     host.hypervisor.create(host.vm, xml(host.vm), Generation(7))
     host.bench.policy = replace(host.bench.policy, stop_bound_s=1.0)
-    monkeypatch.setattr(host.hypervisor, "shutdown", lambda _vm: None)
+    monkeypatch.setattr(host.hypervisor, "shutdown", lambda _vm, _still: None)
     assert stop(host).next is Next.GO_ON
     assert (host.copies, host.boot.released(host.vm)) == ([], 7)
 
@@ -542,3 +639,141 @@ def test_a_stop_racing_a_late_start_of_the_same_generation_leaves_nothing_runnin
     if host.copies:
         pytest.fail("it was released and then started")
     assert host.boot.released(host.vm) == 7
+
+
+# --- pause -------------------------------------------------------------------------------------------------------
+
+PAUSE = "op-pause"
+
+
+class Twice:
+    """h1 runs the later started copy, h2 the earlier one, and h1 is ordered to pause its own."""
+
+    def __init__(self, host: Host, *, started: float = 20.0) -> None:
+        self.host, self.bench = host, host.bench
+        self.key = f"pause/{host.vm}"
+        self.started = started
+        self.bench.boots[HostId("h1")] = host.boot.incarnation
+        self.bench.vm(host.vm, HostId("h2"), 7)
+        host.hypervisor.create(host.vm, xml(host.vm), Generation(7), start_sent_at=Instant(started))
+
+    def order(self, generation: int = 7) -> None:
+        step = Step(key=self.key, kind=StepKind.PAUSE, order=self.host.order(generation))
+        close = Step(key="close", kind=StepKind.CLOSE, after=("*",))
+        self.bench.open(step, close, identity=PAUSE, subject=f"{self.host.vm} pause")
+
+    def report(self, host: str = "h2", *, state: Sighting = Sighting.RUNNING, age: float = 0.0) -> None:
+        started = Instant(self.started if host == "h1" else 10.0)
+        seen = VmSighting(vm=self.host.vm, state=state, generation=Generation(7), start_sent_at=started)
+        self.bench.report(host, seen=(seen,), age=age)
+
+    def report_both(self) -> None:
+        self.report("h1")
+        self.report("h2")
+
+    def pause(self) -> Done:
+        return self.bench.do(self.host.executor(), self.key, PAUSE)
+
+    @property
+    def state(self) -> Sighting:
+        (copy,) = [domain for domain in self.host.hypervisor.domains() if domain.vm == self.host.vm]
+        return copy.state
+
+    @property
+    def step(self) -> Step:
+        return self.bench.step(self.key, PAUSE)
+
+
+@pytest.fixture
+def twice(host: Host) -> Twice:
+    return Twice(host)
+
+
+def test_the_later_copy_is_paused_and_not_released(twice: Twice) -> None:
+    twice.order()
+    twice.report_both()
+    assert twice.pause().next is Next.GO_ON
+    assert (twice.state, twice.step.state) == (Sighting.PAUSED, StepState.DONE)
+    assert twice.host.boot.released(twice.host.vm) == 0
+    assert "vm_paused" in twice.bench.events()
+    assert twice.host.reports == 1
+
+
+def test_a_copy_paused_already_is_the_answer(twice: Twice) -> None:
+    twice.host.hypervisor.suspend(twice.host.vm, Generation(7))
+    twice.order()
+    assert twice.pause().next is Next.GO_ON
+    assert (twice.state, twice.step.state) == (Sighting.PAUSED, StepState.DONE)
+
+
+def test_what_was_said_before_the_order_pauses_nothing(twice: Twice) -> None:
+    twice.report_both()
+    twice.order()
+    assert twice.pause().next is Next.AGAIN
+
+    def tried_again() -> bool:
+        twice.report("h1")
+        twice.report("h2", age=1000.0)  # a report from now, with a list from before: its libvirt hangs
+        return twice.pause().next is Next.AGAIN and twice.step.attempt > 1
+
+    assert wait_for(tried_again)
+    assert twice.state is Sighting.RUNNING
+    assert wait_for(lambda: (twice.report_both(), twice.pause().next is Next.GO_ON)[1])
+    assert twice.state is Sighting.PAUSED
+
+
+@pytest.mark.parametrize("other", ["gone", "paused", "silent"])
+def test_the_only_copy_is_never_paused(twice: Twice, other: str) -> None:
+    twice.report_both()  # so it was when the order was written
+    twice.order()
+    twice.report("h1")
+    if other == "gone":
+        twice.bench.report("h2")
+    elif other == "paused":
+        twice.report("h2", state=Sighting.PAUSED)
+    assert twice.pause().next is (Next.AGAIN if other == "silent" else Next.STOP)
+    assert twice.state is Sighting.RUNNING
+    assert twice.step.state is (StepState.READY if other == "silent" else StepState.FAILED)
+
+
+def test_the_earlier_copy_is_not_paused(host: Host) -> None:
+    twice = Twice(host, started=5.0)
+    twice.order()
+    twice.report_both()
+    assert twice.pause().next is Next.STOP
+    assert twice.state is Sighting.RUNNING
+
+
+@pytest.mark.parametrize("generation", [6, 8])
+def test_a_copy_of_another_generation_is_not_paused(twice: Twice, generation: int) -> None:
+    twice.order(generation)
+    twice.report_both()
+    assert twice.pause().next is Next.STOP
+    assert twice.state is Sighting.RUNNING
+
+
+def test_nothing_is_paused_once_the_order_no_longer_holds(twice: Twice, monkeypatch: pytest.MonkeyPatch) -> None:
+    twice.order()
+    twice.report_both()
+
+    def overthrown(*what: object) -> tuple[Answer, str]:
+        twice.bench.lead(C2)
+        return is_to_pause(*what)  # type: ignore[arg-type]
+
+    monkeypatch.setattr(vm_steps, "is_to_pause", overthrown)
+    assert twice.pause().next is Next.STOP
+    assert twice.state is Sighting.RUNNING
+
+
+def test_a_libvirt_that_does_not_answer_is_asked_to_pause_again(twice: Twice, monkeypatch: pytest.MonkeyPatch) -> None:
+    import libvirt
+
+    twice.order()
+    twice.report_both()
+    with monkeypatch.context() as deaf:
+        deaf.setattr(libvirt.virDomain, "suspend", lambda _domain: 0)  # says yes and does nothing
+        assert twice.pause().next is Next.AGAIN
+    assert (twice.state, twice.step.state) == (Sighting.RUNNING, StepState.READY)
+    twice.report_both()
+    assert wait_for(lambda: twice.pause().next is Next.GO_ON)
+    assert twice.state is Sighting.PAUSED

@@ -50,11 +50,38 @@ def test_a_killed_process_ends_at_the_point_and_the_next_one_passes_it(tmp_path:
     words = "fence.sent@host1:kill"
     if by == "file":
         (tmp_path / "fault.fence").write_text(words)
-    first = process(tmp_path, **({"FANGNETZ_FAULT": words} if by == "environment" else {}))
+    environment = {"FANGNETZ_FAULT": words} if by == "environment" else {}
+    first = process(tmp_path, **environment)
     said, _ = first.communicate(timeout=30)
     assert (first.returncode, said) == (-signal.SIGKILL, "before\n")
-    second = process(tmp_path)
-    assert second.communicate(timeout=30)[0] == "before\nafter\n"
+    for _ in range(2):
+        again = process(tmp_path, **environment)
+        assert again.communicate(timeout=30)[0] == "before\nafter\n", "a service manager gives it the same environment"
+
+
+def test_of_the_environments_words_each_happens_once_however_often_a_process_is_started(tmp_path: Path) -> None:
+    def met(words: str) -> bool:
+        deafen = faults.listen(tmp_path, "test", words)
+        try:
+            point("fence.sent", "host1")
+        except FaultInjected:
+            return True
+        finally:
+            deafen()
+        return False
+
+    twice = "fence.sent@host1:raise,plan.claimed:kill,fence.sent:raise"
+    assert [met(twice) for _ in range(4)] == [True, True, False, False]
+    assert faults.struck_file(tmp_path, "test").read_text() == f"{twice}\nplan.claimed:kill\n"
+    assert [met("fence.sent:raise") for _ in range(2)] == [True, False], "other words are another wish"
+    faults.struck_file(tmp_path, "test").unlink()
+    assert met("fence.sent:raise")
+
+
+def test_what_cannot_be_remembered_does_not_happen(tmp_path: Path) -> None:
+    deafen = faults.listen(tmp_path / "no-such-folder", "test", "fence.sent:raise")
+    point("fence.sent", "host1")
+    deafen()
 
 
 def test_a_frozen_process_stops_at_the_point_and_goes_on_when_thawed(tmp_path: Path) -> None:
@@ -158,7 +185,9 @@ def test_a_process_takes_only_what_is_armed_for_its_own_role(arm: Arm, tmp_path:
 
 
 def test_every_point_is_listed_with_its_sentence_and_can_be_armed() -> None:
-    listed = json.loads(CliRunner().invoke(app, ["faults", "--json"]).stdout)["items"]
+    told = json.loads(CliRunner().invoke(app, ["faults", "--json"]).stdout)
+    listed = told["items"]
+    assert (told["schema"], told["next"]) == (1, None)
     assert {item["point"]: item["sentence"] for item in listed} == dict(POINTS)
     for item in listed:
         assert [str(fault) for fault in parse(f"{item['point']}@vm1:hang")] == [f"{item['point']}@vm1:hang"]

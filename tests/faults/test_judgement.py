@@ -2,17 +2,23 @@
 
 from __future__ import annotations
 
+import logging
 import re
 from dataclasses import replace
 from pathlib import Path
+from types import SimpleNamespace
 
 import pytest
+import structlog
 
 from fangnetz.core.operations import Operation, OperationKind, Step, StepKind, StepState, failover_steps
-from fangnetz.core.units import Epoch, Instant, OperationId
+from fangnetz.core.units import Epoch, Instant, OperationId, VmId
+from fangnetz.engine.execute import Done, Next
 from fangnetz.engine.fault_points import POINTS
-from fangnetz.lab.table.cells import Blow, Cell, Moment, all_cells, cell
-from fangnetz.lab.table.judgement import Seen, faults_of, rows_of, went_on_at
+from fangnetz.lab.table.cells import STORE, Blow, Cell, Moment, all_cells, cell
+from fangnetz.lab.table.judgement import Seen, faults_of, rows_of, went_on_at, words_of
+from tasks.steps import follow
+from workers.logs import set_up_logs
 
 PAGE = Path(__file__).resolve().parents[2] / "docs" / "fault-points.md"
 STEPS = ("confirm", "fence", "prove", "plan", "start", "running", "close")
@@ -76,6 +82,7 @@ def test_a_cell_that_went_well_has_no_fault_and_its_figures() -> None:
         ({"copies": {"vm1": 0}}, "vm1 has 0 QEMU"),
         ({"returned_and_cut": True}, "was cut by the thawed"),
         ({"went_on_at": 114.1}, "went on after 12.1 s"),
+        ({"went_on_at": None}, "nobody took up"),
     ],
 )
 def test_anything_else_is_a_fault_with_its_reason(changed: dict[str, object], word: str) -> None:
@@ -92,8 +99,59 @@ def test_a_host_that_is_cut_off_gets_one_power_off_and_no_second(offs: int) -> N
 def test_work_only_the_frozen_process_could_do_is_counted_from_its_thaw() -> None:
     assert seen(thawed_at=150.0, went_on_at=151.5).resumed_s == 1.5
     assert seen(thawed_at=150.0, went_on_at=106.0).resumed_s == 4.0
-    assert seen(went_on_at=None).resumed_s is None
-    assert faults_of(seen(went_on_at=None), 12.0) == ()
+
+
+@pytest.mark.parametrize("chosen", all_cells(), ids=lambda chosen: chosen.name)
+def test_only_after_the_last_write_is_nothing_left_to_take_up(chosen: Cell) -> None:
+    offs = 1 if chosen.cause == "cut" else 0
+    idle = seen(chosen.name, went_on_at=None, offs=offs, said="why it did nothing")
+    assert idle.resumed_s is None
+    nobody = "nobody took up what c1/work left"
+    assert faults_of(idle, 12.0) == (() if chosen.point == "close.settled" else (nobody,))
+
+
+@pytest.mark.parametrize("chosen", all_cells(), ids=lambda chosen: chosen.name)
+def test_whoever_is_thawed_must_say_what_it_found(chosen: Cell) -> None:
+    offs = 1 if chosen.cause == "cut" else 0
+    silent = faults_of(seen(chosen.name, offs=offs), 12.0)
+    assert silent == (("the thawed c1/work did not say what it found",) if chosen.blow is Blow.FREEZE else ())
+
+
+LINES = """\
+timestamp=1 level=info event=step task=see_running args="['op-1', 'running/vm2/1']" next=stop sentence="of another"
+timestamp=2 level=info event=step task=fangnetz.close args="['op-2', 'close']" next=stop sentence="of another still"
+timestamp=3 level=info event=sweep chains=1
+timestamp=4 level=warning event=tick error="epoch 7 is no longer in charge"
+timestamp=5 level=info event=step task=fangnetz.close args="['op-1', 'close']" next=stop sentence="op-1 is closed"
+""".splitlines(keepends=True)
+
+
+@pytest.mark.parametrize(
+    ("name", "lines", "words"),
+    [
+        ("close.claimed:freeze", LINES, '"op-1 is closed"'),
+        ("close.claimed:freeze", LINES[:4], ""),
+        ("operation.opened:freeze", LINES[2:], '"epoch 7 is no longer in charge"'),
+        ("operation.opened:freeze", LINES[2:3], ""),
+    ],
+)
+def test_only_what_a_process_says_of_the_struck_step_counts(name: str, lines: list[str], words: str) -> None:
+    assert words_of(lines, "op-1", cell(name).step_key(VmId("vm1"))) == words
+
+
+def test_what_a_process_logs_of_a_step_is_found(capsys: pytest.CaptureFixture[str]) -> None:
+    done = Done(next=Next.STOP, sentence="its lease was lost")
+    task = SimpleNamespace(name="fangnetz.start_vm", request=SimpleNamespace(args=["op-1", "start/vm1/1"], chain=None))
+    root, kept = logging.getLogger(), logging.getLogger().handlers[:]
+    set_up_logs("host", "host1")
+    try:
+        follow(task, done)  # type: ignore[arg-type]  # a Celery task
+    finally:
+        root.handlers[:] = kept
+        structlog.reset_defaults()
+        structlog.contextvars.clear_contextvars()
+    said = words_of(capsys.readouterr().err.splitlines(), "op-1", "start/vm1/1")
+    assert said.startswith('"its lease was lost"')
 
 
 def operation(**claims: tuple[int, float, float]) -> Operation:
@@ -141,3 +199,32 @@ def test_work_goes_on_with_the_next_claim_of_the_step_or_of_what_follows_it(name
     )
     chosen: Cell = cell(name)
     assert went_on_at(chosen, went, "vm1", 102.0) == expected
+
+
+def test_what_follows_counts_however_late_the_blow_was_seen_and_only_if_it_has_begun() -> None:
+    went = operation(fence=(1, 101.0, 101.0), prove=(1, 101.2, 101.2))
+    assert went_on_at(cell("fence.settled:freeze"), went, "vm1", 103.0) == 101.2
+    assert went_on_at(cell("prove.settled:kill"), went, "vm1", 103.0) is None
+    assert went_on_at(cell("operation.opened:kill"), went, "vm1", 103.0) is None, "its first step never began"
+
+
+def test_a_refused_start_goes_on_with_the_plan_it_asked_for() -> None:
+    went = operation(start=(1, 101.0, 101.0))
+    steps = tuple(replace(s, state=StepState.REFUSED) if s.kind is StepKind.START else s for s in went.steps)
+    again = Step(key="replan/vm1/1", kind=StepKind.PLAN, started_at=Instant(105.0))
+    went = replace(went, steps=(*steps, again))
+    assert went_on_at(cell("start.settled:kill"), went, VmId("vm1"), 101.1) == 105.0
+
+
+def test_after_the_store_was_killed_any_claim_goes_on_with_it() -> None:
+    went = operation(confirm=(1, 101.0, 101.0), fence=(2, 101.5, 108.0), prove=(1, 109.0, 109.0))
+    assert went_on_at(STORE, went, VmId("vm1"), 102.0) == 108.0
+    assert went_on_at(STORE, went, VmId("vm1"), 110.0) is None
+
+
+def test_a_store_that_was_killed_may_cost_an_incident_of_its_own_and_nothing_else() -> None:
+    well = replace(seen(), cell=STORE)
+    assert faults_of(replace(well, incidents=2), 18.0) == ()
+    assert faults_of(replace(well, incidents=0), 18.0) == ("0 incidents for one failure",)
+    assert faults_of(replace(well, went_on_at=None), 18.0) == ("nobody took up what c1/work left",)
+    assert len(faults_of(replace(well, boots={"vm1": 2, "vm2": 1}, overlaps=1), 18.0)) == 2

@@ -6,6 +6,7 @@ import ast
 import inspect
 from collections.abc import Iterator
 from pathlib import Path
+from types import ModuleType
 
 import pytest
 
@@ -24,6 +25,7 @@ from fangnetz.engine.fault_points import (
     Call,
 )
 from fangnetz.engine.marked import marked_store
+from workers import controller, host
 
 SOURCE = Path(ports.__file__).parent
 NAMED = {"point": 0, "last_look": 0, "_permitted_until": 1, "partial": 1}
@@ -76,15 +78,27 @@ QUESTIONS = {
 }  # fmt: skip
 
 
+AROUND = {
+    "create": {("start.before_create", "start.created")},
+    "shutdown": {("stop.before_shutdown", "stop.shut_down")},
+    "destroy": {("stop.before_destroy", "stop.destroyed")},
+    "suspend": {("pause.before_suspend", "pause.suspended")},
+    "switch": {("fence.before_cut", "fence.sent"), ("power_on.before_switch", "power_on.switched")},
+}
+"""Effects of the hypervisor and of a fence device, each with the points its steps pass right before and after it."""
+
+
 @pytest.mark.parametrize(
     ("port", "marked", "questions"),
     [
         ((ports.Store, ports.Operators), set(STORE_CALLS) | STEP_WRITES, QUESTIONS),
         ((ports.Dispatcher,), set(DISPATCHER_CALLS), set()),
         ((ports.LedgerFiles,), set(FILE_CALLS), {"load"}),
-        ((ports.BootFiles,), set(BOOT_CALLS), {"lock", "released", "releases"}),
+        ((ports.BootFiles,), set(BOOT_CALLS), {"lock", "released", "releases", "unanswered_starts"}),
+        ((ports.Hypervisor,), set(AROUND) - {"switch"}, {"domains", "settled", "settle", "unanswered_since"}),
+        ((ports.FenceDevice,), {"switch"}, {"status"}),
     ],
-    ids=["store", "dispatcher", "ledger files", "boot files"],
+    ids=["store", "dispatcher", "ledger files", "boot files", "hypervisor", "fence device"],
 )
 def test_every_method_of_a_port_is_a_question_or_lies_between_two_points(
     port: tuple[type, ...], marked: set[str], questions: set[str]
@@ -92,6 +106,68 @@ def test_every_method_of_a_port_is_a_question_or_lies_between_two_points(
     found = set().union(*(methods(each) for each in port))
     assert found == marked | questions
     assert not marked & questions
+
+
+def effects_of(function: ast.AST) -> Iterator[tuple[str, tuple[str, str]]]:
+    """Every effect a function has on the world, with the points passed last before (or within) and first after it."""
+    made = [node for node in ast.walk(function) if isinstance(node, ast.Call)]
+    passed = [
+        (node.lineno, str(node.args[index].value))  # type: ignore[attr-defined]
+        for node in made
+        if (
+            index := NAMED.get(node.func.attr if isinstance(node.func, ast.Attribute) else getattr(node.func, "id", ""))
+        )
+        is not None
+        and len(node.args) > index
+        and isinstance(node.args[index], ast.Constant)
+    ]
+    for node in made:
+        on = ast.unparse(node.func.value) if isinstance(node.func, ast.Attribute) else ""
+        if not ("hypervisor" in on or "device" in on) or node.func.attr not in AROUND:  # type: ignore[attr-defined]
+            continue
+        end = node.end_lineno or node.lineno
+        before = max(((at, name) for at, name in passed if at <= end), default=(0, ""))[1]
+        after = min(((at, name) for at, name in passed if at > end), default=(0, ""))[1]
+        yield node.func.attr, (before, after)  # type: ignore[attr-defined]
+
+
+def test_every_effect_on_the_world_lies_between_its_two_points() -> None:
+    found: dict[str, set[tuple[str, str]]] = {}
+    for file in sorted((SOURCE / "engine").rglob("*.py")):
+        for function in ast.walk(ast.parse(file.read_text())):
+            if isinstance(function, ast.FunctionDef):
+                for effect, pair in effects_of(function):
+                    found.setdefault(effect, set()).add(pair)
+    assert found == AROUND
+    assert {name for pairs in AROUND.values() for pair in pairs for name in pair} == set(EFFECTS)
+
+
+MARKS = {
+    "open_store": "marked_store",
+    "CeleryDispatcher": "marked_dispatcher",
+    "open_ledger_files": "marked_files",
+    "open_boot_files": "marked_boot",
+}
+
+
+@pytest.mark.parametrize("module", [controller, host], ids=["controller", "host"])
+def test_whatever_a_worker_opens_to_write_has_its_points(module: ModuleType) -> None:
+    """Also what it only wraps around something else: an unmarked one would never fail when it is asked to."""
+    tree = ast.parse(inspect.getsource(module))
+    inside = {
+        id(argument): call.func.id
+        for call in ast.walk(tree)
+        if isinstance(call, ast.Call) and isinstance(call.func, ast.Name)
+        for argument in call.args
+    }
+    opened = [
+        (name, inside.get(id(call)))
+        for call in ast.walk(tree)
+        if isinstance(call, ast.Call)
+        and (name := call.func.attr if isinstance(call.func, ast.Attribute) else getattr(call.func, "id", "")) in MARKS
+    ]
+    assert len(opened) >= 3
+    assert opened == [(name, MARKS[name]) for name, _ in opened]
 
 
 def test_no_two_points_share_a_name_and_each_has_a_sentence() -> None:

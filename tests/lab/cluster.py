@@ -2,39 +2,70 @@
 
 from __future__ import annotations
 
+import contextlib
+import io
 import json
+import os
 import subprocess
 import sys
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
+from fangnetz.cli.main import main as fangnetz
 from fangnetz.lab import Lab, LabError
+from fangnetz.lab.storm.lookout import Lookout
 from fangnetz.lab.verdict import writing_now
 
 REST_WITHIN_S = 90.0
 
 
 class Cluster:
-    """A lab that is up, seen through the product's own command line and the witness."""
+    """A lab that is up, seen through the product's own command line, the witness and the lookout."""
 
-    def __init__(self, lab: Lab) -> None:
+    def __init__(self, lab: Lab, lookout: Lookout) -> None:
         self.lab = lab
+        self.lookout = lookout
 
     # -- asking --
 
+    def asked(self, *words: str) -> str:
+        """Return what `fangnetz WORDS` prints, asked in this process: a command for every look is a core's whole work.
+
+        Raises LabError if it fails.
+        """
+        said, complaint = io.StringIO(), io.StringIO()
+        config = os.environ.get("FANGNETZ_CONFIG")
+        try:
+            with contextlib.redirect_stdout(said), contextlib.redirect_stderr(complaint):
+                code = fangnetz(["--config", str(self.lab.config_path), *words])
+        finally:  # the command line tells its parts by it where the cluster file is
+            os.environ.pop("FANGNETZ_CONFIG", None)
+            if config is not None:
+                os.environ["FANGNETZ_CONFIG"] = config
+        if code != 0:
+            raise LabError(f"`fangnetz {' '.join(words)}` exited with {code}: {complaint.getvalue().strip()}")
+        return said.getvalue()
+
+    def listed(self, noun: str) -> Any:
+        return json.loads(self.asked(noun, "list", "--json"))
+
+    def status(self) -> Any:
+        return json.loads(self.asked("status", "--json"))
+
     def host(self, name: str) -> dict[str, Any]:
-        return next(item for item in self.lab.fangnetz("host", "list")["items"] if item["id"] == name)
+        return next(item for item in self.listed("host")["items"] if item["id"] == name)
 
     def hosts(self) -> dict[str, dict[str, Any]]:
-        return {item["id"]: item for item in self.lab.fangnetz("host", "list")["items"]}
+        return {item["id"]: item for item in self.listed("host")["items"]}
 
     def vm(self, name: str) -> dict[str, Any]:
-        return next(item for item in self.lab.fangnetz("vm", "list")["items"] if item["name"] == name)
+        return next(item for item in self.listed("vm")["items"] if item["name"] == name)
 
     def vms(self) -> dict[str, dict[str, Any]]:
-        return {item["name"]: item for item in self.lab.fangnetz("vm", "list")["items"]}
+        return {item["name"]: item for item in self.listed("vm")["items"]}
 
     def on(self, host: str) -> list[str]:
         return [name for name, vm in self.vms().items() if vm["host"] == host and vm["state"] == "running"]
@@ -43,24 +74,20 @@ class Cluster:
         return max(self.lab.plan.hosts, key=lambda host: len(self.on(host)))
 
     def incidents(self) -> list[dict[str, Any]]:
-        return list(self.lab.fangnetz("incident", "list")["items"])
+        return list(self.listed("incident")["items"])
 
     def events(self) -> list[dict[str, Any]]:
-        done = self._run("events", "--limit", "2000", "--json")
-        return [json.loads(line) for line in done.stdout.splitlines() if line]
+        return [json.loads(line) for line in self.asked("events", "--limit", "2000", "--json").splitlines() if line]
 
     def refused(self, *words: str) -> str:
         """Run a command that must be refused: exit 1 and a sentence, which is returned."""
-        done = self._run(*words)
+        program = str(Path(sys.executable).parent / "fangnetz")
+        done = subprocess.run(
+            [program, "--config", str(self.lab.config_path), *words], capture_output=True, text=True, timeout=120
+        )
         assert done.returncode == 1, done.stdout + done.stderr
         assert "Traceback" not in done.stderr
         return done.stderr
-
-    def _run(self, *words: str) -> subprocess.CompletedProcess[str]:
-        program = str(Path(sys.executable).parent / "fangnetz")
-        return subprocess.run(
-            [program, "--config", str(self.lab.config_path), *words], capture_output=True, text=True, timeout=120
-        )
 
     def cursor(self) -> float:
         """The instant to look for events from."""
@@ -110,6 +137,23 @@ class Cluster:
         self.until(ended, within_s, f"the failover of {host} ends")
         return found
 
+    # -- being watched --
+
+    @contextmanager
+    def judged(self) -> Iterator[None]:
+        """Bring all to rest; fail afterwards with what may never be, whatever was tested.
+
+        A test that starts a copy by its own hand, or by a lie, says so with `lookout.on_purpose(vm)`.
+        """
+        self.rest()
+        self._judge("after the last test, on the way to rest")
+        yield
+        self._judge("in this test")
+
+    def _judge(self, when: str) -> None:
+        news = self.lookout.news()
+        assert news == (), "\n".join((f"{when}:", *news))
+
     # -- resting --
 
     def rest(self) -> None:
@@ -136,7 +180,7 @@ class Cluster:
                 all(host["state"] == "online" and host["protected"] for host in hosts.values())
                 and all(vm["state"] == vm["wish"] for vm in vms.values())
                 and set(lab.plan.vms) <= self.writing()
-                and not [o for o in lab.fangnetz("operation", "list")["items"] if o["state"] == "open"]
+                and not [o for o in self.listed("operation")["items"] if o["state"] == "open"]
             )
 
         self.until(calm, REST_WITHIN_S, "every host is online and protected, every VM runs and writes")

@@ -1,31 +1,17 @@
 """A host is lost while something is done to the store: the steps of such a story, and the questions asked afterwards.
 
-Numbers and copies are listened to over whole modules (`Watched`), so they are compared over every life of the store.
+Numbers and copies are watched all the time (`Cluster.lookout`), so they are compared over every life of the store.
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterator
-from contextlib import contextmanager
-from dataclasses import dataclass
-
 from fangnetz.core.errors import StoreUnreachable
-from fangnetz.lab import Lab
 from fangnetz.lab.product import CONTROLLER_ROLES
-from fangnetz.lab.storm.copies import repeated_generations, unproven_starts
-from fangnetz.lab.storm.ear import Ear
-from fangnetz.lab.storm.truth import Truth
 from tests.lab.cluster import Cluster
 
 BACK_WITHIN_S = 120.0
 """From the store's return until the VMs of a dead host write again: one lease's rest, the window, boots on a busy
 machine, and whatever was under way has its bound."""
-
-
-@dataclass(slots=True)
-class Watched:
-    ear: Ear
-    truth: Truth
 
 
 def lose_a_host(cluster: Cluster) -> tuple[str, list[str], float]:
@@ -36,12 +22,12 @@ def lose_a_host(cluster: Cluster) -> tuple[str, list[str], float]:
     return dead, vms, cluster.lab.power(dead, "off")
 
 
-def until_opened(cluster: Cluster, watched: Watched, dead: str, at: float) -> None:
+def until_opened(cluster: Cluster, dead: str, at: float) -> None:
     """Wait until the failover of `dead` stands in the journal."""
 
     def opened() -> bool:
         try:
-            return watched.ear.onlooker.failover(dead, at) is not None
+            return cluster.lookout.ear.onlooker.failover(dead, at) is not None
         except StoreUnreachable:
             return False
 
@@ -54,7 +40,7 @@ def until_recovered(cluster: Cluster, vms: list[str], at: float) -> None:
         lambda: all(vm["state"] == "running" for vm in cluster.vms().values()), BACK_WITHIN_S, "all are called running"
     )
     cluster.until(
-        lambda: not [o for o in cluster.lab.fangnetz("operation", "list")["items"] if o["state"] == "open"],
+        lambda: not [o for o in cluster.listed("operation")["items"] if o["state"] == "open"],
         BACK_WITHIN_S,
         "every operation has ended",
     )
@@ -91,21 +77,19 @@ def controllers(cluster: Cluster) -> dict[tuple[str, str], int]:
     }
 
 
-@contextmanager
-def watching(lab: Lab) -> Iterator[Watched]:
-    with Truth(lab.plan) as truth, Ear(lab) as ear:
-        yield Watched(ear, truth)
+def lives(cluster: Cluster) -> int:
+    """Return how many lives of the store were seen so far."""
+    with cluster.lookout.ear.lock:
+        return len(cluster.lookout.ear.chronicle.lives)
 
 
-def nothing_came_back_or_started_unproven(cluster: Cluster, watched: Watched, lives_min: int) -> None:
-    """Assert the laws over all that was watched; `lives_min`: fewer lives of the store would show nothing."""
-    with watched.ear.lock:
-        chronicle = watched.ear.chronicle
-        assert len(chronicle.lives) >= lives_min, "a store that never forgot shows nothing"
-        assert len(chronicle.numbers) > len(cluster.lab.plan.vms)
-        assert chronicle.repeated() == ()
-        assert chronicle.unproven() == ()
-    copies = watched.truth.copies()
+def much_was_seen(cluster: Cluster, lives_before: int, lives_min: int) -> None:
+    """Assert that the lookout had enough to compare; `lives_min`: fewer new lives of the store would show nothing.
+
+    That nothing came back and nothing started unproven is judged after each test.
+    """
+    assert lives(cluster) - lives_before >= lives_min, "a store that never forgot shows nothing"
+    with cluster.lookout.ear.lock:
+        assert len(cluster.lookout.ear.chronicle.numbers) > len(cluster.lab.plan.vms)
+    copies = cluster.lookout.truth.copies()
     assert len([copy for copy in copies if copy.generation is not None]) > len(cluster.lab.plan.vms)
-    assert repeated_generations(copies) == ()
-    assert unproven_starts(copies) == ()

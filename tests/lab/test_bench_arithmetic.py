@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from io import StringIO
 from itertools import pairwise
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
@@ -11,6 +12,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 from rich.console import Console
 
+from fangnetz.core.policy import Policy
+from fangnetz.lab.bench import resume
 from fangnetz.lab.bench.arithmetic import (
     Marks,
     Phases,
@@ -26,11 +29,14 @@ from fangnetz.lab.bench.arithmetic import (
 from fangnetz.lab.bench.journal import JournalCost
 from fangnetz.lab.bench.machine_load import MachineLoad
 from fangnetz.lab.bench.report import IdleBoot, Series, whole
-from fangnetz.lab.bench.resume import Resume
+from fangnetz.lab.bench.resume import Resume, resumes, store_resume_s
 from fangnetz.lab.bench.rounds import Round, VmFigures
 from fangnetz.lab.bench.table import show
 from fangnetz.lab.demo.judgement import faults, judge
+from fangnetz.lab.errors import LabError
 from fangnetz.lab.soak_idle.tally import Tally
+from fangnetz.lab.table.cells import STORE, Cell
+from fangnetz.lab.table.judgement import Seen
 from fangnetz.lab.whereabouts import first_write_after, fullest
 
 LOAD = MachineLoad(load_1min=0.5, cores=2, other_labs=0)
@@ -167,9 +173,11 @@ def test_one_overlap_is_one_too_many() -> None:
 # --- what crashes cost ---
 
 
-def crashed(*seconds: float, faults: tuple[str, ...] = (), step_us: float = 900.0) -> dict[str, Any]:
+def crashed(
+    *seconds: float, faults: tuple[str, ...] = (), step_us: float = 900.0, process: str = "work"
+) -> dict[str, Any]:
     journal = JournalCost(steps=3, claim_us=500.0, renew_us=100.0, settle_us=300.0, step_us=step_us, load=LOAD)
-    killed = Resume(process="work", resumed_s=seconds, load=LOAD, faults=faults)
+    killed = Resume(process=process, resumed_s=seconds, load=LOAD, faults=faults)
     return whole([], [], [], 0.0, journal=journal, resumes=[killed])
 
 
@@ -180,6 +188,53 @@ def test_work_that_goes_on_late_or_wrongly_misses_its_goal() -> None:
     assert not goal(crashed(), late)["met"]
     assert goal(crashed(4.0), wrong)["met"]
     assert not goal(crashed(4.0, faults=("vm1 booted 2 times, not 1",)), wrong)["met"]
+
+
+def test_a_killed_store_has_its_own_sum_for_going_on() -> None:
+    """Back after 1 s, found again within 2 s, a lease that rests 4 s, two ticks: 9 s."""
+    late = "redis killed, goes on: median, s"
+    assert store_resume_s(Policy()) == 9.0
+    assert goal(crashed(6.0, 9.0, 14.0, process="redis"), late)["met"]
+    assert not goal(crashed(9.1, process="redis"), late)["met"]
+    assert not goal(crashed(process="redis"), late)["met"]
+
+
+class Struck:
+    """What each kind of kill came to, by who was struck."""
+
+    def __init__(self, monkeypatch: pytest.MonkeyPatch, **resumed_s: float | None) -> None:
+        def seen(cell: Cell) -> Seen:
+            after = resumed_s.get(cell.role, 2.0)
+            return Seen(
+                cell=cell, host="host1", vms=("vm1",), caused_at=100.0, struck=cell.role, struck_at=102.0,
+                thawed_at=None, went_on_at=None if after is None else 102.0 + after, ended_at=120.0, state="done",
+                sentence="", incidents=1, offs=1 if cell.cause == "cut" else 0, boots={"vm1": 1}, copies={"vm1": 1},
+                overlaps=0,
+            )  # fmt: skip
+
+        monkeypatch.setattr(resume, "play", lambda _lab, _onlooker, cell: seen(cell))
+        monkeypatch.setattr(resume, "play_store_killed", lambda _lab, _onlooker: seen(STORE))
+        monkeypatch.setattr(resume, "machine_load", lambda _name: LOAD)
+        monkeypatch.setattr(resume, "_beat", lambda *_: Resume(process="beat", resumed_s=(1.0,), load=LOAD))
+
+    def killed(self) -> dict[str, Resume]:
+        onlooker, lab = SimpleNamespace(policy=Policy()), SimpleNamespace(name="unplugged")
+        return {each.process: each for each in resumes(lab, onlooker, 2, lambda _: None)}  # type: ignore[arg-type]
+
+
+def test_every_kind_of_process_and_the_store_is_killed(monkeypatch: pytest.MonkeyPatch) -> None:
+    found = Struck(monkeypatch, redis=7.5).killed()
+    assert set(found) == {"control", "work", "fence", "host worker", "redis", "beat"}
+    assert found["redis"].resumed_s == (7.5, 7.5)
+    assert all(each.faults == () for each in found.values())
+
+
+def test_each_kill_is_judged_by_twice_its_own_sum(monkeypatch: pytest.MonkeyPatch) -> None:
+    assert Struck(monkeypatch, redis=17.9, work=11.9).killed()["redis"].faults == ()
+    late = Struck(monkeypatch, redis=18.1, work=12.1).killed()
+    assert [len(late[process].faults) for process in ("redis", "work", "fence")] == [2, 2, 0]
+    with pytest.raises(LabError, match="redis"):
+        Struck(monkeypatch, redis=None).killed()
 
 
 def test_a_dear_journal_misses_its_goal() -> None:

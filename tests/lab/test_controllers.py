@@ -13,7 +13,7 @@ pytestmark = pytest.mark.lab
 
 
 def in_charge(cluster: Cluster) -> str:
-    lease = cluster.lab.fangnetz("status")["lease"]
+    lease = cluster.status()["lease"]
     return str(lease["holder"])
 
 

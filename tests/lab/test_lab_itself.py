@@ -16,9 +16,10 @@ import pytest
 
 from fangnetz.lab import Lab, LabError
 from fangnetz.lab.names import root_folder, tag_of
+from fangnetz.lab.stage import own_name
 
-NAME = "lab-itself"
-OTHER = "lab-beside"
+NAME = own_name("itself")
+OTHER = own_name("beside")
 
 pytestmark = [
     pytest.mark.lab,

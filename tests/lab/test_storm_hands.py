@@ -16,6 +16,7 @@ from fangnetz.lab.stage import own_name
 from fangnetz.lab.storm.copies import Copy, repeated_generations, unproven_starts
 from fangnetz.lab.storm.faults import Fault, FaultKind
 from fangnetz.lab.storm.hands import Hands
+from fangnetz.lab.storm.lookout import Lookout
 from fangnetz.lab.storm.truth import Truth
 
 pytestmark = [pytest.mark.lab, pytest.mark.skipif(os.geteuid() != 0, reason="a lab needs root")]
@@ -54,6 +55,37 @@ def remember(lab: Lab, value: str) -> None:
     eventually(lambda: remembers(lab) != "away", "the store answers")
     with admin_client(lab.plan) as client:
         client.set(KEY, value)
+
+
+def test_the_lookout_tells_of_a_real_second_copy_unless_it_was_begun_on_purpose(lab: Lab) -> None:
+    def boots() -> int:
+        return len(lab.witness()["vms"]["vm1"]["boots"])
+
+    def also_on_host2() -> None:
+        before = boots()
+        lab.start_behind_back("host2", "vm1")
+        eventually(lambda: boots() > before, "the second copy writes")
+
+    def end(host: str) -> None:
+        lab.in_host(host, "virsh", "-q", "-c", "qemu:///system", "destroy", "vm1")
+        eventually(lambda: all(copy.host != host for copy in living(out.truth)), f"it is ended on {host}")
+
+    with Lookout(lab, listens=False) as out:
+        lab.start_behind_back("host1", "vm1")
+        eventually(boots, "the first copy writes")
+        with out.on_purpose("vm1"):
+            also_on_host2()
+        assert out.news() == ()
+        end("host2")
+        written = len(lab.witness()["overlaps"])
+        also_on_host2()
+        eventually(lambda: len(lab.witness()["overlaps"]) > written, "the first copy has written beside the third")
+        news = out.news()
+        assert any("started on host2" in sentence and "its copy on host1" in sentence for sentence in news)
+        assert any("wrote on its disk" in sentence for sentence in news)
+        assert out.news() == ()
+        end("host2")
+        end("host1")
 
 
 def test_a_start_behind_everybody_s_back_is_seen_as_unproven(lab: Lab) -> None:

@@ -252,6 +252,13 @@ def test_an_order_without_evidence_about_the_owner_s_boot_is_unproven() -> None:
     assert "without evidence" in said
 
 
+def test_what_is_unproven_stays_so_however_often_it_is_asked() -> None:
+    chronicle = told(BEFORE, after(), ordered=start_of(B, BOOT_B, G2))
+    first = chronicle.unproven()
+    assert first
+    assert chronicle.unproven() == first
+
+
 def test_a_proof_of_the_owner_s_very_boot_is_evidence_and_of_another_boot_is_none() -> None:
     order = start_of(B, BOOT_B, G2)
     assert told(BEFORE, after(proof=proof_of(BOOT_A, T2 - 1)), ordered=order).unproven() == ()

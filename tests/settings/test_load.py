@@ -185,6 +185,29 @@ def test_a_warning_stops_nothing(cluster: ClusterFile) -> None:
     assert [(w.key, w.line) for w in found.warnings] == [("vms.web1.xml_file", cluster.line_of("web1.xml"))]
 
 
+@pytest.mark.parametrize(("second", "warned"), [("host1", True), ("host2", False), ("", False)])
+def test_controllers_that_all_stand_on_one_host_are_warned_of(cluster: ClusterFile, second: str, warned: bool) -> None:
+    place = f", host: {second}" if second else ""
+    cluster.mend(
+        "  c1: {address: 10.0.0.3}",
+        f"  c1: {{address: 10.0.0.3, host: host1}}\n  c2: {{address: 10.0.0.4{place}}}",
+    )
+    found = inspect_settings(cluster.path)
+    assert found.settings is not None
+    assert [w.key for w in found.warnings] == (["controllers.c2.host"] if warned else [])
+
+
+def test_a_host_knows_the_controllers_that_run_on_it(cluster: ClusterFile) -> None:
+    cluster.mend("  c1: {address: 10.0.0.3}", "  c1: {address: 10.0.0.3, host: host1}\n  c2: {address: 10.0.0.4}")
+    settings = load_settings(cluster.path)
+    assert {host: it.spec.controllers for host, it in settings.hosts.items()} == {"host1": ("c1",), "host2": ()}
+    assert settings.controllers[ControllerId("c1")].host == "host1"
+    assert settings_as_tree(settings)["controllers"] == {
+        "c1": {"address": "10.0.0.3", "host": "host1"},
+        "c2": {"address": "10.0.0.4", "host": None},
+    }
+
+
 @pytest.mark.parametrize("driver", DRIVERS)
 def test_every_driver_is_accepted(cluster: ClusterFile, driver: str) -> None:
     cluster.mend("driver: ipmi", f"driver: {driver}")

@@ -5,8 +5,9 @@ from __future__ import annotations
 import pytest
 
 from fangnetz.adapters.libvirt import hypervisor
+from fangnetz.adapters.libvirt import unanswered as real_unanswered
 from fangnetz.adapters.redis import client, journal, keys, view
-from fangnetz.sim import bus, libvirtd
+from fangnetz.sim import bus, libvirtd, unanswered
 from fangnetz.sim.store import journal as twin_journal
 from fangnetz.sim.store import line, memory
 from tasks import dispatcher, names, steps
@@ -49,5 +50,9 @@ def test_workers_have_as_many_slots() -> None:
 
 def test_libvirt_is_given_the_same_time() -> None:
     assert libvirtd.QUESTION_BOUND_S == hypervisor.QUESTION_BOUND
-    assert (libvirtd.EFFECT_BOUND_S, libvirtd.SETTLE_S) == (hypervisor.CREATE_BOUND, hypervisor.SETTLE)
+    assert (libvirtd.EFFECT_BOUND_S, libvirtd.SUSPEND_BOUND_S) == (hypervisor.CREATE_BOUND, hypervisor.SUSPEND_BOUND)
+    assert unanswered.SETTLE_S == hypervisor.SETTLE
+    assert unanswered.SETTLE_INHERITED_S == hypervisor.SETTLE_INHERITED
+    assert unanswered.NOTE_BOUND_S == real_unanswered.NOTE_BOUND_S
+    assert unanswered.SILENT_AFTER_S == real_unanswered.SILENT_AFTER_S
     assert libvirtd.WATCH_EVERY_S == hypervisor.WATCH_EVERY

@@ -1,4 +1,4 @@
-"""Workers whose clocks are an hour off: orders are carried out, none is lost unsaid; a beat survives a jump of its own.
+"""Workers whose clocks are an hour off: orders and failovers are carried out, none lost unsaid; a beat survives a jump.
 
 The clock that is wrong is that of the process (wrong_clock.c); all others are right.
 """
@@ -15,7 +15,10 @@ from pathlib import Path
 import pytest
 
 from fangnetz.core.model import VmState, VmWish
-from fangnetz.core.operations import OperationKind, OperationState
+from fangnetz.core.operations import OperationKind, OperationState, StepKind
+from tests.contract.subjects import RedisSubject
+from tests.core.world import spec
+from tests.engine.bench import Bench
 from tests.redis_server import RedisServer
 from tests.tasks.cluster import Processes
 
@@ -128,3 +131,85 @@ def test_a_beat_whose_clock_is_set_goes_on_with_all_its_entries(
     for name in ("one", "two"):
         assert sum(f'"task": "{name}"' in text for text in later) >= 4, later
     assert len(later) <= 30, "nothing is made up for"
+
+
+FAILOVER = """
+    import sys, time
+    from pathlib import Path
+    import redis
+    from fangnetz.adapters.ledger_files import LedgerFolder
+    from fangnetz.adapters.redis import RedisStore
+    from fangnetz.adapters.system_process import SystemProcess
+    from fangnetz.core.operations import StepKind
+    from fangnetz.engine.execute import Executor
+    from fangnetz.engine.ledger import Ledger
+    from fangnetz.engine.steps.failover import FailoverSteps
+    from fangnetz.engine.steps.fence import FenceSteps
+    from tests.contract.fence_devices import ScriptedDevice
+    from tests.contract.subjects import OP
+    from tests.core.world import spec
+    from tests.engine.bench import QUICK, Recorder
+
+    store = RedisStore(redis.Redis(port=int(sys.argv[1]), decode_responses=True), "test")
+    hosts = {name: spec(name, levels=(("ipmi",),)) for name in ("h1", "h2", "h3")}
+    plug = ScriptedDevice(name="ipmi", guid="guid-of-ipmi")
+    fence = FenceSteps(store, hosts, QUICK, lambda _host: {"ipmi": plug})
+    work = FailoverSteps(store, hosts, QUICK, Ledger(store, LedgerFolder(Path(sys.argv[2])), SystemProcess()))
+    executor = Executor(
+        name="e1", journal=store, dispatcher=Recorder(), process=SystemProcess(), policy=QUICK,
+        effects={StepKind.CONFIRM: work.confirm, StepKind.FENCE: fence.fence, StepKind.PROVE: work.prove,
+                 StepKind.PLAN: work.plan},
+    )
+    print(time.time(), flush=True)
+    for line in sys.stdin:
+        done = executor.carry_out(OP, line.strip(), StepKind[line.strip().partition("/")[0].upper()])
+        print(done.next.value, "".join(order.value for order in plug.orders), done.sentence, flush=True)
+"""
+
+
+@pytest.mark.parametrize("hours", [1, -1])
+def test_a_failover_by_executors_whose_clock_is_off_cuts_once_proves_and_plans_by_the_stores_clock(
+    redis_server: RedisServer, wrong_clock: str, tmp_path: Path, hours: int
+) -> None:
+    subject = RedisSubject(redis_server)
+    bench = Bench(subject, tmp_path)
+    bench.hosts = {name: spec(name, levels=(("ipmi",),)) for name in bench.hosts}
+    bench.members()
+    bench.define("web", "h1")
+    bench.bind("h1", "ipmi", guid="guid-of-ipmi")
+    began = bench.store.now()
+    process = subprocess.Popen(
+        [sys.executable, "-c", textwrap.dedent(FAILOVER), str(redis_server.port), str(tmp_path / "its")],
+        env={"PATH": "/usr/bin:/bin", "LD_PRELOAD": wrong_clock, "WRONG_CLOCK_S": str(hours * HOUR_S)},
+        cwd=Path(__file__).parents[2],
+        stdin=subprocess.PIPE,
+        stdout=subprocess.PIPE,
+        text=True,
+    )
+    assert process.stdin is not None
+    assert process.stdout is not None
+    try:
+        assert abs(float(process.stdout.readline()) - began) > HOUR_S / 2, "its clock is right"
+        bench.lose("h1")
+        bench.failover("h1")
+        said = []
+        for key, orders in (("confirm", ""), ("fence", "off"), ("prove", "off"), ("plan/1", "off")):
+            bench.lose("h1")
+            process.stdin.write(f"{key}\n")
+            process.stdin.flush()
+            said.append(process.stdout.readline())
+            assert said[-1].startswith(f"go_on {orders} "), said
+    finally:
+        process.kill()
+        process.wait()
+    now, fence, record = bench.store.now(), bench.step("fence").facts, bench.host("h1")
+    assert record is not None
+    assert record.proof is not None
+    instants = [fence["fence_sent_at"], *(each.asked_at for each in record.proof.evidence), record.proof.proven_at]
+    in_order = [began, *instants, record.since, now]
+    assert in_order == sorted(in_order)
+    (start,) = bench.found().of_kind(StepKind.START)
+    assert start.order is not None
+    assert 0 < start.order.deadline - now <= bench.policy.start_bound_s
+    assert (start.order.host, bench.record().owner) in {("h2", "h2"), ("h3", "h3")}
+    subject.close()

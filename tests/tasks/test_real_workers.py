@@ -11,7 +11,7 @@ from typing import Any
 
 import pytest
 
-from fangnetz.core.model import VmState, WishKind
+from fangnetz.core.model import VmState
 from fangnetz.core.operations import OperationKind, OperationState, StepState
 from tests.redis_server import wait_for
 from tests.tasks.cluster import BMC_SECRET, REDIS_SECRET, Processes
@@ -75,7 +75,7 @@ def test_a_public_task_is_a_wish_and_nothing_more(cluster: Processes) -> None:
     assert cluster.view().vm_records["db"].generation > generation  # type: ignore[index]
     granted = [e for e in cluster.store.events("", 200, 0.0) if e.kind == "wish_granted"]
     assert granted
-    assert granted[-1].facts["wish"] == WishKind.VM_START.value
+    assert granted[-1].facts["wish"] == "start"
     assert "ada" in granted[-1].sentence
     cluster.wish("vm_stop", "db", "ada")
     assert cluster.becomes("db", VmState.STOPPED), cluster.said("host")[-3000:]
@@ -109,7 +109,8 @@ def test_a_worker_killed_in_the_middle_of_a_step_delays_the_operation_and_no_mor
 
 @pytest.mark.parametrize(
     ("task", "queue", "role"),
-    [("start_vm", "host.h1", "host"), ("stop_vm", "host.h1", "host"), ("fence_host", "fence", "fence"),
+    [("start_vm", "host.h1", "host"), ("stop_vm", "host.h1", "host"), ("pause_vm", "host.h1", "host"),
+     ("fence_host", "fence", "fence"),
      ("plan_recovery", "work", "work")],
 )  # fmt: skip
 def test_a_step_sent_by_hand_without_its_line_does_nothing_and_says_so(

@@ -67,6 +67,15 @@ def test_a_wish_for_power_that_was_said_too_long_ago_or_later_is_not_written(
 
 
 @POWER
+def test_a_wish_for_power_may_name_the_boot_it_means(asked: Asked, task: object, kind: WishKind) -> None:
+    task.run("h1", "ada", asked.store.now(), boot="i1")  # type: ignore[attr-defined]
+    (written,) = asked.store.view({}, None).wishes
+    assert (written.kind, written.boot) == (kind, "i1")
+    with pytest.raises(WishRefused, match="boot"):
+        task.run("h1", "ada", asked.store.now(), boot=5)  # type: ignore[attr-defined]
+
+
+@POWER
 @pytest.mark.parametrize("at", [None, "now", True, float("nan"), float("inf")])
 def test_a_wish_for_power_that_does_not_say_when_is_not_written(
     asked: Asked, task: object, kind: WishKind, at: object

@@ -20,7 +20,7 @@ from dataclasses import dataclass, field
 
 import libvirt
 
-from fangnetz.core.units import Generation
+from fangnetz.adapters.libvirt.domain_xml import Mark
 
 IDLE_MAX = 2
 """Connections kept open between calls: one for the inventory, one for an order beside it."""
@@ -32,7 +32,7 @@ class Link:
 
     connection: libvirt.virConnect
     opened_at: float
-    generations: dict[tuple[str, int], Generation | None] = field(default_factory=dict)
+    marks: dict[tuple[str, int], Mark] = field(default_factory=dict)
 
 
 class Connections:

@@ -6,22 +6,24 @@ could start itself later (SAFETY: transient domains; autostart and managed save 
 
 from __future__ import annotations
 
-import threading
-import time
+import contextlib
 from collections.abc import Callable
+from dataclasses import replace
 from typing import TypeVar
 
 import libvirt
 
 from fangnetz.adapters.libvirt.bounded import BoundedCalls, Deadline
 from fangnetz.adapters.libvirt.connection import Connections, Link
-from fangnetz.adapters.libvirt.domain_xml import NAMESPACE, generation_in, with_generation
+from fangnetz.adapters.libvirt.domain_xml import NAMESPACE, NO_MARK, PREFIX, Mark, as_element, mark_in, with_mark
 from fangnetz.adapters.libvirt.refusals import NOT_THERE, translate
 from fangnetz.adapters.libvirt.sightings import sighting_of
+from fangnetz.adapters.libvirt.unanswered import UnansweredStarts
 from fangnetz.adapters.libvirt.watching import Watching
 from fangnetz.core.errors import HypervisorRefused, HypervisorUnreachable
-from fangnetz.core.units import Generation, Seconds, VmId
-from fangnetz.ports import Domain
+from fangnetz.core.model import Sighting
+from fangnetz.core.units import Generation, Instant, Seconds, VmId
+from fangnetz.ports import BootFiles, Domain, UnansweredStart
 
 T = TypeVar("T")
 
@@ -30,11 +32,18 @@ CREATE_BOUND = Seconds(60.0)
 """QEMU's start includes opening network disks, with their own timeouts of tens of seconds."""
 DESTROY_BOUND = Seconds(60.0)
 """libvirt gives QEMU 15 s after SIGTERM and 30 s after SIGKILL (longer with host devices)."""
+SUSPEND_BOUND = Seconds(30.0)
+"""QEMU finishes what the guest has asked of its disks first; libvirt itself waits so long for a job under way."""
 WATCH_EVERY = Seconds(0.25)
 """A look costs 0.7 ms with ten VMs, libvirtd's part included: three thousandths of a core at this pace."""
 SETTLE = Seconds(10.0)
 """How long libvirt must have answered again before a start it never answered is known not to happen any more: a
 libvirtd that thaws first reads what was sent to it before it froze."""
+SETTLE_INHERITED = CREATE_BOUND
+"""The same for a start of a worker that was killed. The libvirtd it was sent to lives on and may be at it still, with
+nothing to show: before it lists a domain it may probe QEMU anew (6 s measured, two cores, no KVM) or wait for its own
+busy threads. So as long as a start of our own would be waited for. It is told as in hand meanwhile, so that it need not
+fit into `start_bound_s`: nobody orders another start, nor counts a failure."""
 
 
 class LibvirtHypervisor:
@@ -46,23 +55,25 @@ class LibvirtHypervisor:
     def __init__(
         self,
         uri: str,
+        boot: BootFiles,
         *,
         question_bound: Seconds = QUESTION_BOUND,
         create_bound: Seconds = CREATE_BOUND,
         destroy_bound: Seconds = DESTROY_BOUND,
+        suspend_bound: Seconds = SUSPEND_BOUND,
         settle: Seconds = SETTLE,
+        settle_inherited: Seconds = SETTLE_INHERITED,
     ) -> None:
+        """`boot` keeps the starts that libvirt has not answered; the next process reads them there."""
         self._connections = Connections(uri)
         self._questions = BoundedCalls("questions")
         self._effects = BoundedCalls("starts or stops")
         self._question_bound = question_bound
         self._create_bound = create_bound
         self._destroy_bound = destroy_bound
-        self._settle = settle
+        self._suspend_bound = suspend_bound
+        self._unanswered = UnansweredStarts(boot, settle, settle_inherited)
         self._watches: list[Watching[tuple[Domain, ...]]] = []
-        self._guard = threading.Lock()
-        self._unanswered: dict[VmId, float | None] = {}
-        """Starts whose end is not known: None while under way, else the instant (monotonic) they were lost."""
 
     def watch(self, callback: Callable[[], None], every: Seconds = WATCH_EVERY) -> None:
         """Call `callback()` soon after a domain began, ended or changed state, or libvirt went away or came back.
@@ -73,26 +84,38 @@ class LibvirtHypervisor:
 
     def domains(self) -> tuple[Domain, ...]:
         """All active domains. One round trip when nothing is new."""
-        return self._ask(self._domains)
+        found = self._ask(self._domains)
+        self._unanswered.answered()
+        return found
 
-    def create(self, vm: VmId, xml: str, generation: Generation, still: Callable[[], object] = lambda: None) -> None:
-        """Start a transient domain with the generation in its metadata.
+    def create(
+        self,
+        vm: VmId,
+        xml: str,
+        generation: Generation,
+        still: Callable[[], object] = lambda: None,
+        *,
+        start_sent_at: Instant | None = None,
+    ) -> None:
+        """Start a transient domain with the generation and the instant of its start in its metadata.
 
         `still` is called after all of libvirt was asked, right before the effect; what it raises is raised instead.
         HypervisorRefused (StorageLeaseHeld): libvirt said no and no domain of this name and generation is here.
         HypervisorUnreachable: not known, it may be running or start yet; ask `domains`.
+        StartNotSent, one of these: nothing comes of this call, it could not be noted.
         """
-        document = with_generation(xml, vm, generation)
+        document = with_mark(xml, vm, Mark(generation=generation, start_sent_at=start_sent_at))
 
         def start(deadline: Deadline, link: Link) -> None:
-            self._refuse_while_unanswered(link, vm)  # first: no refusal is believed while another start may come
+            # First: no refusal is believed while another start may come.
+            self._unanswered.refuse_while_any(vm, link.opened_at)
             self._refuse_what_is_there(link, vm, generation)
             still()
-            deadline.check()
-            with self._guard:
-                self._unanswered[vm] = None
-            known = False
+            note = self._unanswered.begin(vm, generation)
+            known = True  # nothing is sent yet
             try:
+                deadline.check()  # after the note: writing it may have taken long
+                known = False
                 link.connection.createXML(document, 0)
                 known = True
             except libvirt.libvirtError as error:
@@ -101,18 +124,27 @@ class LibvirtHypervisor:
                     self._prove_refused(link, vm, generation)
                 raise
             finally:
-                self._settle_start(vm, known)
+                self._unanswered.end(vm, note, known=known)
 
         self._do(start, self._create_bound)
 
-    def shutdown(self, vm: VmId) -> None:
-        """Ask the guest to switch off (ACPI or agent); a domain that is not there is success."""
+    def shutdown(self, vm: VmId, still: Callable[[], object] = lambda: None) -> None:
+        """Ask the guest to switch off (ACPI or agent); a domain that is not there or does not run is success.
+
+        libvirt refuses to ask a paused guest: whoever waits for it switches it off in the end. `still` is called right
+        before a guest that is there is asked; what it raises is raised instead.
+        """
 
         def ask_guest(deadline: Deadline, link: Link) -> None:
             domain = _find(link, vm)
             if domain is not None and domain.isActive():
+                still()
                 deadline.check()
-                domain.shutdown()
+                try:
+                    domain.shutdown()
+                except libvirt.libvirtError as error:
+                    if error.get_error_code() not in NOT_THERE | {libvirt.VIR_ERR_OPERATION_INVALID}:
+                        raise
 
         self._do(ask_guest, self._question_bound)
 
@@ -125,7 +157,7 @@ class LibvirtHypervisor:
         def end(deadline: Deadline, link: Link) -> None:
             domain = _find(link, vm)
             if domain is None or not domain.isActive():
-                self._refuse_while_unanswered(link, vm)
+                self._unanswered.refuse_while_any(vm, link.opened_at)
                 return
             still()
             deadline.check()
@@ -137,13 +169,54 @@ class LibvirtHypervisor:
             left = _find(link, vm)
             if left is not None and left.isActive():
                 raise HypervisorRefused(f"libvirt ended {vm}, but it is still there.")
-            self._refuse_while_unanswered(link, vm)
+            self._unanswered.refuse_while_any(vm, link.opened_at)
 
         self._do(end, self._destroy_bound)
 
+    def suspend(self, vm: VmId, generation: Generation, still: Callable[[], object] = lambda: None) -> None:
+        """Mark the copy of this generation as held, pause it, and return when its state says so.
+
+        Paused already is success. The mark is there before the pause, so no copy is ever paused by us without it.
+        HypervisorRefused: libvirt said no, no such copy is here, or it runs all the same. Never resumes anything.
+        `still` is called right before a copy that runs is paused; what it raises is raised instead.
+        """
+
+        def pause(deadline: Deadline, link: Link) -> None:
+            domain = _find(link, vm)
+            if domain is None or not domain.isActive() or (mark := _mark_of(domain)).generation != generation:
+                raise HypervisorRefused(f"{vm} is not on this host at generation {generation}.")
+            _write_mark(domain, replace(mark, held=True))
+            if _is_paused(domain):
+                return
+            try:
+                still()
+                deadline.check()
+            except BaseException:
+                with contextlib.suppress(libvirt.libvirtError):
+                    _write_mark(domain, mark)
+                raise
+            domain.suspend()
+            if not _is_paused(domain):
+                raise HypervisorRefused(f"libvirt paused {vm}, but it runs.")
+
+        self._do(pause, self._suspend_bound)
+
     def settled(self, vm: VmId) -> None:
-        """Return if every start of it that was sent from here has ended; HypervisorUnreachable while one has not."""
-        self._ask(lambda _deadline, link: self._refuse_while_unanswered(link, vm))
+        """Return if every start of it that this boot sent has ended; HypervisorUnreachable while one has not."""
+        self._ask(lambda _deadline, link: self._unanswered.refuse_while_any(vm, link.opened_at))
+
+    def unanswered_since(self, at: float) -> frozenset[VmId]:
+        """VMs with a start that may still come, or whose end became known at `at` (monotonic) or later. Asks files."""
+        return self._unanswered.open_since(at)
+
+    def settle(self) -> None:
+        """Find out which starts without an answer have ended; libvirt is asked only while there is one.
+
+        One whose domain runs has ended, and one that did not come while libvirt has answered for its settle time.
+        """
+        lost = self._unanswered.lost()  # before libvirt is asked: what it lists may be the end of these, no later ones
+        if lost:
+            self._ask(lambda deadline, link: self._settle(deadline, link, lost))
 
     def close(self) -> None:
         """End the watches and let go of the connections; a later call opens others."""
@@ -174,31 +247,47 @@ class LibvirtHypervisor:
 
     def _domains(self, _deadline: Deadline, link: Link) -> tuple[Domain, ...]:
         found = []
-        generations: dict[tuple[str, int], Generation | None] = {}
+        marks: dict[tuple[str, int], Mark] = {}
         for domain, stats in link.connection.getAllDomainStats(
             libvirt.VIR_DOMAIN_STATS_STATE, libvirt.VIR_CONNECT_GET_ALL_DOMAINS_STATS_ACTIVE
         ):
             uuid, number = domain.UUIDString(), domain.ID()
             try:
-                if (uuid, number) in link.generations:
-                    generation = link.generations[uuid, number]
-                else:
-                    generation = _generation_of(domain)
                 state = sighting_of(
                     domain,
                     stats.get("state.state", libvirt.VIR_DOMAIN_NOSTATE),
                     stats.get("state.reason", 0),
                 )
+                known = None if state is Sighting.PAUSED else link.marks.get((uuid, number))  # held since, perhaps
+                mark = known or _mark_of(domain)
             except libvirt.libvirtError as error:
                 if error.get_error_code() in NOT_THERE:
                     continue  # it ended since the listing
                 raise
-            generations[uuid, number] = generation
-            found.append(Domain(vm=VmId(domain.name()), state=state, generation=generation, uuid=uuid))
-        link.generations = generations
+            marks[uuid, number] = mark
+            found.append(
+                Domain(
+                    vm=VmId(domain.name()),
+                    state=state,
+                    generation=mark.generation,
+                    uuid=uuid,
+                    start_sent_at=mark.start_sent_at,
+                    held=mark.held and state is Sighting.PAUSED,
+                )
+            )
+        link.marks = marks
         return tuple(found)
 
     # --- what a start or stop must know ---
+
+    def _settle(self, deadline: Deadline, link: Link, lost: tuple[UnansweredStart, ...]) -> None:
+        there = {domain.vm: domain.generation for domain in self._domains(deadline, link)}
+        for start in lost:
+            if start.generation is not None and there.get(start.vm) == start.generation:
+                self._unanswered.carried_out(start)
+            else:
+                with contextlib.suppress(HypervisorUnreachable):  # not yet
+                    self._unanswered.refuse_while_any(start.vm, link.opened_at)
 
     def _refuse_what_is_there(self, link: Link, vm: VmId, generation: Generation) -> None:
         domain = _find(link, vm)
@@ -214,29 +303,8 @@ class LibvirtHypervisor:
     def _prove_refused(self, link: Link, vm: VmId, generation: Generation) -> None:
         """Raise HypervisorUnreachable instead if the domain is there all the same."""
         domain = _find(link, vm)
-        if domain is not None and domain.isActive() and _generation_of(domain) == generation:
+        if domain is not None and domain.isActive() and _mark_of(domain).generation == generation:
             raise HypervisorUnreachable(f"libvirt refused to start {vm}, but it is there at this generation.")
-
-    def _settle_start(self, vm: VmId, known: bool) -> None:
-        with self._guard:
-            if known:
-                del self._unanswered[vm]
-            else:
-                self._unanswered[vm] = time.monotonic()
-
-    def _refuse_while_unanswered(self, link: Link, vm: VmId) -> None:
-        with self._guard:
-            if vm not in self._unanswered:
-                return
-            lost_at = self._unanswered[vm]
-            if lost_at is None:
-                raise HypervisorUnreachable(f"A start of {vm} is still under way inside libvirt.")
-            quiet_for = time.monotonic() - max(lost_at, link.opened_at)
-            if quiet_for < self._settle:
-                raise HypervisorUnreachable(
-                    f"A start of {vm} was never answered; known not to happen in {self._settle - quiet_for:.0f} s."
-                )
-            del self._unanswered[vm]
 
 
 def _find(link: Link, vm: VmId) -> libvirt.virDomain | None:
@@ -248,17 +316,27 @@ def _find(link: Link, vm: VmId) -> libvirt.virDomain | None:
         raise
 
 
-def _generation_of(domain: libvirt.virDomain) -> Generation | None:
+def _mark_of(domain: libvirt.virDomain) -> Mark:
     try:
-        return generation_in(domain.metadata(libvirt.VIR_DOMAIN_METADATA_ELEMENT, NAMESPACE, 0))
+        return mark_in(domain.metadata(libvirt.VIR_DOMAIN_METADATA_ELEMENT, NAMESPACE, 0))
     except libvirt.libvirtError as error:
         if error.get_error_code() == libvirt.VIR_ERR_NO_DOMAIN_METADATA:
-            return None
+            return NO_MARK
         raise
 
 
+def _write_mark(domain: libvirt.virDomain, mark: Mark) -> None:
+    domain.setMetadata(
+        libvirt.VIR_DOMAIN_METADATA_ELEMENT, as_element(mark), PREFIX, NAMESPACE, libvirt.VIR_DOMAIN_AFFECT_LIVE
+    )
+
+
+def _is_paused(domain: libvirt.virDomain) -> bool:
+    return bool(domain.state()[0] == libvirt.VIR_DOMAIN_PAUSED)
+
+
 def _say_it_runs(domain: libvirt.virDomain, vm: VmId, generation: Generation) -> None:
-    there = _generation_of(domain)
+    there = _mark_of(domain).generation
     if there == generation:
         raise HypervisorUnreachable(f"{vm} is on this host at this generation already; ask what it does.")
     raise HypervisorRefused(f"{vm} is on this host at {there or 'no'} generation of ours already.")

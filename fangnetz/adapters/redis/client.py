@@ -11,7 +11,7 @@ from redis.backoff import NoBackoff
 from redis.retry import Retry
 from redis.sentinel import Sentinel
 
-from fangnetz.core.errors import StoreUnreachable
+from fangnetz.core.errors import StoredContentError, StoreUnreachable
 
 SOCKET_TIMEOUT_S = 2.0
 """A hung Redis is given up after this long."""
@@ -131,3 +131,39 @@ def translated() -> Iterator[None]:
                 f"the store's users' file lacks a right (`fangnetz config redis-acl` makes the file anew): {error}"
             ) from error
         raise StoreUnreachable(f"the store refused a command: {error}") from error
+
+
+def is_wrong_type(answer: object) -> bool:
+    """Whether Redis refused this one command because its key holds another type of value: damage of that key alone.
+
+    Any other refusal (a missing right, a store that still loads, a script that hangs) says nothing about the key.
+    """
+    return isinstance(answer, redis.ResponseError) and str(answer).startswith("WRONGTYPE")
+
+
+def answers(pipe: Any) -> list[Any]:
+    """Carry a pipeline out; where a key holds another type of value its refusal stands in the answer's place."""
+    with translated():
+        found: list[Any] = pipe.execute(raise_on_error=False)
+        for answer in found:
+            if isinstance(answer, Exception) and not is_wrong_type(answer):
+                raise answer
+    return found
+
+
+def sound(answer: Any, key: str) -> Any:
+    """Return one of `answers`; StoredContentError if `key` holds another type of value."""
+    if is_wrong_type(answer):
+        raise StoredContentError(f"{key}: holds another type of value than Fangnetz keeps there") from answer
+    return answer
+
+
+@contextmanager
+def reading(key: str) -> Iterator[None]:
+    """As `translated`, around one question about `key`; StoredContentError if it holds another type of value."""
+    with translated():
+        try:
+            yield
+        except redis.ResponseError as error:
+            sound(error, key)
+            raise

@@ -116,6 +116,7 @@ def step_fields(step: Step) -> Fields:
             "o_life": step.order.life,
             "o_deadline": micros(step.order.deadline),
             "o_force": "1" if step.order.force else "",
+            "o_beside": json.dumps(step.order.beside),
         }
     return fields
 
@@ -132,11 +133,12 @@ def step(key: str, fields: Mapping[str, str], where: str) -> Step:
                 life=StoreIncarnation(fields["o_life"]),
                 deadline=instant(fields["o_deadline"]),
                 force=bool(fields.get("o_force")),
+                beside=tuple(HostId(host) for host in _names(json.loads(fields.get("o_beside") or "[]"))),
             )
         return Step(
             key=key,
             kind=StepKind(fields["kind"]),
-            after=_keys(json.loads(fields["after"])),
+            after=_names(json.loads(fields["after"])),
             state=StepState(fields["state"]),
             order=order,
             attempt=int(fields.get("attempt", "0")),
@@ -163,9 +165,9 @@ def facts_of(fields: Mapping[str, str]) -> Facts:
     return facts
 
 
-def _keys(value: object) -> tuple[str, ...]:
-    if not isinstance(value, list) or not all(isinstance(key, str) for key in value):
-        raise ValueError(f"it waits for {value!r}")
+def _names(value: object) -> tuple[str, ...]:
+    if not isinstance(value, list) or not all(isinstance(name, str) for name in value):
+        raise ValueError(f"no names: {value!r}")
     return tuple(value)
 
 

@@ -12,7 +12,7 @@ from typing import cast
 
 import redis
 
-from fangnetz.adapters.redis.client import translated
+from fangnetz.adapters.redis.client import answers, sound
 from fangnetz.adapters.redis.codec import decode
 from fangnetz.adapters.redis.keys import Keys
 from fangnetz.core.errors import StoredContentError
@@ -39,11 +39,12 @@ class Documents:
 
 def read_documents(client: redis.Redis, keys: Keys) -> Documents:
     """Read the whole ledger."""
-    with translated():
-        pipe = client.pipeline(transaction=True)
-        pipe.get(keys.ledger_version)
-        pipe.hgetall(keys.ledger)
-        version, ledger = cast("tuple[str | None, dict[str, str]]", tuple(pipe.execute()))
+    pipe = client.pipeline(transaction=True)
+    pipe.get(keys.ledger_version)
+    pipe.hgetall(keys.ledger)
+    first, second = answers(pipe)
+    version = cast("str | None", sound(first, keys.ledger_version))
+    ledger = cast("dict[str, str]", sound(second, keys.ledger))
     found = Documents(version=version or "")
     for key, text in ledger.items():
         name = key.partition("/")[2]

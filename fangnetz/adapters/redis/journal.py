@@ -4,17 +4,18 @@ from __future__ import annotations
 
 import json
 from collections.abc import Iterable, Sequence
+from contextlib import suppress
 from typing import Any, cast
 
 import redis
 
 from fangnetz.adapters.redis import codec
-from fangnetz.adapters.redis.client import translated
+from fangnetz.adapters.redis.client import answers, reading, sound
 from fangnetz.adapters.redis.codec import instant, micros
 from fangnetz.adapters.redis.keys import CLOSED_MAX, EVENTS_MAX, Keys
-from fangnetz.adapters.redis.scripts import Scripts
+from fangnetz.adapters.redis.scripts import NotConfirmed, Scripts
 from fangnetz.core.actions import Happened
-from fangnetz.core.errors import Conflict, StaleToken, StoredContentError
+from fangnetz.core.errors import Conflict, StaleToken, StoredContentError, StoreUnreachable
 from fangnetz.core.operations import Operation, Outcome, Step
 from fangnetz.core.units import Incarnation, Instant, OperationId, Seconds, VmId
 from fangnetz.ports import Assign, Claim, NotClaimed
@@ -66,20 +67,20 @@ class RedisJournal:
     def _read_operations(self, wanted: Sequence[OperationId]) -> tuple[Operation, ...]:
         if not wanted:
             return ()
-        with translated():
-            pipe = self._redis.pipeline(transaction=False)
-            for identity in wanted:
-                pipe.hgetall(self._keys.operation(identity))
-            headers = cast("list[dict[str, str]]", pipe.execute())
-            pipe = self._redis.pipeline(transaction=False)
-            steps = [header.get("steps", "").split() for header in headers]
-            for identity, keys in zip(wanted, steps, strict=True):
-                for key in keys:
-                    pipe.hgetall(self._keys.step(identity, key))
-            rows = iter(cast("list[dict[str, str]]", pipe.execute()))
+        pipe = self._redis.pipeline(transaction=False)
+        for identity in wanted:
+            pipe.hgetall(self._keys.operation(identity))
+        found = zip(wanted, answers(pipe), strict=True)
+        headers = [cast("dict[str, str]", sound(answer, self._keys.operation(identity))) for identity, answer in found]
+        pipe = self._redis.pipeline(transaction=False)
+        steps = [header.get("steps", "").split() for header in headers]
+        for identity, keys in zip(wanted, steps, strict=True):
+            for key in keys:
+                pipe.hgetall(self._keys.step(identity, key))
+        rows = iter(answers(pipe))
         result: list[Operation] = []
         for identity, header, keys in zip(wanted, headers, steps, strict=True):
-            lines = [(key, next(rows)) for key in keys]
+            lines = [(key, sound(next(rows), self._keys.step(identity, key))) for key in keys]
             if header:
                 result.append(
                     codec.operation(
@@ -116,9 +117,14 @@ class RedisJournal:
         step = operation.step(key) if operation else None
         if operation is None or step is None:
             return NotClaimed(code="gone", sentence=f"{identity} {key}: {WHY['gone']}")
-        answer = self._scripts.confirmed(
-            "claim", self._guarded(operation, step), [token, executor, incarnation, micros(lease)]
-        )
+        try:
+            answer = self._scripts.confirmed(
+                "claim", self._guarded(operation, step), [token, executor, incarnation, micros(lease)]
+            )
+        except NotConfirmed as unconfirmed:
+            if unconfirmed.answer[0] == 1:
+                self._unclaim(identity, key, token, unconfirmed.answer[4])
+            raise
         if answer[0] != 1:
             return NotClaimed(
                 code=answer[1],
@@ -130,6 +136,12 @@ class RedisJournal:
         if fresh is None or line is None:
             return NotClaimed(code="gone", sentence=f"{identity} {key}: {WHY['gone']}")
         return Claim(operation=fresh, step=line, token=token, now=instant(answer[1]), until=instant(answer[2]))
+
+    def _unclaim(self, identity: OperationId, key: str, token: str, before: str) -> None:
+        """Give a claim back that nobody was granted: it was no attempt. Where that fails, it stays counted as one."""
+        keys = [self._keys.operation(identity), self._keys.step(identity, key)]
+        with suppress(StoreUnreachable):
+            self._scripts("unclaim", keys, [token, before])
 
     def renew(self, claim: Claim, lease: Seconds) -> Instant:
         order = claim.step.order
@@ -203,10 +215,12 @@ class RedisJournal:
 
     def archive(self) -> None:
         """Drop the oldest closed operations beyond the bound."""
-        with translated():
+        with reading(self._keys.closed):
             old = cast("list[str]", self._redis.zrange(self._keys.closed, 0, -(CLOSED_MAX + 1)))
         for identity in map(OperationId, old):
-            with translated():
+            keys: str | None = None
+            # Of another type: dropped with the steps' names it may have held.
+            with suppress(StoredContentError), reading(self._keys.operation(identity)):
                 keys = cast("str | None", self._redis.hget(self._keys.operation(identity), "steps"))
             steps = [self._keys.step(identity, key) for key in (keys or "").split()]
             self._scripts("drop_operation", [self._keys.closed, self._keys.operation(identity), *steps], [identity])
@@ -214,17 +228,16 @@ class RedisJournal:
     def log(self, events: Sequence[Happened]) -> None:
         if not events:
             return
-        with translated():
-            pipe = self._redis.pipeline(transaction=False)
-            for event in events:
-                fields: dict[Any, Any] = {
-                    "kind": event.kind,
-                    "subject": event.subject,
-                    "sentence": event.sentence,
-                    "facts": json.dumps(dict(event.facts)),
-                }
-                pipe.xadd(self._keys.events, fields, maxlen=EVENTS_MAX, approximate=True)
-            pipe.execute()
+        pipe = self._redis.pipeline(transaction=False)
+        for event in events:
+            fields: dict[Any, Any] = {
+                "kind": event.kind,
+                "subject": event.subject,
+                "sentence": event.sentence,
+                "facts": json.dumps(dict(event.facts)),
+            }
+            pipe.xadd(self._keys.events, fields, maxlen=EVENTS_MAX, approximate=True)
+        answers(pipe)  # a log of another type takes none; whoever reads it is told, and nobody's work stops for it
 
     def _guarded(self, operation: Operation, step: Step) -> list[str]:
         vm = step.order.vm if step.order else VmId("-")

@@ -24,6 +24,15 @@ def _source(name: str) -> str:
     return "\n".join((folder / f"{part}.lua").read_text() for part in parts)
 
 
+class NotConfirmed(StoreUnreachable):
+    """Written where we write, and on too few replicas: it may be forgotten again, so nothing may rest on it."""
+
+    def __init__(self, sentence: str, answer: Any) -> None:
+        """`answer`: what the script said."""
+        super().__init__(sentence)
+        self.answer = answer
+
+
 class Scripts:
     """The Lua scripts, by name. One call is one atomic step in the store."""
 
@@ -40,7 +49,7 @@ class Scripts:
     def confirmed(self, name: str, keys: Sequence[str], args: Sequence[str]) -> Any:
         """Call a script whose answer an effect rests on: replicas have it, and all that was written before it.
 
-        StoreUnreachable if too few confirmed: it may have been written, and may be forgotten again (SAFETY rule 4).
+        NotConfirmed if too few did: it may have been written, and may be forgotten again (SAFETY rule 4).
         """
         if self._replicas_min == 0:
             return self(name, keys, args)
@@ -57,9 +66,8 @@ class Scripts:
                 except redis.exceptions.NoScriptError:
                     continue
             if replicas < self._replicas_min:
-                raise StoreUnreachable(
-                    f"{replicas} of {self._replicas_min} replicas confirmed a write within {WAIT_MS} ms: it may be lost"
-                )
+                have = f"{replicas} of {self._replicas_min} replicas"
+                raise NotConfirmed(f"{have} confirmed a write within {WAIT_MS} ms: it may be lost", answer)
             return answer
         raise StoreUnreachable(f"the store does not keep its script {name}")
 

@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from contextlib import suppress
 from typing import Any, cast
 
 import redis
 
-from fangnetz.adapters.redis.client import translated
+from fangnetz.adapters.redis.client import answers, is_wrong_type, reading, sound, translated
 from fangnetz.adapters.redis.codec import (
     adapter,
     decode,
@@ -72,7 +72,7 @@ class RedisStore(RedisJournal):
         """Register the store's present life; refuse a layout of another version."""
         keys = self._keys
         if not self._schema_seen:
-            with translated():
+            with reading(keys.schema):
                 self._redis.set(keys.schema, str(SCHEMA), nx=True)
                 found = cast("str | None", self._redis.get(keys.schema))
             if found != str(SCHEMA):
@@ -108,9 +108,12 @@ class RedisStore(RedisJournal):
             self._redis.set(self._keys.watch(controller), encode(watch), ex=WATCH_TTL_S)
 
     def holder_watch(self) -> Watch | None:
-        with translated():
+        with reading(self._keys.lease):
             holder = cast("str | None", self._redis.hget(self._keys.lease, "holder"))
-            text = cast("str | None", self._redis.get(self._keys.watch(ControllerId(holder)))) if holder else None
+        if not holder:
+            return None
+        with reading(self._keys.watch(ControllerId(holder))):
+            text = cast("str | None", self._redis.get(self._keys.watch(ControllerId(holder))))
         return decode(Watch, text, f"watch:{holder}") if text else None
 
     def put_files(self, controller: ControllerId, digest: str) -> None:
@@ -129,21 +132,33 @@ class RedisStore(RedisJournal):
 
     def put_probe_round(self, probe: ProbeRound) -> None:
         key = self._keys.probes(probe.prober)
-        with translated():
-            pipe = self._redis.pipeline(transaction=True)
+
+        def write(pipe: Any) -> None:
             pipe.lpush(key, encode(probe))
             pipe.ltrim(key, 0, PROBE_ROUNDS_MAX - 1)
-            pipe.execute()
+
+        self._write_over(key, write)
 
     def put_reading(self, reading: PowerReading) -> None:
-        with translated():
-            self._redis.hset(self._keys.power(reading.host), reading.device, encode(reading))
+        key = self._keys.power(reading.host)
+        self._write_over(key, lambda pipe: pipe.hset(key, reading.device, encode(reading)))
+
+    def _write_over(self, key: str, write: Callable[[Any], object]) -> None:
+        """Write down what was just seen. What stood there of another type gives way: no fence waits for a mend."""
+        for over in (False, True):
+            pipe = self._redis.pipeline(transaction=True)
+            if over:
+                pipe.delete(key)
+            write(pipe)
+            if not any(map(is_wrong_type, answers(pipe))):
+                return
 
     # -- records --
 
     def put_host(self, record: HostRecord, expected: HostRecord | None, epoch: Epoch) -> bool:
         key = self._keys.host(record.id)
-        with translated():
+        stands = ""
+        with suppress(StoredContentError), reading(key):  # of another type: no record, and put_host.lua says so too
             stands = cast("str | None", self._redis.get(key)) or ""
         if self._host(stands, key) != expected:
             return False
@@ -182,8 +197,12 @@ class RedisStore(RedisJournal):
             raise StaleToken(f"epoch {epoch} is no longer in charge")
         return bool(answer == 1)
 
-    def mark_vm(self, vm: VmId, generation: Generation, state: VmState, reason: str) -> bool:
-        return bool(self._scripts("mark_vm", [self._keys.vm(vm)], [str(generation), state.value, reason]) == 1)
+    def mark_vm(self, vm: VmId, generation: Generation, state: VmState, reason: str, epoch: Epoch) -> bool:
+        keys = [self._keys.lease, self._keys.vm(vm)]
+        answer = self._scripts("mark_vm", keys, [str(epoch), str(generation), state.value, reason])
+        if answer == -1:
+            raise StaleToken(f"epoch {epoch} is no longer in charge")
+        return bool(answer == 1)
 
     def forget_vm(self, vm: VmId, epoch: Epoch) -> None:
         keys = [self._keys.lease, self._keys.vm(vm), self._keys.vms]
@@ -193,12 +212,13 @@ class RedisStore(RedisJournal):
     # -- ledger --
 
     def ledger(self, known: int) -> tuple[int, tuple[LedgerEntry, ...]] | None:
-        with translated():
+        with reading(self._keys.ledger_version):
             text = cast("str | None", self._redis.get(self._keys.ledger_version))
             with naming(self._keys.ledger_version, "version"):
                 version = int(text or 0)
-            if version == known:
-                return None
+        if version == known:
+            return None
+        with reading(self._keys.ledger):
             raw = cast("Raw", self._redis.hgetall(self._keys.ledger))
         entries: list[LedgerEntry] = []
         for key, text in sorted(raw.items()):
@@ -213,7 +233,7 @@ class RedisStore(RedisJournal):
             self._scripts("put_ledger", keys, args)
 
     def definition(self, vm: VmId) -> VmDoc | None:
-        with translated():
+        with reading(self._keys.ledger):
             text = cast("str | None", self._redis.hget(self._keys.ledger, f"vm/{vm}"))
         found = document_of(f"vm/{vm}", text, self._keys) if text else None
         return found if isinstance(found, VmDoc) else None
@@ -223,11 +243,11 @@ class RedisStore(RedisJournal):
     def control_lease(self) -> ControlLease | None:
         """Return who holds the control lease, also when it ran out; None if nobody does. Refuses another layout."""
         keys = self._keys
-        with translated():
-            pipe = self._redis.pipeline(transaction=True)
-            pipe.get(keys.schema)
-            pipe.hgetall(keys.lease)
-            found, lease = cast("tuple[str | None, Raw]", tuple(pipe.execute()))
+        pipe = self._redis.pipeline(transaction=True)
+        pipe.get(keys.schema)
+        pipe.hgetall(keys.lease)
+        first, second = answers(pipe)
+        found, lease = cast("str | None", sound(first, keys.schema)), cast("Raw", sound(second, keys.lease))
         if found is not None and found != str(SCHEMA):
             raise StoredContentError(f"{keys.schema} is {found}: this version understands layout {SCHEMA} only")
         return lease_of(lease, keys) if "holder" in lease else None
@@ -236,23 +256,26 @@ class RedisStore(RedisJournal):
         keys = [self._keys.wishes, self._keys.wish(wish.id)]
         self._scripts("add_wish", keys, [wish.id, encode(wish)])
 
-    def settle_wish(self, wish: Wish, result: WishResult) -> None:
-        keys = [self._keys.wishes, self._keys.wish(wish.id)]
-        self._scripts("settle_wish", keys, [wish.id, encode(result), str(WISH_RESULT_TTL_S)])
+    def settle_wish(self, wish: Wish, result: WishResult, epoch: Epoch) -> None:
+        keys = [self._keys.lease, self._keys.wishes, self._keys.wish(wish.id)]
+        args = [str(epoch), wish.id, encode(result), str(WISH_RESULT_TTL_S)]
+        if self._scripts("settle_wish", keys, args) == -1:
+            raise StaleToken(f"epoch {epoch} is no longer in charge")
 
     def wish_result(self, identity: str) -> WishResult | None:
-        with translated():
+        with reading(self._keys.wish(identity)):
             text = self._redis.get(self._keys.wish(identity))
         return decode(WishResult, cast("str", text), self._keys.wish(identity)) if text else None
 
     def alarms(self) -> tuple[Alarm, ...]:
-        with translated():
+        with reading(self._keys.alarms):
             text = self._redis.get(self._keys.alarms)
         return decode(tuple[Alarm, ...], cast("str", text), self._keys.alarms) if text else ()
 
     def operations(self, limit: int) -> tuple[Operation, ...]:
-        with translated():
+        with reading(self._keys.open):
             opened = cast("Raw", self._redis.hgetall(self._keys.open))
+        with reading(self._keys.closed):
             closed = cast("list[str]", self._redis.zrevrange(self._keys.closed, 0, max(0, limit - 1)))
         found = self.operations_of([OperationId(identity) for identity in [*opened.values(), *closed]])
         return tuple(sorted(found, key=lambda op: op.opened_at, reverse=True)[:limit])
@@ -260,7 +283,7 @@ class RedisStore(RedisJournal):
     def events(self, after: str, limit: int, block: Seconds) -> tuple[LoggedEvent, ...]:
         """Return events after an id ('' = the last `limit`), waiting up to `block` seconds for the first one."""
         key = self._keys.events
-        with translated():
+        with reading(key):
             if after == "":
                 rows = list(reversed(cast("list[Any]", self._redis.xrevrange(key, count=limit))))
             elif block > 0:

@@ -14,7 +14,7 @@ from typing import Any, TypeVar
 
 import redis
 
-from fangnetz.adapters.redis.client import translated
+from fangnetz.adapters.redis.client import answers, sound
 from fangnetz.adapters.redis.codec import decode, instant, micros, naming, vm_record
 from fangnetz.adapters.redis.documents import Documents, read_documents
 from fangnetz.adapters.redis.keys import PROBE_ROUNDS_MAX, Keys
@@ -70,23 +70,24 @@ class Look:
     def take(self, hosts: Mapping[HostId, HostSpec], controller: ControllerId | None) -> ClusterView:
         """Read the whole cluster: one transaction for what judges hosts, a second for what it names."""
         keys = self._keys
-        with translated():
-            pipe = self._redis.pipeline(transaction=True)
-            pipe.time()
-            pipe.hgetall(keys.clock)
-            pipe.hgetall(keys.life)
-            pipe.hgetall(keys.lease)
-            pipe.hgetall(keys.controllers)
-            pipe.hgetall(keys.files)
-            pipe.hgetall(keys.open)
-            pipe.get(keys.ledger_version)
-            pipe.smembers(keys.vms)
-            pipe.hgetall(keys.wishes)
-            pipe.get(keys.placements)
-            self._ask_hosts(pipe, hosts)
-            time, clock, life, lease, controllers, files, opened, version, vm_ids, wishes, placements, *rows = (
-                pipe.execute()
-            )
+        hashes = (keys.clock, keys.life, keys.lease, keys.controllers, keys.files, keys.open)
+        texts = (keys.ledger_version, keys.placements)
+        base = (*hashes, *texts, keys.vms)
+        pipe = self._redis.pipeline(transaction=True)
+        pipe.time()
+        for key in hashes:
+            pipe.hgetall(key)
+        for key in texts:
+            pipe.get(key)
+        pipe.smembers(keys.vms)
+        pipe.hgetall(keys.wishes)
+        self._ask_hosts(pipe, hosts)
+        time, *first = answers(pipe)
+        clock, life, lease, controllers, files, opened, version, placements, vm_ids = (
+            sound(answer, key) for key, answer in zip(base, first, strict=False)
+        )
+        wish_row, *rows = first[len(base) :]
+        wishes = self._row(wish_row, keys.wishes, {})
         now = self._clock(time, clock)
         if not version or version != self.documents.version:
             self.documents = read_documents(self._redis, keys)
@@ -96,20 +97,19 @@ class Look:
         names = [VmId(vm) for vm in sorted(vm_ids)]
         # Taken out of the cluster file, yet a member once: its VMs may run there.
         outside = sorted(doc.id for doc in docs.hosts.values() if doc.incarnation and doc.id not in hosts)
-        with translated():
-            pipe = self._redis.pipeline(transaction=True)
-            for prober in probers:
-                pipe.lrange(keys.probes(prober), 0, PROBE_ROUNDS_MAX - 1)
-            for vm in names:
-                pipe.hgetall(keys.vm(vm))
-            self._ask_hosts(pipe, outside)
-            if controller is not None:
-                pipe.hset(keys.controllers, controller, micros(now))
-            second: list[Any] = pipe.execute()
+        pipe = self._redis.pipeline(transaction=True)
+        for prober in probers:
+            pipe.lrange(keys.probes(prober), 0, PROBE_ROUNDS_MAX - 1)
+        for vm in names:
+            pipe.hgetall(keys.vm(vm))
+        self._ask_hosts(pipe, outside)
+        if controller is not None:
+            pipe.hset(keys.controllers, controller, micros(now))
+        second = answers(pipe)
         rounds = [
             probe
             for prober, texts in zip(probers, second, strict=False)
-            for probe in self._all(ProbeRound, texts, keys.probes(prober))
+            for probe in self._all(ProbeRound, self._row(texts, keys.probes(prober), ()), keys.probes(prober))
         ]
         second = second[len(probers) :]
         vms, broken = self._vm_records(dict(zip(names, second, strict=False)))
@@ -117,7 +117,8 @@ class Look:
         owners = sorted({r.owner for r in vms.values() if r.owner is not None} - {*hosts, *outside})
         remembered = second[len(names) : len(names) + ROWS * len(outside)]
         found = self._hosts([*hosts, *outside, *owners], [*rows, *remembered, *self._rows(owners)])
-        held = lease_of(lease, keys) if controller is not None and lease.get("holder") == controller else None
+        taken = lease_of(lease, keys) if "holder" in lease else None
+        taken = taken if taken is not None and taken.until > now else None
         with naming(keys.life, "life of a store"):
             store_life = StoreLife(
                 incarnation=StoreIncarnation(life.get("incarnation", "")), since=instant(life.get("since"))
@@ -130,7 +131,7 @@ class Look:
         return ClusterView(
             now=now,
             life=store_life,
-            lease=held if held is not None and held.until > now else None,
+            lease=taken if taken is not None and taken.holder == controller else None,
             hosts=hosts,
             host_records=found.records,
             host_docs=docs.hosts,
@@ -144,21 +145,22 @@ class Look:
             operations=operations,
             wishes=tuple(sorted(self._all(Wish, wishes.values(), keys.wishes), key=lambda wish: (wish.at, wish.id))),
             placements=placed,
+            holder=taken.holder if taken is not None else None,
             controllers=looked,
             files={ControllerId(name): digest for name, digest in files.items()},
             proofs=docs.proofs,
             unreadable=tuple(self._unreadable),
             unreadable_vms=tuple(sorted(docs.unreadable_vms | broken)),
+            unreadable_records=tuple(sorted(broken)),
+            set_aside={vm: doc for vm, doc in docs.vms.items() if vm in broken},
         )
 
     def _rows(self, hosts: Sequence[HostId]) -> list[Any]:
         if not hosts:
             return []
-        with translated():
-            pipe = self._redis.pipeline(transaction=True)
-            self._ask_hosts(pipe, hosts)
-            rows: list[Any] = pipe.execute()
-        return rows
+        pipe = self._redis.pipeline(transaction=True)
+        self._ask_hosts(pipe, hosts)
+        return answers(pipe)
 
     def _ask_hosts(self, pipe: Any, hosts: Iterable[HostId]) -> None:
         for host in hosts:
@@ -169,7 +171,10 @@ class Look:
     def _hosts(self, hosts: Sequence[HostId], rows: Sequence[Any]) -> _Hosts:
         keys, found = self._keys, _Hosts()
         for index, host in enumerate(hosts):
-            raw_beat, raw_record, raw_power = rows[ROWS * index : ROWS * (index + 1)]
+            beat_row, record_row, power_row = rows[ROWS * index : ROWS * (index + 1)]
+            raw_beat = self._row(beat_row, keys.heartbeat(host), {})
+            raw_record = self._row(record_row, keys.host(host), "")
+            raw_power = self._row(power_row, keys.power(host), {})
             if raw_beat and (beat := self._try(partial(self._heartbeat, host, raw_beat))) is not None:
                 found.beats[host] = beat
             if raw_record and (record := self._one(HostRecord, raw_record, keys.host(host))) is not None:
@@ -178,6 +183,10 @@ class Look:
         return found
 
     # -- what may be broken piece by piece --
+
+    def _row(self, answer: Any, key: str, nothing: Any) -> Any:
+        """Return one key's answer, or `nothing` where it holds another type of value; that is named."""
+        return nothing if self._try(lambda: sound(answer, key)) is None else answer
 
     def _try(self, read: Callable[[], T]) -> T | None:
         try:
@@ -207,12 +216,16 @@ class Look:
         for vm, fields in rows.items():
             if not fields:
                 continue
-            record = self._try(partial(vm_record, vm, fields, self._keys.vm(vm)))
+            record = self._try(partial(self._vm_record, vm, fields))
             if record is None:
                 broken.add(vm)
             else:
                 records[vm] = record
         return records, broken
+
+    def _vm_record(self, vm: VmId, answer: Any) -> VmRecord:
+        key = self._keys.vm(vm)
+        return vm_record(vm, sound(answer, key), key)
 
     @staticmethod
     def _clock(time: tuple[int, int], clock: Raw) -> Instant:

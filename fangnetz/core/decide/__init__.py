@@ -10,6 +10,7 @@ from collections.abc import Mapping
 from fangnetz.core.actions import Action, AdoptOperation, Alarm, Decision, Define, ForgetVm, OpenOperation
 from fangnetz.core.decide.definitions import Definitions, differing_files
 from fangnetz.core.decide.hosts import HostDecisions
+from fangnetz.core.decide.mending import how_to_mend
 from fangnetz.core.decide.outside import decide_outside
 from fangnetz.core.decide.vms import VmDecisions
 from fangnetz.core.decide.wishes import decide_wish
@@ -154,6 +155,7 @@ def _standing(view: ClusterView, watch: Watch, policy: Policy) -> list[Alarm]:
     alarms.extend(
         Alarm(kind="unreadable", subject=sentence.partition(": ")[0], sentence=sentence) for sentence in view.unreadable
     )
+    alarms.extend(Alarm(kind="vm_unreadable", subject=vm, sentence=what) for vm, what in how_to_mend(view).items())
     return alarms
 
 

@@ -36,6 +36,7 @@ from fangnetz.core.model import (
     VmState,
 )
 from fangnetz.core.operations import Operation, OperationKind, StepKind
+from fangnetz.core.ownership import seen_alive
 from fangnetz.core.policy import IsolatedPolicy, Policy
 from fangnetz.core.quorum import brakes
 from fangnetz.core.units import Epoch, HostId, Incarnation
@@ -136,7 +137,7 @@ class HostDecisions:
                 reason=f"{remembered.sentence}; remembered from before the store's life began",
                 incarnation=remembered.incarnation,
                 proof=proof,
-                cut_by_us=False,  # a person may have been at it since
+                cut_by=None,  # a person may have been at it since
             )
         )
 
@@ -246,7 +247,9 @@ class HostDecisions:
         for vm in self.view.vm_records.values():
             earlier = vm.owner == self.spec.id and vm.owner_incarnation != beat.incarnation
             carried = vm.operation in self.view.operations
-            if earlier and not carried and vm.state in _OWNED_STATES and beat.sees(vm.id) is None:
+            if not earlier or carried or vm.state not in _OWNED_STATES or beat.sees(vm.id) is not None:
+                continue
+            if not seen_alive(self.view, vm.id):  # else no plan could move it, and each tick would open another one
                 missing.setdefault(vm.owner_incarnation, []).append(vm.id)
         for incarnation, vms in missing.items():
             reason = (

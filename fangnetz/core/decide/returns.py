@@ -32,7 +32,7 @@ def taken_back(
         since=view.now,
         reason=f"{host} came back as a clean boot and has rejoined",
         incarnation=beat.incarnation,
-        cut_by_us=False,
+        cut_by=None,
         suspected_at=None,
     )
     event = Happened(
@@ -81,7 +81,7 @@ def switch_on_again(
     epoch: Epoch,
 ) -> Operation | None:
     """Return the operation that switches on a host we cut, or None while it is not its time. `operations`: its own."""
-    if record.state is not HostState.FENCED or not record.cut_by_us or operations:
+    if record.state is not HostState.FENCED or not record.cut_by or operations:
         return None
     if policy.after_fence is not AfterFence.POWER_ON or verdict.fresh:
         return None
@@ -96,4 +96,5 @@ def switch_on_again(
         reason=f"{record.id} was cut by us, its VMs are taken care of, and after_fence is power_on",
         steps=return_steps(),
         incarnation=record.incarnation,
+        incident=record.cut_by,
     )

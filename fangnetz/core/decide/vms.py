@@ -7,6 +7,7 @@ from collections.abc import Collection, Iterable, Mapping
 from dataclasses import replace
 
 from fangnetz.core.actions import Action, Alarm, OpenOperation, PutVm
+from fangnetz.core.copies import later_copy, listed, paused_later_copy, running
 from fangnetz.core.decide.openings import operation_id
 from fangnetz.core.detector import Finding, Verdict, Watch, heard
 from fangnetz.core.identity import rivals
@@ -23,8 +24,17 @@ from fangnetz.core.model import (
     VmState,
     VmWish,
 )
-from fangnetz.core.operations import Operation, OperationKind, Order, Step, StepKind, start_steps, stop_steps
-from fangnetz.core.ownership import Granted, owner_let_go, proof_of, seen_running
+from fangnetz.core.operations import (
+    Operation,
+    OperationKind,
+    Order,
+    Step,
+    StepKind,
+    pause_steps,
+    start_steps,
+    stop_steps,
+)
+from fangnetz.core.ownership import Granted, end_the_held, owner_let_go, proof_of, seen_running
 from fangnetz.core.policy import Policy
 from fangnetz.core.recovery import plan_starts, starts_of
 from fangnetz.core.units import Epoch, Generation, HostId, Incarnation, Instant, VmId
@@ -35,6 +45,9 @@ STEADY_S = 600.0
 STOPS_PER_HOST_MAX = 4
 """Orderly stops under way on one host: each waits for its guest in one of the host worker's eight slots, and starts
 must find a slot free. The others wait for their turn."""
+PAUSE_AGAIN_S = 10.0
+"""A pause that its host did not find right to make is ordered again after this: two copies still run by what we hear,
+and hosts list their VMs several times meanwhile."""
 STARTS_PER_TICK = 32
 """Start operations opened in one tick at most: a boot storm is paced, and a tick stays short."""
 
@@ -128,14 +141,17 @@ class VmDecisions:
 
     def _decide_vm(self, doc: VmDoc, record: VmRecord) -> None:
         sightings = self._sightings(record.id)
-        running = {host: seen for host, seen in sightings.items() if seen.state in RUNS}
-        if len(running) > 1:
-            self._twice(record, running)
+        copies = {host: seen for host, seen in sightings.items() if seen.state in RUNS}
+        beyond = self._copies_outside(record.id)
+        if len(copies) + len(beyond) > 1:
+            self._twice(record, {**copies, **beyond})
             return
         if self._busy(record):
+            if not copies:
+                self._lost_with_its_host(doc, record)
             return
-        if running:
-            ((host, seen),) = running.items()
+        if copies:
+            ((host, seen),) = copies.items()
             self._seen_on(doc, record, host, seen)
             return
         self._not_seen(doc, record)
@@ -152,9 +168,40 @@ class VmDecisions:
             found[host] = seen
         return found
 
+    def _copies_outside(self, vm: VmId) -> dict[HostId, VmSighting]:
+        """Return the copies on hosts that are not in the cluster file, by reports from within the last window.
+
+        Such a copy is never adopted nor ordered about; beside another one it is a second writer all the same.
+        """
+        found: dict[HostId, VmSighting] = {}
+        for host in self.view.outside:
+            beat = heard(self.view, host)
+            if beat is None or (seen := beat.sees(vm)) is None or seen.state not in RUNS:
+                continue
+            late = self.view.now - beat.received_at > self.policy.window_s
+            if not late and proof_of(self.view, host, beat.incarnation) is None:
+                found[host] = seen
+        return found
+
     def _busy(self, record: VmRecord) -> bool:
         """Whether an open operation carries this VM."""
         return self._carried(record, self.view.operations.values())
+
+    def _lost_with_its_host(self, doc: VmDoc, record: VmRecord) -> None:
+        """Say so, where the failover of its host began by an OFF that was read before the host was called lost.
+
+        Until its plan is made: from then on the failover says what becomes of the VM.
+        """
+        if record.state is not VmState.RUNNING or doc.wish is VmWish.STOPPED or record.owner is None:
+            return
+        for op in self.view.operations.values():
+            mine = (op.kind, op.subject, op.incarnation) == (
+                OperationKind.FAILOVER, record.owner, record.owner_incarnation
+            )  # fmt: skip
+            planned = any(step.attempt or step.settled for step in op.of_kind(StepKind.PLAN))
+            verdict = self.verdicts.get(record.owner)
+            if mine and op.proof is not None and not planned and verdict is not None and not verdict.fresh:
+                self._set(record, VmState.LOST, f"{op.proof.sentence}; its failover is under way")
 
     @staticmethod
     def _carried(record: VmRecord, operations: Iterable[Operation]) -> bool:
@@ -168,17 +215,54 @@ class VmDecisions:
                 return True
         return False
 
-    def _twice(self, record: VmRecord, running: dict[HostId, VmSighting]) -> None:
-        where = " and ".join(f"{h} (generation {s.generation})" for h, s in sorted(running.items()))
+    def _twice(self, record: VmRecord, copies: dict[HostId, VmSighting]) -> None:
+        """More than one copy: the highest alarm; an older generation is stopped, the later of equal ones paused."""
+        where = " and ".join(f"{h} (generation {s.generation})" for h, s in sorted(copies.items()))
         sentence = f"{record.id} runs on {where}: two copies may write one disk"
+        lately = listed(self.view, record.id, self.policy)
+        later = later_copy(running({h: s for h, s in copies.items() if h in lately}), record.owner)
+        older = self._older(record, copies)
+        marked = next((host for host, seen in sorted(copies.items()) if seen.held), None)
+        held = None if later else marked or paused_later_copy(copies, record.owner)
+        beyond = later is not None and later not in self.view.hosts
+        if beyond:
+            sentence += (
+                f"; the copy on {later} is the later one, and that host is not in the cluster file: pause it there"
+            )
+        elif later:
+            sentence += f"; the copy on {later} is the later one and is being paused"
+        elif held:
+            sentence += f"; the copy on {held} is the later one: it is paused and stays so"
+        if not older:
+            sentence += (
+                f". Decide which one to keep and end the other on its own host: `virsh destroy {record.id}`; "
+                "do not resume a paused copy while another runs, nor after it has run"
+            )
         self.alarms.append(Alarm(kind="runs_twice", subject=record.id, sentence=sentence, highest=True))
-        if record.owner not in running or self._busy(record):
+        if later and not beyond and not self._pausing(record):  # two writers wait for no other operation
+            self._open_pause(record, later, copies, sentence)
+        if self._busy(record):
             return
-        for host, seen in running.items():
-            older = seen.generation is not None and seen.generation < record.generation
-            owner_runs_newer = running[record.owner].generation == record.generation
-            if host != record.owner and older and owner_runs_newer and seen.generation is not None:
-                self._open_stop(record, host, seen.generation, sentence, force=True)
+        if held or beyond:
+            self._leave_to_person(record, sentence)
+        for host, generation in sorted(older.items())[:1]:  # one at a time: two of a kind and subject are never open
+            self._open_stop(record, host, generation, sentence, force=True)
+
+    def _pausing(self, record: VmRecord) -> bool:
+        return any(op.kind is OperationKind.PAUSE and op.subject == record.id for op in self.view.operations.values())
+
+    def _older(self, record: VmRecord, copies: dict[HostId, VmSighting]) -> dict[HostId, Generation]:
+        """Return the copies of older generations, if the recorded owner runs the recorded one."""
+        if record.owner not in copies or copies[record.owner].generation != record.generation:
+            return {}
+        return {
+            host: seen.generation
+            for host, seen in copies.items()
+            if host != record.owner
+            and host in self.view.hosts
+            and seen.generation is not None
+            and seen.generation < record.generation
+        }
 
     def _seen_on(self, doc: VmDoc, record: VmRecord, host: HostId, seen: VmSighting) -> None:
         beat = heard(self.view, host)
@@ -191,7 +275,13 @@ class VmDecisions:
                     f"{record.id} is seen on {host}, but {record.owner} owns it and is neither heard without it "
                     "nor proven off"
                 )
+                if seen.held:
+                    sentence += f". The copy on {host} is paused as the later of two: do not resume it"
                 self.alarms.append(Alarm(kind="seen_elsewhere", subject=record.id, sentence=sentence, highest=True))
+                return
+            lone_pause = seen.state is Sighting.PAUSED and not mine and record.owner is not None
+            if (seen.held or lone_pause) and doc.wish is not VmWish.STOPPED:
+                self._leave_paused(record, host, seen)
                 return
             self._alarm_foreign(record, host, seen)
             self._put(
@@ -224,10 +314,28 @@ class VmDecisions:
                     sentence=f"{record.id} is paused on {host}; it does no work",
                 )
             )
+            if seen.held or record.state is VmState.NEEDS_PERSON:
+                self._leave_paused(record, host, seen)
+                return
         if record.failures and record.state is VmState.RUNNING and self.view.now - record.since > STEADY_S:
             self._put(replace(record, failures=0), record.generation)
         else:
             self._set(record, VmState.RUNNING, f"runs on {host}")
+
+    def _leave_paused(self, record: VmRecord, host: HostId, seen: VmSighting) -> None:
+        """The only copy is paused and is or may be the later of two: no healthy run before a person ends or resumes it.
+
+        Whatever the record says meanwhile: that of another owner, of none, or of a start that was refused there.
+        """
+        if seen.held:
+            self._leave_to_person(record, end_the_held(record.id, (host,)))
+            return
+        self._leave_to_person(
+            record,
+            f"it is paused on {host} and runs nowhere. If another copy of it ran meanwhile, this one is out of "
+            f"date and would spoil its disk: end it with `fangnetz vm stop {record.id}`, then `fangnetz vm start "
+            f"{record.id}`. If none did, resume it there: `virsh resume {record.id}`",
+        )
 
     def _alarm_foreign(self, record: VmRecord, host: HostId, seen: VmSighting) -> None:
         if seen.generation is None:
@@ -365,34 +473,63 @@ class VmDecisions:
             self.actions.append(OpenOperation(operation=operation))
 
     def _open_stop(self, record: VmRecord, host: HostId, generation: Generation, reason: str, *, force: bool) -> None:
-        beat = heard(self.view, host)
-        if beat is None or (not force and self.stopping[host] >= STOPS_PER_HOST_MAX):
+        if not force and self.stopping[host] >= STOPS_PER_HOST_MAX:
+            return
+        order = self._order(record.id, host, generation, self.policy.stop_bound_s + self.policy.start_bound_s)
+        if order is None:
             return
         self.stopping[host] += 0 if force else 1
-        order = Order(
-            vm=record.id,
+        self._open(OperationKind.STOP, record.id, reason, stop_steps(replace(order, force=force)))
+
+    def _open_pause(self, record: VmRecord, host: HostId, copies: Mapping[HostId, VmSighting], reason: str) -> None:
+        """Order it, and say on record that it was: one that was not made is not ordered again before a while."""
+        generation = copies[host].generation
+        told = (record.state, record.reason) == (VmState.NEEDS_PERSON, reason)
+        if generation is None or (told and self.view.now - record.since < PAUSE_AGAIN_S):
+            return
+        order = self._order(record.id, host, generation, self.policy.start_bound_s)
+        if order is None:
+            return
+        beside = sorted(h for h, seen in running(copies).items() if h != host and seen.generation == generation)
+        order = replace(order, beside=tuple(beside))
+        self._open(OperationKind.PAUSE, record.id, reason, pause_steps(order))
+        if not self._busy(record):
+            named = replace(record, state=VmState.NEEDS_PERSON, since=self.view.now, reason=reason)
+            self._put(named, record.generation)
+
+    def _order(self, vm: VmId, host: HostId, generation: Generation, for_s: float) -> Order | None:
+        """Return an order to the boot of the host that reports; None if none does."""
+        beat = heard(self.view, host)
+        if beat is None:
+            return None
+        return Order(
+            vm=vm,
             host=host,
             incarnation=beat.incarnation,
             generation=generation,
             life=self.view.life.incarnation,
-            deadline=Instant(self.view.now + self.policy.stop_bound_s + self.policy.start_bound_s),
-            force=force,
-        )
-        self.actions.append(
-            OpenOperation(
-                operation=Operation(
-                    id=operation_id(OperationKind.STOP, record.id, self.view.now),
-                    kind=OperationKind.STOP,
-                    subject=record.id,
-                    epoch=self.epoch,
-                    opened_at=self.view.now,
-                    reason=reason,
-                    steps=stop_steps(order),
-                )
-            )
+            deadline=Instant(self.view.now + for_s),
         )
 
+    def _open(self, kind: OperationKind, vm: VmId, reason: str, steps: tuple[Step, ...]) -> None:
+        operation = Operation(
+            id=operation_id(kind, vm, self.view.now),
+            kind=kind,
+            subject=vm,
+            epoch=self.epoch,
+            opened_at=self.view.now,
+            reason=reason,
+            steps=steps,
+        )
+        self.actions.append(OpenOperation(operation=operation))
+
     # -- helpers --
+
+    def _leave_to_person(self, record: VmRecord, reason: str) -> None:
+        """Name it as a person's matter, with what to do; written again only when there is something else to say."""
+        if (record.state, record.reason) != (VmState.NEEDS_PERSON, reason):
+            since = record.since if record.state is VmState.NEEDS_PERSON else self.view.now
+            self._put(replace(record, state=VmState.NEEDS_PERSON, since=since, reason=reason), record.generation)
 
     def _set(self, record: VmRecord, state: VmState, reason: str) -> None:
         if record.state is state and (record.reason == reason or state is not VmState.WAITING):

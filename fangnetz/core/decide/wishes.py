@@ -8,6 +8,7 @@ from dataclasses import replace
 from fangnetz.core.actions import (
     Action,
     EndOperation,
+    ForgetRecord,
     ForgetVm,
     Happened,
     OpenOperation,
@@ -18,6 +19,7 @@ from fangnetz.core.actions import (
     RememberProof,
     SettleWish,
 )
+from fangnetz.core.decide.mending import copies_of, how_to_mend, unseen_copies
 from fangnetz.core.decide.openings import new_failover, wished_operation_id
 from fangnetz.core.decide.outside import last_boot
 from fangnetz.core.decide.questions import ASK_PAUSE_MAX_S
@@ -25,7 +27,7 @@ from fangnetz.core.decide.returns import obstacle_to_return
 from fangnetz.core.detector import Finding, Verdict, Watch, heard
 from fangnetz.core.errors import WishRefused
 from fangnetz.core.fencing import holds
-from fangnetz.core.identity import shared
+from fangnetz.core.identity import marks, shared
 from fangnetz.core.lifecycle import HostEvent, next_state
 from fangnetz.core.model import (
     DROPPED,
@@ -39,13 +41,24 @@ from fangnetz.core.model import (
     OffProof,
     Power,
     ProofKind,
+    VmDoc,
     VmState,
     VmWish,
     Wish,
     WishKind,
 )
 from fangnetz.core.operations import OperationKind, OperationState
-from fangnetz.core.ownership import Granted, may_run, owner_let_go, proof_of, seen_gone, seen_running
+from fangnetz.core.ownership import (
+    Granted,
+    end_the_held,
+    held_on,
+    may_run,
+    owner_let_go,
+    paused_on,
+    proof_of,
+    seen_gone,
+    seen_running,
+)
 from fangnetz.core.policy import Policy
 from fangnetz.core.quorum import unheard_in_this_life
 from fangnetz.core.units import Epoch, HostId, Incarnation, Instant, OperationId, VmId
@@ -76,6 +89,15 @@ def _refuse_if_stale(wish: Wish, view: ClusterView) -> None:
         raise WishRefused(f"the wish is {age:.0f} s old; what {wish.by} saw then need not be so now: say it again")
 
 
+def _refuse_if_booted_anew(wish: Wish, latest: Incarnation) -> None:
+    """A wish about power is about the boot its writer saw: nobody meant what a later one runs."""
+    if wish.boot and wish.boot != latest:
+        known = "nobody can tell its last boot any more" if latest == UNKNOWN_BOOT else f"its last boot is {latest[:8]}"
+        raise WishRefused(
+            f"{wish.by} meant boot {wish.boot[:8]} of {wish.subject}, and {known}: look at it again, then say it again"
+        )
+
+
 Granting = tuple[list[Action], str, OperationId | None]
 
 
@@ -101,11 +123,13 @@ def _grant(
                 None,
             )
         case WishKind.VM_ADD:
-            return _add(wish, view)
+            return _add(wish, view, unheard_in_this_life(view, watch, policy), policy)
         case WishKind.VM_START:
             return _start(_vm(wish, view), view)
         case WishKind.VM_STOP:
             return _stop(_vm(wish, view), view)
+        case WishKind.VM_REMOVE if wish.subject in view.unreadable_records:
+            return _forget(wish, VmId(wish.subject), view, unheard_in_this_life(view, watch, policy), policy)
         case WishKind.VM_REMOVE:
             hold = unheard_in_this_life(view, watch, policy)
             return _remove(wish, _vm(wish, view), view, verdicts, hold)
@@ -120,6 +144,8 @@ def _host(wish: Wish, view: ClusterView) -> HostId:
 
 def _vm(wish: Wish, view: ClusterView) -> VmId:
     vm = VmId(wish.subject)
+    if vm in view.unreadable_vms:
+        raise WishRefused(how_to_mend(view)[vm])
     if vm not in view.vms:
         raise WishRefused(f"{wish.subject} is no VM of this cluster")
     return vm
@@ -136,6 +162,7 @@ def _fence(wish: Wish, host: HostId, view: ClusterView, verdicts: Mapping[HostId
     verdict, record = verdicts[host], view.host_records.get(host, HostRecord(id=host))
     if not verdict.incarnation:
         raise WishRefused(f"{host} has never been heard: there is no boot of it to fence")
+    _refuse_if_booted_anew(wish, verdict.incarnation)
     if verdict.incarnation == UNKNOWN_BOOT:
         raise WishRefused(
             f"nobody can tell which boot of {host} was the last, so no cut could be proven: make sure by hand that it "
@@ -196,6 +223,7 @@ def _confirm_off(
     verdict, record = verdicts[host], view.host_records.get(host, HostRecord(id=host))
     if not verdict.incarnation:
         raise WishRefused(f"{host} has never been heard: there is no boot of it to confirm")
+    _refuse_if_booted_anew(wish, verdict.incarnation)
     incarnation = _boot_to_confirm(verdict.incarnation, host, wish, view)
     if holds(view, record.proof, verdict.incarnation):
         raise WishRefused(f"{host} is proven off already")
@@ -247,6 +275,7 @@ def _boot_to_confirm(latest: Incarnation, host: HostId, wish: Wish, view: Cluste
 def _confirm_off_outside(wish: Wish, host: HostId, view: ClusterView, watch: Watch, policy: Policy) -> Granting:
     """A host only remembered: nobody can probe or fence it any more, so the person's word is the proof."""
     beat, latest = heard(view, host), last_boot(view, host)
+    _refuse_if_booted_anew(wish, latest)
     incarnation = _boot_to_confirm(latest, host, wish, view)
     if proof_of(view, host, latest) is not None:
         raise WishRefused(f"{host} is proven off already")
@@ -266,7 +295,7 @@ def _confirm_off_outside(wish: Wish, host: HostId, view: ClusterView, watch: Wat
     record = view.host_records.get(host, HostRecord(id=host))
     put = PutHost(
         record=replace(record, state=HostState.FENCED, since=view.now, reason=proof.sentence, incarnation=incarnation,
-                       proof=proof, cut_by_us=False)
+                       proof=proof, cut_by=None)
     )  # fmt: skip
     event = Happened(
         kind="host_confirmed_off",
@@ -294,7 +323,7 @@ def _activate(host: HostId, view: ClusterView, verdicts: Mapping[HostId, Verdict
         raise WishRefused(obstacle)
     put = PutHost(
         record=replace(record, state=HostState.ONLINE, since=view.now, reason="an operator activated it",
-                       incarnation=beat.incarnation, proof=None, cut_by_us=False, suspected_at=None)
+                       incarnation=beat.incarnation, proof=None, cut_by=None, suspected_at=None)
     )  # fmt: skip
     known = replace(doc or HostDoc(id=host), incarnation=beat.incarnation)
     if known.maintenance:
@@ -303,7 +332,7 @@ def _activate(host: HostId, view: ClusterView, verdicts: Mapping[HostId, Verdict
     return [*docs, put], f"{host} is online", None
 
 
-def _add(wish: Wish, view: ClusterView) -> Granting:
+def _add(wish: Wish, view: ClusterView, hold: tuple[HostId, ...], policy: Policy) -> Granting:
     if wish.doc is None:
         raise WishRefused("the wish carries no definition")
     vm = wish.doc.spec.id
@@ -312,9 +341,20 @@ def _add(wish: Wish, view: ClusterView) -> Granting:
         return [], f"{vm} is added", None
     if old is not None and old.source != REMOVED:
         raise WishRefused(f"{vm} is defined already")
-    if view.unreadable_vms:
+    mends: list[Action] = []
+    _refuse_to_forget_a_disk(wish.doc, view, hold)
+    if vm in view.unreadable_records:
+        why, seen = unseen_copies(view, vm, hold, policy), copies_of(view, vm)
+        if why or len(seen) > 1:
+            why = why or f"it runs on {' and '.join(seen)}"
+            raise WishRefused(f"{vm} cannot be taken up while its record cannot be read and more may run: {why}")
+        mends = [
+            ForgetRecord(vm=vm)
+        ]  # until a copy is adopted, the last report of its host keeps others from starting it
+    others = [name for name in view.unreadable_vms if name != vm]  # its own broken definition is what this mends
+    if others:
         raise WishRefused(
-            f"{vm} cannot be added while the definition or record of {', '.join(view.unreadable_vms)} cannot be read: "
+            f"{vm} cannot be added while the definition or record of {', '.join(others)} cannot be read: "
             "it may have the same disk or the same name"
         )
     both = shared(wish.doc.spec, view.vms.values())
@@ -325,7 +365,33 @@ def _add(wish: Wish, view: ClusterView) -> Granting:
         biggest = max(host.memory_mib for host in view.hosts.values())
         raise WishRefused(f"{vm} needs {wish.doc.spec.memory_mib} MiB; the biggest host has {biggest}")
     event = Happened(kind="vm_added", subject=vm, sentence=f"{wish.by} added {vm}", facts={"vm": vm})
-    return [PutVmDoc(doc=wish.doc), event], f"{vm} is added", None
+    return [*mends, PutVmDoc(doc=wish.doc), event], f"{vm} is added", None
+
+
+def _refuse_to_forget_a_disk(doc: VmDoc, view: ClusterView, hold: tuple[HostId, ...]) -> None:
+    """Refuse a definition in the place of a broken one, or of one beside a broken record, while a copy may write a disk
+    that it does not name: nobody would know of that disk any more, and another VM could be given it.
+    """
+    vm, had = doc.spec.id, view.set_aside.get(doc.spec.id)
+    if vm not in view.unreadable_vms:
+        return
+    if had is None and vm not in view.unreadable_records:
+        why = _not_yet_gone(vm, view, hold)
+    else:  # that no copy runs unseen is asked of all hosts, below
+        why = f"it runs on {seen}" if (seen := ", ".join(copies_of(view, vm))) else ""
+    if not why:
+        return
+    if had is None:
+        raise WishRefused(
+            f"{vm} cannot be defined anew while a copy of it may run: nobody can tell which disk that copy writes. "
+            f"Shut it down first, in the guest or by `virsh shutdown {vm}` on its host: {why}"
+        )
+    lacking = [mark for mark in marks(had.spec) if mark not in marks(doc.spec)]
+    if lacking:
+        raise WishRefused(
+            f"{vm} runs with {' and '.join(lacking)}, which this definition lacks: give the one it had, or shut it "
+            f"down first: {why}"
+        )
 
 
 _GONE = {DROPPED: "not in the cluster file any more", REMOVED: "removed"}
@@ -337,6 +403,14 @@ def _start(vm: VmId, view: ClusterView) -> Granting:
         raise WishRefused(f"{vm} is {_GONE[doc.source]}; put it back into the cluster file or `fangnetz vm add` it")
     if record is not None and record.state is VmState.RUNNING and doc.wish is VmWish.RUNNING:
         raise WishRefused(f"{vm} runs already on {record.owner}")
+    held = held_on(view, vm)
+    if held:
+        raise WishRefused(f"{vm} cannot be started: {end_the_held(vm, held)}")
+    paused = paused_on(view, vm)
+    if paused and record is not None and record.state is VmState.NEEDS_PERSON:
+        raise WishRefused(
+            f"{vm} cannot be started while a copy of it is paused on {', '.join(paused)}: {record.reason}"
+        )
     actions: list[Action] = [PutVmDoc(doc=replace(doc, wish=VmWish.RUNNING))]
     if record is not None and record.state in (VmState.FAILED, VmState.NEEDS_PERSON, VmState.STOPPED):
         again = replace(record, state=VmState.WAITING, since=view.now, failures=0, reason="an operator wants it to run")
@@ -351,6 +425,20 @@ def _stop(vm: VmId, view: ClusterView) -> Granting:
     if doc.wish is VmWish.STOPPED:
         raise WishRefused(f"{vm} is wished to be stopped already")
     return [PutVmDoc(doc=replace(doc, wish=VmWish.STOPPED))], f"{vm} is wished to stop", None
+
+
+def _forget(wish: Wish, vm: VmId, view: ClusterView, hold: tuple[HostId, ...], policy: Policy) -> Granting:
+    """A VM whose record cannot be read: forgotten with it, once no host can have a copy. Its numbers do not come back:
+    the next one is greater than the time by the store's clock.
+    """
+    seen = copies_of(view, vm)
+    here = f"it runs on {', '.join(seen)}; `fangnetz vm add {vm} --xml FILE` takes it up again there" if seen else ""
+    why = here or unseen_copies(view, vm, hold, policy)
+    if why:
+        raise WishRefused(f"the record of {vm} cannot be read, and a copy of it may run: {why}")
+    sentence = f"{vm} is forgotten with its record that could not be read; no host had a copy"
+    event = Happened(kind="vm_removed", subject=vm, sentence=f"{wish.by}: {sentence}", facts={"vm": vm})
+    return [ForgetVm(vm=vm), event], sentence, None
 
 
 def _remove(

@@ -12,7 +12,7 @@ from fangnetz.core.decide.wishes import WISH_AGE_MAX_S
 from fangnetz.core.detector import Finding, heard
 from fangnetz.core.errors import StaleToken
 from fangnetz.core.fencing import contradicted, holds
-from fangnetz.core.model import ClusterView, HostRecord, HostSpec, HostState, OffProof, ProofKind, VmState
+from fangnetz.core.model import ClusterView, HostRecord, HostSpec, HostState, OffProof, VmState
 from fangnetz.core.operations import (
     Fact,
     Operation,
@@ -82,7 +82,8 @@ class FailoverSteps:
                 return self._not_believed(proof, view)
             old = view.host_records.get(host)
             context.guard()
-            if self._store.put_host(self._fenced(host, old, proof, operation, view.now), old, operation.epoch):
+            fenced = self._fenced(host, old, proof, operation, view.now)
+            if self._store.put_host(fenced, old, operation.epoch):
                 break
         else:
             raise StaleToken(f"{operation.id}: the record of {host} changes too fast")
@@ -95,7 +96,7 @@ class FailoverSteps:
         state = Happened(
             kind="host_state",
             subject=host,
-            sentence=f"{host} is fenced: {proof.sentence}",
+            sentence=f"{host} is fenced: {fenced.reason}",
             facts={"host": host, "state": HostState.FENCED.value},
         )
         return Settlement(
@@ -122,15 +123,16 @@ class FailoverSteps:
         cut = fence is not None and bool(fence.facts.get("fence_sent_at"))
         lost_claim = fence is not None and fence.attempt > 1
         # An executor that died between its cut and its outcome left only the intent; then it reads off for us.
-        intended = lost_claim and old is not None and old.cut_by_us and proof.kind is ProofKind.ALREADY_OFF
+        intended = lost_claim and old is not None and old.cut_by == operation.id
+        ours = cut or intended
         return replace(
             old or HostRecord(id=host),
             state=HostState.FENCED,
             since=now,
-            reason=proof.sentence,
+            reason=proof.sentence if ours else proof.sentence + _earlier_cut(old, operation),
             incarnation=operation.incarnation,
             proof=proof,
-            cut_by_us=cut or intended or proof.kind is ProofKind.READ_BACK_OFF,
+            cut_by=operation.id if ours else None,
             cut_possible_until=Instant(fence.claimed_at + self._policy.fence_bound_s)
             if fence is not None and lost_claim
             else Instant(0.0),
@@ -180,7 +182,8 @@ class FailoverSteps:
 
         def tell() -> None:
             for left in plan.unassigned:
-                self._store.mark_vm(left.vm, seen.view.vm_records[left.vm].generation, left.state, left.reason)
+                generation = seen.view.vm_records[left.vm].generation
+                self._store.mark_vm(left.vm, generation, left.state, left.reason, operation.epoch)
 
         return Settlement(
             Outcome(state=StepState.DONE, sentence=sentence, facts=facts, adds=tuple(adds)),
@@ -210,7 +213,8 @@ class FailoverSteps:
                 )
             seen = beat.sees(order.vm) if beat is not None and beat.incarnation == order.incarnation else None
             if seen is not None and seen.generation == order.generation:
-                self._store.mark_vm(order.vm, order.generation, VmState.RUNNING, f"runs on {order.host}")
+                reason, epoch = f"runs on {order.host}", context.operation.epoch
+                self._store.mark_vm(order.vm, order.generation, VmState.RUNNING, reason, epoch)
                 event = Happened(
                     kind="vm_started",
                     subject=order.vm,
@@ -264,6 +268,20 @@ class FailoverSteps:
         return Settlement(Outcome(state=StepState.DONE, sentence=sentence, closes=state))
 
 
+def _earlier_cut(old: HostRecord | None, operation: Operation) -> str:
+    """Return what to add about a cut by an operation that is over: whether it took effect nobody can tell any more.
+
+    When it ended, a person was asked to see to the host, or it spoke. So it may have been switched off by hand since,
+    with somebody at it: then it is not switched on by us (decision 4).
+    """
+    if old is None or old.cut_by in (None, operation.id) or old.incarnation != operation.incarnation:
+        return ""
+    return (
+        f"; {old.cut_by} had set out to cut it and ended without proof, so it may as well have been switched off by "
+        "hand since: it stays off until a person switches it on"
+    )
+
+
 def grounds(
     operation: Operation, seen: Observation, policy: Policy, *, cut_sent: bool = False
 ) -> tuple[str, tuple[str, ...], str]:
@@ -310,10 +328,10 @@ def verdict_of(operation: Operation) -> tuple[OperationState, str]:
     """Return the state and the sentence an operation ends with, from its steps."""
     if operation.kind is OperationKind.RETURN:
         return OperationState.DONE, f"{operation.subject} is switched on again"
-    if operation.kind is OperationKind.STOP:
-        stop = next(iter(operation.of_kind(StepKind.STOP)), None)
-        well = stop is not None and stop.state is StepState.DONE
-        return (OperationState.DONE if well else OperationState.FAILED), stop.sentence if stop else "nothing to stop"
+    if operation.kind in (OperationKind.STOP, OperationKind.PAUSE):
+        only = next((step for step in operation.steps if step.kind in (StepKind.STOP, StepKind.PAUSE)), None)
+        well = only is not None and only.state is StepState.DONE
+        return (OperationState.DONE if well else OperationState.FAILED), only.sentence if only else "nothing to stop"
     wanted: dict[str, str] = {}
     for plan in operation.of_kind(StepKind.PLAN):
         for name, value in plan.facts.items():

@@ -7,17 +7,18 @@ commands are never sent.
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
+from contextlib import suppress
 from dataclasses import dataclass, field, replace
 
 from fangnetz.core.actions import Happened
 from fangnetz.core.detector import heard
-from fangnetz.core.errors import FenceRefused, FenceUnreachable, StaleToken
+from fangnetz.core.errors import FenceRefused, FenceUnreachable, StaleToken, StoreUnreachable
 from fangnetz.core.fencing import BindingState, binding_state, holds, proof_from_readings
 from fangnetz.core.lifecycle import HostEvent, next_state
 from fangnetz.core.model import HostRecord, HostSpec, HostState, OffProof, Power, PowerReading, ProofKind
 from fangnetz.core.operations import Fact, OperationState, Outcome, StepState
 from fangnetz.core.policy import Policy
-from fangnetz.core.units import DeviceName, HostId, Incarnation, Instant, Seconds
+from fangnetz.core.units import DeviceName, HostId, Incarnation, Instant, OperationId, Seconds
 from fangnetz.engine.execute import Context, Settlement
 from fangnetz.engine.faults import point
 from fangnetz.engine.observe import Observation, observe
@@ -74,8 +75,6 @@ class FenceSteps:
             # Counted from before the claim: by its `claimed_at` others reckon when nothing can be cut any more.
             deadline=context.began + self._policy.fence_bound_s,
         )
-        if context.step.attempt == 1:
-            self._write_intent(attempt, False)  # what an earlier operation intended and did not do says nothing here
         seen = observe(self._store, self._hosts, self._policy)
         why, skips, _ = grounds(operation, seen, self._policy)
         if skips:
@@ -115,12 +114,13 @@ class FenceSteps:
         if obstacle:
             attempt.said.append(f"level {number}: {obstacle}")
             return None
-        for name in level:
-            if readings[name].power is Power.ON:
-                self._cut(attempt, number, attempt.devices[name])
+        on = [name for name in level if readings[name].power is Power.ON]
+        for name in on:
+            self._cut(attempt, number, attempt.devices[name])
+        kind = ProofKind.READ_BACK_OFF if on else ProofKind.ALREADY_OFF  # off before we sent anything
         while attempt.context.clock.monotonic() < attempt.level_deadline:
             readings = self._read_all(attempt, level)
-            proof = self._proof(attempt, readings, ProofKind.READ_BACK_OFF)
+            proof = self._proof(attempt, readings, kind)
             if proof is not None:
                 return proof
             if any(reading.power is Power.UNKNOWN for reading in readings.values()):
@@ -154,16 +154,18 @@ class FenceSteps:
     def _cut(self, attempt: _Attempt, number: int, device: FenceDevice) -> None:
         """Read the gates once more, then send off. What the device answers is only kept, never believed."""
         context, host = attempt.context, attempt.host
-        intended_now = self._write_intent(attempt, True)
-        why, skips, refusal = self._grounds(attempt)
-        if refusal or skips:
-            if intended_now:
-                context.guard()  # whoever may have taken over since has an intent of his own in the same place
-                self._write_intent(attempt, False)
-            raise _NoLongerWanted(refusal or why)
-        sent_at = self._store.now()
+        intended_now = self._write_intent(attempt)
         try:
+            why, skips, refusal = self._grounds(attempt)
+            if refusal or skips:
+                raise _NoLongerWanted(refusal or why)
+            sent_at = self._store.now()
             until = self._permitted_until(attempt, "fence.before_cut")
+        except StaleToken:
+            if intended_now:
+                self._withdraw_intent(attempt)
+            raise
+        try:
             answer = device.switch(Power.OFF, self._policy.power_ask_s, until)
         except (FenceRefused, FenceUnreachable) as error:
             answer = str(error)
@@ -180,16 +182,27 @@ class FenceSteps:
             )
         )
 
-    def _write_intent(self, attempt: _Attempt, cut: bool) -> bool:
-        """Write into the host's record that we cut it, before we do: whoever takes over must know whose cut it was.
-
-        Returns whether that changed it.
+    def _write_intent(self, attempt: _Attempt) -> bool:
+        """Write into the host's record that this operation cuts it, before it does: whoever takes the step over must
+        know whose cut it was. Returns whether that changed it: an earlier claim may have written it, and cut.
         """
+        return self._put_cut_by(attempt, attempt.context.operation.id)
+
+    def _withdraw_intent(self, attempt: _Attempt) -> None:
+        """Take back what this claim intended and did not do, while it is still the one that may.
+
+        A claim that was lost leaves it: whoever has taken over since may have cut, with the same word in its place.
+        """
+        with suppress(StaleToken, StoreUnreachable):
+            attempt.context.guard()
+            self._put_cut_by(attempt, None)
+
+    def _put_cut_by(self, attempt: _Attempt, operation: OperationId | None) -> bool:
         for _ in range(PUT_TRIES_MAX):
             record = self._store.view(self._hosts, None).host_records.get(attempt.host)
-            if record is None or record.cut_by_us is cut:
+            if record is None or record.cut_by == operation:
                 return False
-            new = replace(record, cut_by_us=cut)
+            new = replace(record, cut_by=operation)
             if self._store.put_host(new, record, attempt.context.operation.epoch):
                 return True
         raise StaleToken(f"{attempt.context.operation.id}: the record of {attempt.host} changes too fast")
@@ -284,7 +297,8 @@ class FenceSteps:
             return self._unknown(host)
         view = self._store.view(self._hosts, None)
         record = view.host_records.get(host)
-        if record is None or record.state is not HostState.FENCED or not record.cut_by_us:
+        ours = record is not None and record.cut_by and record.cut_by == context.operation.incident
+        if record is None or record.state is not HostState.FENCED or not ours:
             return Settlement(Outcome(state=StepState.DONE, sentence=f"{host} is not off by a fence of ours any more"))
         if view.now < record.cut_possible_until:
             return Settlement(
@@ -329,7 +343,7 @@ class FenceSteps:
 
     def _switched_on(self, record: HostRecord, context: Context) -> None:
         self._store.put_host(
-            replace(record, cut_by_us=False, reason=f"{record.reason}; switched on again, not heard yet"),
+            replace(record, cut_by=None, reason=f"{record.reason}; switched on again, not heard yet"),
             record,
             context.operation.epoch,
         )

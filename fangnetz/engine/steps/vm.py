@@ -1,4 +1,4 @@
-"""Steps a host worker carries out on its own libvirt: start and stop one VM, under that VM's lock.
+"""Steps a host worker carries out on its own libvirt: start, stop and pause one VM, under that VM's lock.
 
 Everything an order names is checked right before the effect; a refusal is promised in a file before it is reported; a
 call without an answer is never a refusal (SAFETY rule 3).
@@ -6,17 +6,22 @@ call without an answer is never a refusal (SAFETY rule 3).
 
 from __future__ import annotations
 
-from collections.abc import Callable
+import contextlib
+from collections.abc import Callable, Iterator
 from functools import partial
 
 from fangnetz.core.actions import Happened
+from fangnetz.core.copies import is_to_pause
 from fangnetz.core.errors import (
     HypervisorRefused,
     HypervisorUnreachable,
     StaleToken,
+    StartNotSent,
     StorageLeaseHeld,
     StoredContentError,
+    WorldError,
 )
+from fangnetz.core.model import Answer, ClusterView, Sighting
 from fangnetz.core.operations import Fact, Order, Outcome, Step, StepKind, StepState, vm_start_steps
 from fangnetz.core.policy import Policy
 from fangnetz.core.recovery import LEASE_HELD
@@ -33,6 +38,18 @@ Definition = Callable[[VmId], str]
 """Return the domain XML of a VM, from the newest copy this host can read."""
 
 
+class _LeftAlone(WorldError):
+    """Right before it is paused, a copy is not, or not known to be, the later of two."""
+
+    def __init__(self, answer: Answer, sentence: str) -> None:
+        super().__init__(sentence)
+        self.answer = answer
+
+
+class _NotNow(WorldError):
+    """A file of this boot cannot be locked or written at the moment: nothing is reported that would rest on it."""
+
+
 class VmSteps:
     """Effects on the queue `host.<id>`."""
 
@@ -45,9 +62,11 @@ class VmSteps:
         definition: Definition,
         policy: Policy,
         report: Callable[[], None],
+        look: Callable[[], ClusterView],
     ) -> None:
+        """`look`: read the cluster as the store has it now; asked right before a copy is paused."""
         self._journal, self._hypervisor, self._boot = journal, hypervisor, boot
-        self._definition, self._policy, self._report = definition, policy, report
+        self._definition, self._policy, self._report, self._look = definition, policy, report, look
 
     # -- start --
 
@@ -59,10 +78,10 @@ class VmSteps:
         except StoredContentError as error:
             return self._again(f"{order.vm}: its definition cannot be read: {error}")
         try:
-            with self._boot.lock(order.vm, LOCK_BOUND_S):
+            with self._lock(order):
                 return self._start_locked(context, order, xml)
-        except TimeoutError:
-            return self._again(f"another worker of {order.host} holds {order.vm}")
+        except _NotNow as why:
+            return self._again(str(why))
         except StoredContentError as error:
             return self._again(f"{order.vm} is not started: {error}")
 
@@ -83,12 +102,18 @@ class VmSteps:
         sent_at = self._journal.now()
         try:
             self._hypervisor.create(
-                order.vm, xml, order.generation, partial(context.last_look, "start.before_create", order.vm)
+                order.vm,
+                xml,
+                order.generation,
+                partial(context.last_look, "start.before_create", order.vm),
+                start_sent_at=sent_at,
             )
         except StorageLeaseHeld as error:
             return self._refused_by_libvirt(context, order, str(error), {"refusal": LEASE_HELD})
         except HypervisorRefused as error:
             return self._refused_by_libvirt(context, order, str(error), {"refusal": "libvirt"})
+        except StartNotSent as error:
+            return self._again(f"{order.host} was not asked to start {order.vm}: {error}")
         except HypervisorUnreachable as error:
             return self._again(f"{order.host} was asked to start {order.vm} and its libvirt did not answer: {error}")
         point("start.created", order.vm)
@@ -115,7 +140,7 @@ class VmSteps:
             self._hypervisor.settled(order.vm)
         except HypervisorUnreachable as error:
             return self._again(f"{sentence}; not promised yet: {error}")
-        self._boot.release(order.vm, order.generation)
+        self._promise(order, sentence)
         attempt = context.step.key.rpartition("/")[2]
         _, running = vm_start_steps(order, attempt=int(attempt), after="")
         replan = Step(key=f"replan/{order.vm}/{attempt}", kind=StepKind.PLAN)
@@ -149,10 +174,10 @@ class VmSteps:
         """Stop one copy of one generation: ask the guest, then switch it off; released before it is reported."""
         order = _order(context.step)
         try:
-            with self._boot.lock(order.vm, LOCK_BOUND_S):
+            with self._lock(order):
                 return self._stop_locked(context, order)
-        except TimeoutError:
-            return self._again(f"another worker of {order.host} holds {order.vm}")
+        except _NotNow as why:
+            return self._again(str(why))
         except HypervisorUnreachable as error:
             return self._again(str(error))
 
@@ -167,10 +192,8 @@ class VmSteps:
                 )
             )
         if present is not None:
-            context.guard()
             if not order.force:
-                point("stop.before_shutdown", order.vm)
-                self._hypervisor.shutdown(order.vm)
+                self._hypervisor.shutdown(order.vm, partial(context.last_look, "stop.before_shutdown", order.vm))
                 point("stop.shut_down", order.vm)
                 end = context.clock.monotonic() + self._policy.stop_bound_s
                 while self._find(order.vm) is not None and context.clock.monotonic() < end:
@@ -182,8 +205,8 @@ class VmSteps:
         self._hypervisor.settled(order.vm)  # before the last question: what was sent earlier must show in its answer
         if self._find(order.vm) is not None:
             return self._again(f"{order.vm} is still there after it was switched off")
-        self._boot.release(order.vm, order.generation)
         sentence = f"{order.vm} is stopped on {order.host}"
+        self._promise(order, sentence)
         return Settlement(
             Outcome(state=StepState.DONE, sentence=sentence, facts={"released": order.generation}),
             events=[
@@ -197,7 +220,86 @@ class VmSteps:
             after=self._report,
         )
 
+    # -- pause --
+
+    def pause(self, context: Context) -> Settlement:
+        """Pause the later of two running copies of one generation; never the only one, and nothing is released."""
+        order = _order(context.step)
+        try:
+            with self._lock(order):
+                return self._pause_locked(context, order)
+        except _NotNow as why:
+            return self._again(str(why))
+        except (HypervisorUnreachable, StoredContentError) as error:
+            return self._again(f"{order.vm} is not paused: {error}")
+
+    def _pause_locked(self, context: Context, order: Order) -> Settlement:
+        present = self._find(order.vm)
+        if present is None or present.generation != order.generation:
+            there = "no copy" if present is None else f"generation {present.generation}"
+            return self._not_paused(f"{order.host} has {there} of {order.vm}, not {order.generation}: left alone")
+        try:
+            self._hypervisor.suspend(
+                order.vm, order.generation, partial(self._last_look_at_both, "pause.before_suspend", context, order)
+            )
+        except _LeftAlone as why:
+            return self._again(str(why)) if why.answer is Answer.UNKNOWN else self._not_paused(str(why))
+        except HypervisorRefused as error:
+            return self._again(f"{order.vm} is not paused: {error}")  # it still runs twice
+        point("pause.suspended", order.vm)
+        present = self._find(order.vm)
+        if present is None or present.state is not Sighting.PAUSED:
+            return self._again(f"{order.vm} was paused, and libvirt does not show it so")
+        sentence = f"{order.vm} is paused on {order.host}: an earlier started copy of it runs elsewhere"
+        return Settlement(
+            Outcome(state=StepState.DONE, sentence=sentence),
+            events=[
+                Happened(
+                    kind="vm_paused",
+                    subject=order.vm,
+                    sentence=sentence,
+                    facts={"vm": order.vm, "host": order.host, "generation": order.generation},
+                )
+            ],
+            after=self._report,
+        )
+
+    def _last_look_at_both(self, point_name: str, context: Context, order: Order) -> None:
+        """Read again what both hosts say, by lists they made after the order was written; then whether it still holds.
+
+        A list made before may show a copy that has moved here since, and then this one is the only one.
+        """
+        answer, sentence = is_to_pause(self._look(), order, self._policy, context.operation.opened_at)
+        if answer is not Answer.YES:
+            raise _LeftAlone(answer, sentence)
+        context.last_look(point_name, order.vm)
+
+    @staticmethod
+    def _not_paused(sentence: str) -> Settlement:
+        return Settlement(Outcome(state=StepState.FAILED, sentence=sentence))
+
     # -- helpers --
+
+    @contextlib.contextmanager
+    def _lock(self, order: Order) -> Iterator[None]:
+        with contextlib.ExitStack() as held:
+            try:
+                held.enter_context(self._boot.lock(order.vm, LOCK_BOUND_S))
+            except TimeoutError:
+                raise _NotNow(f"another worker of {order.host} holds {order.vm}") from None
+            except OSError as error:
+                raise _NotNow(f"{order.vm} cannot be locked on {order.host}, nothing is done to it: {error}") from error
+            yield
+
+    def _promise(self, order: Order, sentence: str) -> None:
+        """Write the promise that a report rests on; _NotNow if that fails: then `sentence` is not reported as the end.
+
+        The run folder may be full, or the promise there damaged. Asked again, it all holds still, or is done anew.
+        """
+        try:
+            self._boot.release(order.vm, order.generation)
+        except (OSError, StoredContentError) as error:
+            raise _NotNow(f"{sentence}; not promised yet, {order.host} cannot write it down: {error}") from error
 
     def _find(self, vm: VmId) -> Domain | None:
         return next((domain for domain in self._hypervisor.domains() if domain.vm == vm), None)

@@ -1,7 +1,7 @@
 """`python -m fangnetz.lab.bench`: measure recoveries in labs of its own; a table on stdout, JSON where asked.
 
-Exit 1 if a series could not be finished or two copies of a VM ever wrote; a goal that is missed is shown, no failure:
-figures of a busy machine are no fault. Figures taken beside other work carry their load.
+Exit 1 if a series could not be finished, two copies of a VM ever lived, or a number came back; a goal that is missed is
+shown, no failure: figures of a busy machine are no fault. Figures taken beside other work carry their load.
 """
 
 from __future__ import annotations
@@ -30,6 +30,7 @@ from fangnetz.lab.machine import check_root
 from fangnetz.lab.onlooker import Onlooker
 from fangnetz.lab.plan import Policy
 from fangnetz.lab.stage import own_name, staged
+from fangnetz.lab.storm.lookout import Lookout
 
 HOSTS = 3
 MANY = 4
@@ -73,7 +74,9 @@ class Bench:
         with self._lab("kills, policy default", vms=MANY) as lab:
             onlooker = Onlooker(lab)
             onlooker.wait_until_calm()
-            self.resumes = resumes(lab, onlooker, min(self._rounds, KILLS_MAX), self._say)
+            with _watched(lab) as out:
+                self.resumes = resumes(lab, onlooker, min(self._rounds, KILLS_MAX), self._say)
+                _check(out)
 
     def one_vm(self, policy: Policy, causes: tuple[Cause, ...]) -> None:
         """Idle workers, then one VM whose host is struck again and again."""
@@ -118,15 +121,17 @@ class Bench:
         rounds: list[Round] = []
         error, last_words = "", list[str]()
         try:
-            for number in range(self._rounds):
-                before(lab)
-                one = play(lab, onlooker, cause, number, self._rounds)
-                rounds.append(one)
-                self._say(
-                    f"  {name} {number + 1}/{self._rounds}: {one.host} with {len(one.vms)} VMs, "
-                    f"last write after {one.last.total_s:.1f} s"
-                )
-                after(lab, one)
+            with _watched(lab) as out:
+                for number in range(self._rounds):
+                    before(lab)
+                    one = play(lab, onlooker, cause, number, self._rounds)
+                    rounds.append(one)
+                    self._say(
+                        f"  {name} {number + 1}/{self._rounds}: {one.host} with {len(one.vms)} VMs, "
+                        f"last write after {one.last.total_s:.1f} s"
+                    )
+                    after(lab, one)
+                    _check(out)
         except FangnetzError as problem:
             error = str(problem)
             last_words = _last_words(onlooker)
@@ -148,6 +153,17 @@ class Bench:
         self._say(title)
         with staged(name=self._name, hosts=HOSTS, vms=vms, policy=policy, bare=bare) as lab:
             yield lab
+
+
+def _watched(lab: Lab) -> Lookout:
+    """Watch the machine alone, at a fiftieth of a core: reading the store as well would load what is measured."""
+    return Lookout(lab, listens=False)
+
+
+def _check(out: Lookout) -> None:
+    """Raise LabError for a second copy or a number that came back."""
+    if news := out.news():
+        raise LabError("; ".join(news))
 
 
 def _last_words(onlooker: Onlooker) -> list[str]:

@@ -1,6 +1,7 @@
 """How soon work goes on after each kind of process was killed. The blows are cells of the fault table.
 
 The beat passes no fault point, so it is killed by itself; what it rings is the tick, and a pause of that is measured.
+The store is killed as soon as a failover is open: it is back a second later, and by then has another memory.
 """
 
 from __future__ import annotations
@@ -9,17 +10,20 @@ import signal
 import time
 from collections.abc import Callable
 from dataclasses import dataclass
+from functools import partial
 
 from fangnetz import wiring
 from fangnetz.core.errors import StoreUnreachable
+from fangnetz.core.policy import Policy
+from fangnetz.core.units import Seconds
 from fangnetz.lab.bench.machine_load import MachineLoad, machine_load
 from fangnetz.lab.errors import LabError
 from fangnetz.lab.lab import Lab
 from fangnetz.lab.onlooker import Onlooker
 from fangnetz.lab.processes import processes_of, send
 from fangnetz.lab.table.cells import cell
-from fangnetz.lab.table.judgement import faults_of
-from fangnetz.lab.table.play import play, wait_for_rest
+from fangnetz.lab.table.judgement import Seen, faults_of
+from fangnetz.lab.table.play import play, play_store_killed, wait_for_rest
 from fangnetz.ports import Operators, Store
 from fangnetz.settings import load_settings
 
@@ -31,6 +35,11 @@ CELLS = {
 }
 """Killed with its work in hand and nothing of it done: the latest it can be noticed."""
 BEAT = "beat"
+REDIS = "redis"
+RESTART_S = 1.0
+"""A killed Redis is started again after so long, by its supervisor in a lab as by its service manager."""
+FOUND_AGAIN_S = 2.0
+"""Clients that lost it ask again this often at least."""
 WATCHED_FOR_S = 8.0
 LOOK_EVERY_S = 0.02
 
@@ -47,16 +56,30 @@ class Resume:
 
 def resumes(lab: Lab, onlooker: Onlooker, rounds: int, say: Callable[[str], None]) -> list[Resume]:
     """Kill each kind of process so many times, one at a time, in a lab with at least three hosts."""
-    return [*(_struck(lab, onlooker, process, rounds, say) for process in CELLS), _beat(lab, onlooker, rounds, say)]
+    bound_s = 2 * onlooker.policy.resume_s
+    found = [
+        _struck(lab, process, rounds, say, bound_s, partial(play, lab, onlooker, cell(name)))
+        for process, name in CELLS.items()
+    ]
+    bound_s = 2 * store_resume_s(onlooker.policy)
+    found.append(_struck(lab, REDIS, rounds, say, bound_s, partial(play_store_killed, lab, onlooker)))
+    return [*found, _beat(lab, onlooker, rounds, say)]
 
 
-def _struck(lab: Lab, onlooker: Onlooker, process: str, rounds: int, say: Callable[[str], None]) -> Resume:
+def store_resume_s(policy: Policy) -> Seconds:
+    """Return by when work goes on after Redis was killed: it is back, found, its lease has rested, the sweep came."""
+    return Seconds(RESTART_S + FOUND_AGAIN_S + policy.resume_s)
+
+
+def _struck(
+    lab: Lab, process: str, rounds: int, say: Callable[[str], None], bound_s: float, strike: Callable[[], Seen]
+) -> Resume:
     took: list[float] = []
     faults: list[str] = []
     load = machine_load(lab.name)
     for _ in range(rounds):
-        seen = play(lab, onlooker, cell(CELLS[process]))
-        faults += faults_of(seen, 2 * onlooker.policy.resume_s)
+        seen = strike()
+        faults += faults_of(seen, bound_s)
         if seen.resumed_s is None:
             raise LabError(f"nobody took up what the killed {seen.struck} left")
         took.append(seen.resumed_s)

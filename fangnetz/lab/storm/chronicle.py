@@ -29,6 +29,8 @@ class _Chapter:
     evidence: dict[object, Evidence] = field(default_factory=dict)
     ordered: dict[tuple[VmId, Generation], Assigned] = field(default_factory=dict)
     noted: dict[str, Operation] = field(default_factory=dict)
+    proven: set[tuple[VmId, Generation]] = field(default_factory=set)
+    """Orders whose evidence was found: what is read later takes none away."""
 
 
 @dataclass(slots=True)
@@ -141,12 +143,17 @@ class Chronicle:
         found: list[str] = []
         for chapter in self._chapters.values():
             evidence = tuple(chapter.evidence.values())
-            for after in chapter.ordered.values():
+            for key, after in chapter.ordered.items():
+                if key in chapter.proven:
+                    continue
                 before = [line for line in chapter.lines.get(after.vm, []) if line.generation < after.generation]
                 if not before:
                     continue
                 known = [_as_of_then(item) for item in evidence if item.host == before[-1].host]
-                found += [broken.sentence for broken in no_start_without_proof([before[-1], after], known)]
+                broken = no_start_without_proof([before[-1], after], known)
+                if not broken:
+                    chapter.proven.add(key)
+                found += [each.sentence for each in broken]
         return tuple(found)
 
     def repeated(self) -> tuple[str, ...]:

@@ -32,18 +32,24 @@ SLACK_S = 0.03
 """The kernel counts a process's start in hundredths of a second."""
 
 
+def second_copies(copies: Iterable[Copy]) -> tuple[tuple[Copy, Copy], ...]:
+    """Return each pair of copies of one VM of which the later began while the earlier lived, the earlier first."""
+    return tuple(
+        (earlier, later)
+        for ordered in _by_vm(copies)
+        for index, later in enumerate(ordered)
+        for earlier in ordered[:index]
+        if earlier.ended_at > later.started_at + SLACK_S
+    )
+
+
 def unproven_starts(copies: Iterable[Copy]) -> tuple[str, ...]:
     """Return each start of a VM while an earlier copy of it still lived somewhere, on whatever host, frozen or not."""
-    found: list[str] = []
-    for ordered in _by_vm(copies):
-        for index, later in enumerate(ordered):
-            found += [
-                f"{later.vm} was started on {later.host} (pid {later.pid}) while its copy on {earlier.host} "
-                f"(pid {earlier.pid}) lived for {earlier.ended_at - later.started_at:.2f} s more"
-                for earlier in ordered[:index]
-                if earlier.ended_at > later.started_at + SLACK_S
-            ]
-    return tuple(found)
+    return tuple(
+        f"{later.vm} was started on {later.host} (pid {later.pid}) while its copy on {earlier.host} "
+        f"(pid {earlier.pid}) lived for {earlier.ended_at - later.started_at:.2f} s more"
+        for earlier, later in second_copies(copies)
+    )
 
 
 def repeated_generations(copies: Iterable[Copy]) -> tuple[str, ...]:

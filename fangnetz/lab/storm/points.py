@@ -19,7 +19,7 @@ _KINDS: Mapping[str, tuple[StepKind, ...]] = {
 _WRITES: Mapping[str, tuple[str, ...]] = {
     "work": ("host", "vm", "ledger", "reading", "events"),
     "fence": ("reading",),
-    "worker": ("promise", "heartbeat"),
+    "worker": ("promise", "start_note", "heartbeat"),
     "control": ("life", "lease", "operation", "host", "vm", "ledger", "wish", "watch", "alarms", "step"),
 }
 ACTIONS = ("kill", "freeze", "hang", "raise")

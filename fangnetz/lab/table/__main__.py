@@ -1,6 +1,6 @@
 """`python -m fangnetz.lab.table`: strike every step of a failover in a lab of its own and print the table.
 
-Exit 1 if any cell is not as it must be.
+Exit 1 if any cell is not as it must be, or if a number came back or a start was unproven over all of them.
 """
 
 from __future__ import annotations
@@ -17,6 +17,7 @@ from fangnetz.lab.lab import Lab
 from fangnetz.lab.machine import check_root
 from fangnetz.lab.onlooker import Onlooker
 from fangnetz.lab.stage import own_name, staged
+from fangnetz.lab.storm.lookout import Lookout
 from fangnetz.lab.table.cells import Cell, all_cells
 from fangnetz.lab.table.judgement import Seen, faults_of, rows_of
 from fangnetz.lab.table.play import play, wait_for_rest
@@ -49,14 +50,16 @@ def main() -> int:
     bound_s = 0.0
     try:
         check_root()
-        with staged(name=chosen.name, hosts=HOSTS, vms=VMS, policy=chosen.policy, say=say) as lab:
+        with staged(name=chosen.name, hosts=HOSTS, vms=VMS, policy=chosen.policy, say=say) as lab, Lookout(lab) as out:
             onlooker = Onlooker(lab)
             bound_s = 2 * onlooker.policy.resume_s
             for number, cell in enumerate(cells, start=1):
                 say(f"{number}/{len(cells)} {cell.name}")
                 _one(lab, onlooker, cell, seen, broken, bound_s)
                 say(f"  {broken[-1] if broken and broken[-1].startswith(cell.name) else _short(seen[-1], bound_s)}")
+                broken += [f"{cell.name}: {offence}" for offence in out.news()]
             wait_for_rest(lab, onlooker)
+            broken += [f"at rest: {offence}" for offence in out.news()]
     except FangnetzError as error:
         problem = str(error)
     except KeyboardInterrupt:

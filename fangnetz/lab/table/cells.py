@@ -8,7 +8,7 @@ from typing import Literal
 
 from fangnetz.core.units import HostId, VmId
 
-Role = Literal["control", "work", "fence", "worker"]
+Role = Literal["control", "work", "fence", "worker", "redis"]
 Cause = Literal["plug", "cut"]
 
 
@@ -44,6 +44,11 @@ class Cell:
     def name(self) -> str:
         """As `--only` knows it."""
         return f"{self.point}:{self.blow}"
+
+    @property
+    def is_last(self) -> bool:
+        """Whether nothing is left to take up: the operation's end was written, and nothing follows it."""
+        return self.step == "close" and self.moment is Moment.WRITTEN
 
     def subject(self, host: HostId, vm: VmId) -> str:
         """Return whom the armed point is about."""
@@ -110,3 +115,7 @@ def all_cells() -> tuple[Cell, ...]:
 def cell(name: str) -> Cell:
     """Return the cell of this name; KeyError if there is none."""
     return {each.name: each for each in all_cells()}[name]
+
+
+STORE = Cell(step="store", moment=Moment.BEFORE, point="redis", blow=Blow.KILL, role="redis")
+"""Not in the table: no process of ours is struck, but the store under all of them, in the middle of the failover."""

@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 
-from fangnetz.core.operations import ALL_OTHERS, Operation, OperationState, Step
+from fangnetz.core.operations import ALL_OTHERS, Operation, OperationState, Step, StepState
 from fangnetz.core.units import VmId
-from fangnetz.lab.table.cells import Cell, Moment
+from fangnetz.lab.table.cells import Blow, Cell, Moment
 
 CLOCKS_S = 0.3
 """A blow is seen this late at most: how often we look, on a busy machine."""
@@ -25,7 +25,7 @@ class Seen:
     struck_at: float
     thawed_at: float | None
     went_on_at: float | None
-    """When somebody took the struck work up again; None if nothing was left to take up."""
+    """When somebody took the struck work up again; None if nobody did, as must be where nothing was left to take up."""
     ended_at: float
     state: str
     sentence: str
@@ -53,16 +53,35 @@ class Seen:
 
 def went_on_at(cell: Cell, operation: Operation, vm: VmId, struck_at: float) -> float | None:
     """Return when the struck work was taken up: the step's next claim, or after its write its follower's first."""
+    if cell.step == "store":  # whatever it was in the middle of: nothing is claimed while there is no store
+        claims = (float(at) for step in operation.steps for at in (step.started_at, step.claimed_at))
+        return min((at for at in claims if at >= struck_at), default=None)
     step = operation.step(cell.step_key(vm))  # none is called "": the controller's own writes have no line
     if step is None:
         first = operation.steps[0].started_at
-        return float(operation.opened_at) if cell.moment is Moment.BEFORE and cell.step == "open" else float(first)
+        return float(operation.opened_at if cell.moment is Moment.BEFORE and cell.step == "open" else first) or None
     if cell.moment is not Moment.WRITTEN:
         again = step.attempt > 1 and step.claimed_at > struck_at - CLOCKS_S
-        return float(step.claimed_at if again else step.ended_at)
-    followers = [other.started_at for other in operation.steps if follows(other, step)]
-    begun = [float(at) for at in followers if at > struck_at - CLOCKS_S]
-    return min(begun, default=None)
+        return float(step.claimed_at if again else step.ended_at) or None
+    # A refused start is followed by a plan of its own, which waits for nothing. All these instants are the journal's:
+    # what follows begins after the write, however late the blow was seen.
+    refused = step.state is StepState.REFUSED
+    followers = [other for other in operation.steps if other.key != step.key and (refused or follows(other, step))]
+    return min((float(other.started_at) for other in followers if other.started_at >= step.ended_at), default=None)
+
+
+def words_of(lines: Iterable[str], operation: str, step_key: str) -> str:
+    """Return what a process logged first about a step, or about its tick (no `step_key`); empty if nothing.
+
+    Lines about other steps or operations, which its other threads may write meanwhile, do not count.
+    """
+    for line in lines:
+        if step_key and not (operation in line and f"'{step_key}'" in line):
+            continue
+        for mark in ("sentence=", "error="):
+            if mark in line:
+                return line.partition(mark)[2].strip()
+    return ""
 
 
 def follows(other: Step, step: Step) -> bool:
@@ -75,7 +94,8 @@ def faults_of(seen: Seen, bound_s: float) -> tuple[str, ...]:
     found: list[str] = []
     if seen.state != OperationState.DONE:
         found.append(f"the incident is {seen.state}: {seen.sentence}")
-    if seen.incidents != 1:
+    # A memory that changed may end a failover nobody can answer for any more; what is still so is taken up anew.
+    if seen.incidents != 1 and not (seen.cell.step == "store" and seen.incidents > 1):
         found.append(f"{seen.incidents} incidents for one failure")
     most = 1 if seen.cell.cause == "cut" else 0
     if seen.offs > most or (most and seen.offs == 0):
@@ -89,6 +109,10 @@ def faults_of(seen: Seen, bound_s: float) -> tuple[str, ...]:
     found += [f"{vm} has {copies} QEMU processes" for vm, copies in seen.copies.items() if copies != 1]
     if seen.returned_and_cut:
         found.append(f"{seen.host} had come back and was cut by the thawed {seen.struck}")
+    if seen.cell.blow is Blow.FREEZE and not seen.said:
+        found.append(f"the thawed {seen.struck} did not say what it found")
+    if seen.resumed_s is None and not seen.cell.is_last:
+        found.append(f"nobody took up what {seen.struck} left")
     if seen.resumed_s is not None and seen.resumed_s > bound_s:
         found.append(f"it went on after {seen.resumed_s:.1f} s, more than {bound_s:g} s")
     return tuple(found)

@@ -22,18 +22,19 @@ from fangnetz.lab.onlooker import Onlooker
 from fangnetz.lab.patience import wait_until
 from fangnetz.lab.processes import processes_of
 from fangnetz.lab.product import CONTROLLER_ROLES
-from fangnetz.lab.table.cells import Blow, Cell
-from fangnetz.lab.table.judgement import Seen, follows, went_on_at
+from fangnetz.lab.table.cells import STORE, Blow, Cell
+from fangnetz.lab.table.judgement import Seen, follows, went_on_at, words_of
 from fangnetz.lab.verdict import writing_now
 from fangnetz.lab.whereabouts import first_write_after, fullest, places
 
 LOOK_EVERY_S = 0.05
+STRIKE_EVERY_S = 0.01
 REST_WITHIN_S = 120.0
 STRUCK_WITHIN_S = 40.0
 ENDED_WITHIN_S = 90.0
 RETURNED_WITHIN_S = 90.0
 SPOKE_WITHIN_S = 10.0
-"""A thawed process says what it found within this; one that has nothing to say is not waited for any longer."""
+"""A thawed process says what it found within this: a few questions to the store, and two seconds of looking at most."""
 
 
 @dataclass(slots=True, kw_only=True)
@@ -75,6 +76,27 @@ def play(lab: Lab, onlooker: Onlooker, cell: Cell) -> Seen:
         _undo(stage)
 
 
+def play_store_killed(lab: Lab, onlooker: Onlooker) -> Seen:
+    """Kill the lab's Redis as soon as a failover is opened; the rest is as in `play`."""
+    wait_for_rest(lab, onlooker)
+    host, vms = fullest(lab.plan.hosts, places(lab))
+    stage = Stage(lab=lab, onlooker=onlooker, cell=STORE, host=host, vms=vms, targets=())
+    try:
+        stage.caused_at = lab.power(host, "off")
+        _wait(
+            lambda: "" if _operation(stage) else f"no failover of {host} was opened",
+            STRUCK_WITHIN_S,
+            every=STRIKE_EVERY_S,
+        )
+        lab.store("kill")
+        stage.struck, stage.struck_at = STORE.role, time.time()  # dead by now: what it wrote before is older
+        _outlast(stage)
+        _wait(lambda: _not_ended(stage), ENDED_WITHIN_S)  # also the one that was opened anew
+        return _look(stage)
+    finally:
+        _undo(stage)
+
+
 def wait_for_rest(lab: Lab, onlooker: Onlooker) -> None:
     """Wait until every host is online and protected, every VM runs and writes, and every process is up."""
 
@@ -110,7 +132,7 @@ def _strike(stage: Stage) -> None:
                 return ""
         return f"no process passed {cell.point}"
 
-    _wait(unstruck, STRUCK_WITHIN_S, every=0.01)
+    _wait(unstruck, STRUCK_WITHIN_S, every=STRIKE_EVERY_S)
     for target in stage.targets:
         disarm(lab.plan, target)
 
@@ -137,15 +159,13 @@ def _thaw(stage: Stage) -> None:
     size = log.stat().st_size
     stage.thawed_at = lab.thaw(stage.struck)
     operation = _operation(stage)
-    name = operation.id if operation is not None and stage.cell.role != "control" else ""
+    identity = operation.id if operation is not None else ""
 
     def silent() -> str:
         with log.open(errors="replace") as file:
             file.seek(size)
-            lines = [line for line in file if name in line and ("sentence=" in line or "error=" in line)]
-        words = lines[0].strip() if lines else ""
-        stage.said = words.partition("sentence=")[2] or words.partition("error=")[2]
-        return "" if lines else f"{stage.struck} says nothing"
+            stage.said = words_of(file, identity, stage.cell.step_key(stage.vm))
+        return "" if stage.said else f"{stage.struck} says nothing"
 
     with suppress(LabError):
         _wait(silent, SPOKE_WITHIN_S)

@@ -84,7 +84,7 @@ def _obstacle(m: Memory, identity: OperationId, key: str, me: Incarnation, now: 
     if step.settled:
         return "settled"
     order = step.order
-    if step.kind not in (StepKind.START, StepKind.STOP):
+    if step.kind not in (StepKind.START, StepKind.STOP, StepKind.PAUSE):
         return ""
     if order is None or _us(order.deadline) <= now:
         return "deadline"
@@ -105,21 +105,22 @@ def _obstacle(m: Memory, identity: OperationId, key: str, me: Incarnation, now: 
 
 def claim(
     m: Memory, identity: OperationId, key: str, token: str, executor: str, incarnation: Incarnation, lease: Seconds
-) -> Claim | NotClaimed:
+) -> tuple[Claim | NotClaimed, StepState]:
+    """Return also the state of the step before it."""
     found = m.operations.get(identity)
     step = found.step(key) if found is not None else None
     if found is None or step is None:
-        return _refused(identity, key, "gone")
+        return _refused(identity, key, "gone"), StepState.READY
     now = m.now_us()
     code = _obstacle(m, identity, key, incarnation, now)
     if code:
-        return _refused(identity, key, code)
+        return _refused(identity, key, code), step.state
     mine = step.state is StepState.RUNNING and step.token == token
     until, not_before = _us(step.lease_until), _us(step.not_before)
     if step.state is StepState.RUNNING and not mine and until > now:
-        return _refused(identity, key, "leased", until - now)
+        return _refused(identity, key, "leased", until - now), step.state
     if not_before > now:
-        return _refused(identity, key, "later", not_before - now)
+        return _refused(identity, key, "later", not_before - now), step.state
     line = replace(
         step,
         state=StepState.RUNNING,
@@ -131,7 +132,28 @@ def claim(
         started_at=step.started_at or instant(now),
     )
     fresh = _with(m, found, line)
-    return Claim(operation=fresh, step=line, token=token, now=instant(now), until=line.lease_until)
+    return Claim(operation=fresh, step=line, token=token, now=instant(now), until=line.lease_until), step.state
+
+
+def unclaim(m: Memory, identity: OperationId, key: str, token: str, before: StepState) -> bool:
+    """Take back a claim that was written and never granted; False if another claim has followed."""
+    found = m.operations.get(identity)
+    step = found.step(key) if found is not None else None
+    if found is None or step is None or step.state is not StepState.RUNNING or step.token != token:
+        return False
+    attempt = max(step.attempt - 1, 0)
+    line = replace(
+        step,
+        state=before,
+        token="",
+        executor="",
+        lease_until=Instant(0.0),
+        attempt=attempt,
+        claimed_at=step.claimed_at if attempt else Instant(0.0),
+        started_at=step.started_at if attempt else Instant(0.0),
+    )
+    _with(m, found, line)
+    return True
 
 
 def _us(at: Instant) -> int:
@@ -245,7 +267,8 @@ def _may_settle(
     where = f"{found.id} {held.step.key}"
     if not is_open and (outcome.adds or assigns):
         raise StaleToken(f"{where}: {WHY['closed']}")
-    if assigns and not m.in_charge(found.epoch):
+    beyond_its_line = outcome.closes is not None or outcome.skips or outcome.adds or assigns
+    if is_open and beyond_its_line and not m.in_charge(found.epoch):
         raise StaleToken(f"{where}: {WHY['epoch']}")
     if assigns and m.placements != placements:
         raise Conflict(f"{where}: {WHY['placements']}")

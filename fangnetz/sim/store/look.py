@@ -32,6 +32,7 @@ class First:
     now: Instant
     life: StoreLife
     lease: ControlLease | None
+    """Whoever has it now."""
     controllers: dict[ControllerId, int]
     files: dict[ControllerId, str]
     opened: tuple[OperationId, ...]
@@ -42,10 +43,10 @@ class First:
     hosts: Hosts
 
 
-def first_reading(m: Memory, hosts: Mapping[HostId, HostSpec], controller: ControllerId | None) -> First:
+def first_reading(m: Memory, hosts: Mapping[HostId, HostSpec]) -> First:
     held = None
-    if controller is not None and m.holder == controller:
-        held = ControlLease(holder=controller, epoch=Epoch(m.epoch), until=instant(m.lease_until))
+    if m.holder is not None:
+        held = ControlLease(holder=ControllerId(m.holder), epoch=Epoch(m.epoch), until=instant(m.lease_until))
     now = instant(m.seen_us())
     _, incarnation, since = m.life or ("", "", 0)
     return First(
@@ -98,8 +99,9 @@ def _once_each(rounds: list[ProbeRound]) -> list[ProbeRound]:
 
 
 def together(
-    hosts: Mapping[HostId, HostSpec], first: First, second: Second, owners: Hosts, found: dict[OperationId, Operation]
-) -> ClusterView:
+    hosts: Mapping[HostId, HostSpec], controller: ControllerId | None, first: First, second: Second, owners: Hosts,
+    found: dict[OperationId, Operation],
+) -> ClusterView:  # fmt: skip
     rounds, records, remembered = second
     parts = [first.hosts, *(part for part in (remembered, owners) if part[2])]
     beats, host_records, readings = parts[0]
@@ -108,7 +110,7 @@ def together(
     return ClusterView(
         now=first.now,
         life=first.life,
-        lease=first.lease,
+        lease=first.lease if first.lease is not None and first.lease.holder == controller else None,
         hosts=hosts,
         host_records=host_records,
         host_docs=first.docs.hosts,
@@ -121,6 +123,7 @@ def together(
         operations=found,
         wishes=first.wishes,
         placements=first.placements,
+        holder=first.lease.holder if first.lease is not None else None,
         controllers={name: instant(at) for name, at in first.controllers.items()},
         files=first.files,
         proofs=first.docs.proofs,

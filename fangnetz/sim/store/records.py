@@ -47,7 +47,8 @@ def put_vm(m: Memory, record: VmRecord, expected: Generation | None, epoch: Epoc
     return True
 
 
-def mark_vm(m: Memory, vm: VmId, generation: Generation, state: VmState, reason: str) -> bool:
+def mark_vm(m: Memory, vm: VmId, generation: Generation, state: VmState, reason: str, epoch: Epoch) -> bool:
+    must_be_in_charge(m, epoch)
     old = m.vms.get(vm)
     if old is None or old.generation != generation:
         return False
@@ -112,7 +113,8 @@ def add_wish(m: Memory, wish: Wish) -> None:
         m.wishes[wish.id] = wish
 
 
-def settle_wish(m: Memory, wish: Wish, result: WishResult) -> None:
+def settle_wish(m: Memory, wish: Wish, result: WishResult, epoch: Epoch) -> None:
+    must_be_in_charge(m, epoch)
     if m.wishes.pop(wish.id, None) is not None:
         m.answers[wish.id] = (result, m.raw_us() + WISH_RESULT_TTL_S * 1_000_000)
 

@@ -27,6 +27,15 @@ class Raised:
         self.error = error
 
 
+class NotConfirmed(StoreUnreachable):
+    """Written here and on too few replicas: it may be forgotten again, so nothing may rest on it."""
+
+    def __init__(self, answer: object) -> None:
+        """`answer`: what the script said."""
+        super().__init__("0 of 1 replicas confirmed a write within 200 ms: it may be lost")
+        self.answer = answer
+
+
 class Server:
     """`done(script)` is told of every script that ran, right after it: the laws look on."""
 
@@ -61,7 +70,7 @@ class Server:
         self.done(script, args, answer)
         if confirmed and self.replicas:
             if self.replicas < 0:
-                return Raised(StoreUnreachable("0 of 1 replicas confirmed a write within 200 ms: it may be lost"))
+                return Raised(NotConfirmed(answer))
             self._replica = self.memory.copy(self.memory.identity)
         return answer
 

@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
+from contextlib import suppress
 from typing import Any, Protocol
 
 from fangnetz.core.actions import Alarm, Happened
 from fangnetz.core.detector import Watch
-from fangnetz.core.errors import StaleToken
+from fangnetz.core.errors import StaleToken, StoreUnreachable
 from fangnetz.core.model import (
     ClusterView,
     ControlLease,
@@ -22,7 +23,7 @@ from fangnetz.core.model import (
     VmState,
     Wish,
 )
-from fangnetz.core.operations import Operation, OperationState, Outcome, Step
+from fangnetz.core.operations import Operation, OperationState, Outcome, Step, StepState
 from fangnetz.core.units import (
     ControllerId,
     Epoch,
@@ -36,6 +37,7 @@ from fangnetz.core.units import (
 )
 from fangnetz.ports import Assign, Claim, LedgerEntry, LoggedEvent, NotClaimed, WishResult
 from fangnetz.sim.store import journal, life, look, records, reports
+from fangnetz.sim.store.server import NotConfirmed
 
 Script = Callable[..., Any]
 
@@ -78,7 +80,7 @@ class StoreTwin:
     # -- the view --
 
     def view(self, hosts: Mapping[HostId, HostSpec], controller: ControllerId | None) -> ClusterView:
-        first: look.First = self._line(look.first_reading, hosts, controller)
+        first: look.First = self._line(look.first_reading, hosts)
         outside = sorted(doc.id for doc in first.docs.hosts.values() if doc.incarnation and doc.id not in hosts)
         second: look.Second = self._line(look.second_reading, first, outside, controller)
         owners = sorted({r.owner for r in second[1].values() if r.owner is not None} - {*hosts, *outside})
@@ -86,7 +88,7 @@ class StoreTwin:
         found: dict[OperationId, Operation] = {}
         if first.opened:
             found = self._line(look.operations_reading, first.opened)
-        return look.together(hosts, first, second, strangers, found)
+        return look.together(hosts, controller, first, second, strangers, found)
 
     # -- observation --
 
@@ -121,8 +123,8 @@ class StoreTwin:
     def put_vm(self, record: VmRecord, expected: Generation | None, epoch: Epoch) -> bool:
         return self._line(records.put_vm, record, expected, epoch)  # type: ignore[no-any-return]
 
-    def mark_vm(self, vm: VmId, generation: Generation, state: VmState, reason: str) -> bool:
-        return self._line(records.mark_vm, vm, generation, state, reason)  # type: ignore[no-any-return]
+    def mark_vm(self, vm: VmId, generation: Generation, state: VmState, reason: str, epoch: Epoch) -> bool:
+        return self._line(records.mark_vm, vm, generation, state, reason, epoch)  # type: ignore[no-any-return]
 
     def forget_vm(self, vm: VmId, epoch: Epoch) -> None:
         self._line(records.forget_vm, vm, epoch)
@@ -150,8 +152,8 @@ class StoreTwin:
     def add_wish(self, wish: Wish) -> None:
         self._line(records.add_wish, wish)
 
-    def settle_wish(self, wish: Wish, result: WishResult) -> None:
-        self._line(records.settle_wish, wish, result)
+    def settle_wish(self, wish: Wish, result: WishResult, epoch: Epoch) -> None:
+        self._line(records.settle_wish, wish, result, epoch)
 
     def wish_result(self, identity: str) -> WishResult | None:
         return self._line(records.wish_result, identity)  # type: ignore[no-any-return]
@@ -177,9 +179,19 @@ class StoreTwin:
     def claim(
         self, identity: OperationId, key: str, *, token: str, executor: str, incarnation: Incarnation, lease: Seconds
     ) -> Claim | NotClaimed:
-        return self._line(  # type: ignore[no-any-return]
-            journal.claim, identity, key, token, executor, incarnation, lease, confirmed=True
-        )
+        answer: tuple[Claim | NotClaimed, StepState]
+        try:
+            answer = self._line(journal.claim, identity, key, token, executor, incarnation, lease, confirmed=True)
+        except NotConfirmed as unconfirmed:
+            self._unclaim(identity, key, token, unconfirmed.answer)
+            raise
+        return answer[0]
+
+    def _unclaim(self, identity: OperationId, key: str, token: str, answer: Any) -> None:
+        """Give a claim back that nobody was granted: it was no attempt. Where that fails, it stays counted as one."""
+        if isinstance(answer, tuple) and isinstance(answer[0], Claim):
+            with suppress(StoreUnreachable):
+                self._line(journal.unclaim, identity, key, token, answer[1])
 
     def renew(self, claim: Claim, lease: Seconds) -> Instant:
         return self._line(journal.renew, claim, lease, confirmed=True)  # type: ignore[no-any-return]

@@ -1,5 +1,5 @@
 -- Claim a step. KEYS: lease, life, op, step, vm. ARGV: token, executor, incarnation of the executor's boot, lease_us.
--- Returns {1, now, until, attempt} or {0, code, now, wait_us}.
+-- Returns {1, now, until, attempt, state before} or {0, code, now, wait_us}.
 local now = now_us()
 local code = obstacle(KEYS[1], KEYS[2], KEYS[3], KEYS[4], KEYS[5], ARGV[3], now)
 if code then return {0, code, text(now), '0'} end
@@ -17,4 +17,4 @@ redis.call('HSET', KEYS[4], 'state', 'running', 'token', ARGV[1], 'executor', AR
 redis.call('HSETNX', KEYS[4], 'started', text(now))
 if not mine then redis.call('HSET', KEYS[4], 'claimed', text(now)) end
 redis.call('HINCRBY', KEYS[3], 'rev', 1)
-return {1, text(now), until_us, text(attempt)}
+return {1, text(now), until_us, text(attempt), step[1]}

@@ -11,7 +11,7 @@ local function obstacle(lease_key, life_key, op_key, step_key, vm_key, me, now)
     'o_life', 'o_deadline')
   if not step[1] then return 'gone' end
   if step[1] ~= 'ready' and step[1] ~= 'running' then return 'settled' end
-  if step[2] ~= 'start_vm' and step[2] ~= 'stop_vm' then return nil end
+  if step[2] ~= 'start_vm' and step[2] ~= 'stop_vm' and step[2] ~= 'pause_vm' then return nil end
   if number(step[8]) <= now then return 'deadline' end
   if step[7] ~= life[1] then return 'life' end
   if step[5] ~= me then return 'incarnation' end

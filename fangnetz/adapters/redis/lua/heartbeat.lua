@@ -2,6 +2,7 @@
 -- Returns the receive time in us, or -1: this boot was followed by another one already, so two machines (or a message
 -- that was long delayed) report under one name; written down as `contested`. `boot_since`: first report of this boot.
 -- An older sequence of the same boot changes nothing.
+-- No epoch: hosts report, whoever is in charge; boots and sequence numbers order them.
 local old = redis.call('HMGET', KEYS[1], 'incarnation', 'sequence')
 if old[1] == ARGV[1] and number(old[2]) >= number(ARGV[2]) then return redis.call('HGET', KEYS[1], 'at') end
 local now = text(now_us())

@@ -1,5 +1,7 @@
 -- Write versioned documents that are newer than what is there. KEYS: ledger, ledger version, versions.
 -- ARGV: per document: key, version, document (JSON with that version). Returns how many were written.
+-- No epoch: a version is as old as its decision and loses against all written since, and hosts write here too;
+-- a refusal would not hold it back, as every machine's files bring what is newer there.
 local written = 0
 for i = 1, #ARGV, 3 do
   local old = redis.call('HGET', KEYS[3], ARGV[i])

@@ -6,7 +6,10 @@
 --   per assign: expected generation, floor, owner, incarnation, reason, op id, number of adds it numbers, their indexes ...
 -- An added step that exists already is a clash; a VM whose generation moved on is a conflict: nothing is written then.
 -- Returns {1, now, generation ...} or {0, code}. Same token again after it settled: {1, now} and nothing changes.
--- A claim whose lease ran out may still settle while nobody else has claimed: the truth is welcome late.
+-- A claim whose lease ran out may still settle while nobody else has claimed: the truth is welcome late. So is its own line
+-- under an epoch that is over. But whatever else of an open operation it would change (close it, add or skip steps, give
+-- VMs away) needs the present epoch, or nothing is written: the step stays as it is, and the new holder, which adopts the
+-- operation, has it done again.
 local now = now_us()
 local step = redis.call('HMGET', KEYS[3], 'state', 'token')
 if not step[1] then return {0, 'gone'} end
@@ -15,7 +18,8 @@ if step[1] ~= 'running' then return {1, text(now)} end
 local open = redis.call('HGET', KEYS[2], 'state') == 'open'
 local skips, adds, assigns = number(ARGV[9]), number(ARGV[10]), number(ARGV[11])
 if not open and (adds > 0 or assigns > 0) then return {0, 'closed'} end
-if assigns > 0 and not in_charge(KEYS[1], redis.call('HGET', KEYS[2], 'epoch')) then return {0, 'epoch'} end
+local beyond_its_line = ARGV[7] ~= '' or skips > 0 or adds > 0 or assigns > 0
+if open and beyond_its_line and not in_charge(KEYS[1], redis.call('HGET', KEYS[2], 'epoch')) then return {0, 'epoch'} end
 local at = 13
 local add_at = {}
 for i = 1, adds do

@@ -1,5 +1,6 @@
 -- Take or renew the control lease. KEYS: life, lease. ARGV: controller, ttl_us, highest epoch the asker ever saw.
 -- Returns {1, epoch, until_us} or {0, why}. The epoch changes whenever the holder does.
+-- No epoch: this is where epochs come from; who holds it at the moment decides.
 local life = redis.call('HMGET', KEYS[1], 'since', 'run_id')
 local now, here = now_us(), memory()
 if not life[1] or life[2] ~= here then return {0, 'life'} end
