@@ -1,4 +1,5 @@
-"""kombu's Redis transport with queues that are bounded in length and age by Redis itself, and publishing that is quick.
+"""kombu's Redis transport with queues that are bounded in length and age by Redis itself, publishing that is quick, and
+readers that are never deaf.
 
 No message carries an expiry: that would be judged by the wall clock of whoever reads it, and an hour's difference would
 revoke every order unsaid. Instead a full queue loses its oldest message, and a queue nobody wrote to for its span is
@@ -64,10 +65,29 @@ class Channel(_Bounded):
     from_transport_options = (*kombu_redis.Channel.from_transport_options, "queue_bounds")
 
 
+class _Poller(kombu_redis.MultiChannelPoller):  # type: ignore[misc]
+    """A poller that never waits on a socket which is not its connection's any more.
+
+    Before it sends BRPOP, redis-py asks a connection that was idle whether it is well; if that fails it opens the
+    connection anew, unseen, and the command goes out on a socket that nobody polls. The worker would be deaf for good.
+    """
+
+    def _client_registered(self, channel: Any, client: Any, cmd: str) -> bool:
+        known: bool = super()._client_registered(channel, client, cmd)
+        if known and self._chan_to_sock[channel, client, cmd] is not client.connection._sock:
+            client.connection.disconnect()  # with whatever was asked on it: the caller opens, polls and asks anew
+            return False
+        return known
+
+
 class Transport(kombu_redis.Transport):  # type: ignore[misc]
     """`redis://` and `rediss://`."""
 
     Channel = Channel
+
+    def __init__(self, *args: Any, **kwargs: Any) -> None:
+        super().__init__(*args, **kwargs)
+        self.cycle = _Poller()
 
 
 class SentinelChannel(_Bounded, kombu_redis.SentinelChannel):  # type: ignore[misc]
@@ -80,6 +100,10 @@ class SentinelTransport(kombu_redis.SentinelTransport):  # type: ignore[misc]
     """`sentinel://`."""
 
     Channel = SentinelChannel
+
+    def __init__(self, *args: Any, **kwargs: Any) -> None:
+        super().__init__(*args, **kwargs)
+        self.cycle = _Poller()
 
 
 def install_transport() -> None:

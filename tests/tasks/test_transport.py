@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -97,3 +98,23 @@ def test_each_role_logs_in_as_itself_and_a_stranger_as_a_person() -> None:
         "flower": "flower",
     }
     assert redis_user("client") == "operator"
+
+
+def test_a_reader_whose_connection_was_opened_anew_behind_its_back_is_not_deaf(app: Celery) -> None:
+    """What a failed health check does right before BRPOP is sent: another socket, which nobody polls."""
+    with app.connection_for_read() as connection:
+        heard: list[str] = []
+        consumer = connection.Consumer(
+            [app.amqp.queues["control.c1"]], on_message=lambda message: heard.append(message.headers["task"])
+        )
+        with consumer:
+            channel = consumer.channel
+            with pytest.raises(TimeoutError):
+                connection.drain_events(timeout=0.2)
+            inner = channel.client.connection
+            inner.disconnect()
+            inner.connect()
+            app.send_task("fangnetz.tick", queue="control.c1")
+            with contextlib.suppress(TimeoutError):
+                connection.drain_events(timeout=5)
+            assert heard == ["fangnetz.tick"]
