@@ -149,11 +149,16 @@ class Controller:
             f"it may be running there, so it starts nowhere else. It is taken up again when {order.host} answers; "
             "or fence it"
         )
+        if step.kind is StepKind.STOP:
+            sentence = (
+                f"{order.host} was asked to stop {order.vm} and has not answered in time; it may be running there, so "
+                f"it starts nowhere else. It is taken up again when {order.host} answers; or fence it"
+            )
         if step.kind is StepKind.PAUSE:
             sentence = f"{order.host} did not pause {order.vm} within {self._policy.start_bound_s:g} s: {step.sentence}"
         given = self._store.give_up(operation, step, followers, sentence)
         if given:
-            kind = "pause_unanswered" if step.kind is StepKind.PAUSE else "start_unanswered"
+            kind = _UNANSWERED.get(step.kind, "start_unanswered")
             self._store.log([_event(kind, order.vm, sentence, host=order.host)])
         return given
 
@@ -268,6 +273,7 @@ def file_digest(hosts: Mapping[HostId, HostSpec], declared: Mapping[VmId, VmDoc]
 
 _OF_ONE_COPY = frozenset({StepKind.STOP, StepKind.PAUSE})
 """About one copy of one generation, whatever generation the VM has by now."""
+_UNANSWERED = {StepKind.STOP: "stop_unanswered", StepKind.PAUSE: "pause_unanswered"}
 _ORDERED = _OF_ONE_COPY | {StepKind.START, StepKind.SEE_RUNNING}
 
 

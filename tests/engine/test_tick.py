@@ -417,6 +417,18 @@ def test_a_pause_that_was_not_made_in_time_is_given_up_and_says_why(bench: Bench
     assert "pause_unanswered" in bench.events()
 
 
+def test_a_stop_that_was_not_answered_in_time_is_not_called_a_start(bench: Bench, c1: Machine) -> None:
+    lead(bench, c1)
+    bench.members()
+    bench.define("web", "h1")
+    close = Step(key="close", kind=StepKind.CLOSE, after=("*",))
+    bench.open(Step(key="stop/web", kind=StepKind.STOP, order=bench.order(for_s=0.5)), close)
+    assert wait_for(lambda: (c1.controller.sweep(), bench.step("stop/web").settled)[1])
+    assert bench.step("stop/web").sentence.startswith("h1 was asked to stop web and has not answered")
+    assert "stop_unanswered" in bench.events()
+    assert "start_unanswered" not in bench.events()
+
+
 def test_an_order_somebody_carries_out_is_not_given_up(bench: Bench, c1: Machine) -> None:
     lead(bench, c1)
     start = ordered(bench, 0.3)
