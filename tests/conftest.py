@@ -12,7 +12,6 @@ from xdist.scheduler import LoadScopeScheduling
 
 from tests.redis_server import RedisServer
 
-
 settings.register_profile("unhurried", deadline=None)
 settings.load_profile("unhurried")
 """Machines are shared: how long one example took says nothing."""
