@@ -7,9 +7,14 @@ from collections.abc import Iterator
 from typing import Any
 
 import pytest
+from hypothesis import settings
 from xdist.scheduler import LoadScopeScheduling
 
 from tests.redis_server import RedisServer
+
+settings.register_profile("unhurried", deadline=None)
+settings.load_profile("unhurried")
+"""Machines are shared: how long one example took says nothing."""
 
 
 class TwoLanes(LoadScopeScheduling):

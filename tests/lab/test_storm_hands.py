@@ -96,6 +96,7 @@ def test_a_start_behind_everybody_s_back_is_seen_as_unproven(lab: Lab) -> None:
         lab.freeze("host1")
         lab.start_behind_back("host2", "vm1")
         eventually(lambda: len(living(truth)) == 2, "a frozen copy lives, and so does the other")
+        eventually(lambda: unproven_starts(truth.copies()), "the first is seen to live after the second began")
         (said,) = unproven_starts(truth.copies())
         assert "started on host2" in said
         lab.thaw("host1")

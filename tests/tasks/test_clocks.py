@@ -66,7 +66,9 @@ def test_an_hour_between_clocks_neither_stops_nor_loses_an_order(
         cluster.wish(task, "db", "a test")
         assert cluster.becomes("db", state, SLOW), said(cluster)
     assert cluster.nothing_under_way(), said(cluster)
-    done = [op for kind in OperationKind for op in cluster.operations(kind, "db") if op.id not in before]
+    since = [op for kind in OperationKind for op in cluster.operations(kind, "db") if op.id not in before]
+    # A start planned in a moment when the host was missed orders nothing and is made again.
+    done = [op for op in since if op.of_kind(StepKind.START) or op.of_kind(StepKind.STOP)]
     assert len(done) == 2, [(op.id, op.kind, op.state, op.sentence) for op in done]
     assert {op.state for op in done} == {OperationState.DONE}
     assert not any("revoked" in cluster.said(role).lower() for role in cluster.running)
