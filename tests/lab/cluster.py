@@ -55,6 +55,11 @@ class Cluster:
     def status(self) -> Any:
         return json.loads(self.asked("status", "--json"))
 
+    def epoch(self) -> int:
+        """The epoch of whoever decides or decided last; 0 where nobody did."""
+        lease = self.status()["lease"]
+        return int(lease["epoch"]) if lease else 0
+
     def host(self, name: str) -> dict[str, Any]:
         return next(item for item in self.listed("host")["items"] if item["id"] == name)
 
@@ -174,10 +179,14 @@ class Cluster:
             if host["power"] != "on":
                 lab.power(host["id"], "on")
 
+        def said(host: dict[str, Any]) -> str:
+            return str(host["verdict"]["finding"]) if host["verdict"] else ""
+
         def calm() -> bool:
             hosts, vms = self.hosts(), self.vms()
             return (
-                all(host["state"] == "online" and host["protected"] for host in hosts.values())
+                # "Online" may be what a store that was put back remembers; only a fresh report makes it so.
+                all(h["state"] == "online" and h["protected"] and said(h) == "alive" for h in hosts.values())
                 and all(vm["state"] == vm["wish"] for vm in vms.values())
                 and set(lab.plan.vms) <= self.writing()
                 and not [o for o in self.listed("operation")["items"] if o["state"] == "open"]

@@ -53,12 +53,20 @@ def test_emptied_in_mid_failover_the_vms_are_recovered_once(cluster: Cluster) ->
     assert cuts_since(cluster, at) == []
 
 
+def put_back(cluster: Cluster) -> float:
+    """Give the store its saved copy; return when, once somebody decides by it: until then it says what was so then."""
+    before = cluster.epoch()
+    at = cluster.lab.store("rollback")
+    cluster.until(lambda: cluster.epoch() > before, BACK_WITHIN_S, "somebody decides by the old copy")
+    return at
+
+
 def test_put_back_to_before_a_failover_the_vms_stay_where_they_run(cluster: Cluster) -> None:
     cluster.lab.store("save")
     dead, vms, at = lose_a_host(cluster)
     until_recovered(cluster, vms, at)
     running = boots_of(cluster, list(cluster.lab.plan.vms))
-    back_at = cluster.lab.store("rollback")
+    back_at = put_back(cluster)
 
     def knows_again() -> bool:
         known = cluster.vms()
@@ -73,7 +81,7 @@ def test_put_back_in_mid_failover_the_vms_are_recovered_once(cluster: Cluster) -
     cluster.lab.store("save")
     dead, vms, at = lose_a_host(cluster)
     until_opened(cluster, dead, at)
-    cluster.lab.store("rollback")
+    put_back(cluster)
     until_recovered(cluster, vms, at)
     assert all(boots_since(cluster, vm, at) == 1 for vm in vms)
     assert cuts_since(cluster, at) == []
