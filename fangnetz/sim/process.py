@@ -7,6 +7,7 @@ still do while they unwind meets a dead process at every port.
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
+from functools import partial
 from typing import Any, TypeVar
 
 from greenlet import greenlet
@@ -135,7 +136,7 @@ class Process:
                 all_done.set()
 
         for index, call in enumerate(calls):
-            self.spawn("together", lambda index=index, call=call: make(index, call))  # type: ignore[misc]
+            self.spawn("together", partial(make, index, call))
         if calls:
             all_done.wait()
         for error in errors.values():

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import threading
 import time
+from collections.abc import Callable
 from dataclasses import replace
 from typing import Any, Protocol
 
@@ -29,7 +30,7 @@ from fangnetz.core.units import (
 )
 from fangnetz.ports import Claim, NotClaimed, Operators, Store
 from fangnetz.sim.store.memory import Memory
-from fangnetz.sim.store.twin import Script, StoreTwin
+from fangnetz.sim.store.twin import StoreTwin
 from tests.redis_server import RedisServer
 
 C1, C2 = ControllerId("c1"), ControllerId("c2")
@@ -139,7 +140,7 @@ class _Direct:
     def __init__(self, subject: TwinSubject) -> None:
         self._subject = subject
 
-    def __call__(self, script: Script, *args: Any, confirmed: bool = False) -> Any:
+    def __call__(self, script: Callable[..., Any], *args: Any, confirmed: bool = False) -> Any:
         with self._subject.lock:
             return script(self._subject.memory, *args)
 

@@ -235,10 +235,11 @@ def settle(m: Memory, held: Claim, outcome: Outcome, assigns: Sequence[Assign], 
     m.placements += 1 if assigns else 0
     added = []
     for fresh in map(_fresh, outcome.adds):
-        order = fresh.order
-        if fresh.key in generations and order is not None:
-            fresh = replace(fresh, order=replace(order, generation=generations[fresh.key]))  # noqa: PLW2901
-        added.append(fresh)
+        order, generation = fresh.order, generations.get(fresh.key)
+        if order is None or generation is None:
+            added.append(fresh)
+        else:
+            added.append(replace(fresh, order=replace(order, generation=generation)))
     changed = _with(m, found, after, *skipped)
     closing = outcome.closes if outcome.closes is not None and is_open else None
     changed = replace(

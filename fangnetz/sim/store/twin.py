@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import suppress
-from typing import Any, Protocol
+from typing import Any, Protocol, TypeVar
 
 from fangnetz.core.actions import Alarm, Happened
 from fangnetz.core.detector import Watch
@@ -39,13 +39,13 @@ from fangnetz.ports import Assign, Claim, LedgerEntry, LoggedEvent, NotClaimed, 
 from fangnetz.sim.store import journal, life, look, records, reports
 from fangnetz.sim.store.server import NotConfirmed
 
-Script = Callable[..., Any]
+T = TypeVar("T")
 
 
 class Line(Protocol):
     """A client's way to the server. StoreUnreachable if no answer came: then it may or may not have been done."""
 
-    def __call__(self, script: Script, *args: Any, confirmed: bool = False) -> Any:
+    def __call__(self, script: Callable[..., T], *args: Any, confirmed: bool = False) -> T:
         """Run `script(memory, *args)` in one atomic step. `confirmed`: replicas must have it where there are any."""
         ...
 
@@ -58,12 +58,12 @@ class StoreTwin:
         self._epoch_seen = Epoch(0)
 
     def now(self) -> Instant:
-        return self._line(life.now)  # type: ignore[no-any-return]
+        return self._line(life.now)
 
     # -- life and lease --
 
     def meet(self) -> StoreLife:
-        return self._line(life.meet)  # type: ignore[no-any-return]
+        return self._line(life.meet)
 
     def take_lease(self, controller: ControllerId, ttl: Seconds) -> ControlLease | None:
         lease: ControlLease | None = self._line(life.take_lease, controller, ttl, self._epoch_seen, confirmed=True)
@@ -75,7 +75,7 @@ class StoreTwin:
         self._line(life.drop_lease, controller)
 
     def control_lease(self) -> ControlLease | None:
-        return self._line(life.control_lease)  # type: ignore[no-any-return]
+        return self._line(life.control_lease)
 
     # -- the view --
 
@@ -96,7 +96,7 @@ class StoreTwin:
         self._line(reports.put_watch, controller, watch)
 
     def holder_watch(self) -> Watch | None:
-        return self._line(reports.holder_watch)  # type: ignore[no-any-return]
+        return self._line(reports.holder_watch)
 
     def put_files(self, controller: ControllerId, digest: str) -> None:
         self._line(reports.put_files, controller, digest)
@@ -118,13 +118,13 @@ class StoreTwin:
     # -- records --
 
     def put_host(self, record: HostRecord, expected: HostRecord | None, epoch: Epoch) -> bool:
-        return self._line(records.put_host, record, expected, epoch)  # type: ignore[no-any-return]
+        return self._line(records.put_host, record, expected, epoch)
 
     def put_vm(self, record: VmRecord, expected: Generation | None, epoch: Epoch) -> bool:
-        return self._line(records.put_vm, record, expected, epoch)  # type: ignore[no-any-return]
+        return self._line(records.put_vm, record, expected, epoch)
 
     def mark_vm(self, vm: VmId, generation: Generation, state: VmState, reason: str, epoch: Epoch) -> bool:
-        return self._line(records.mark_vm, vm, generation, state, reason, epoch)  # type: ignore[no-any-return]
+        return self._line(records.mark_vm, vm, generation, state, reason, epoch)
 
     def forget_vm(self, vm: VmId, epoch: Epoch) -> None:
         self._line(records.forget_vm, vm, epoch)
@@ -133,19 +133,19 @@ class StoreTwin:
         self._line(records.put_alarms, alarms, epoch)
 
     def alarms(self) -> tuple[Alarm, ...]:
-        return self._line(records.alarms)  # type: ignore[no-any-return]
+        return self._line(records.alarms)
 
     # -- ledger --
 
     def ledger(self, known: int) -> tuple[int, tuple[LedgerEntry, ...]] | None:
-        return self._line(records.ledger, known)  # type: ignore[no-any-return]
+        return self._line(records.ledger, known)
 
     def put_ledger(self, entries: Sequence[LedgerEntry]) -> None:
         if entries:
             self._line(records.put_ledger, entries)
 
     def definition(self, vm: VmId) -> VmDoc | None:
-        return self._line(records.definition, vm)  # type: ignore[no-any-return]
+        return self._line(records.definition, vm)
 
     # -- wishes and events --
 
@@ -156,25 +156,25 @@ class StoreTwin:
         self._line(records.settle_wish, wish, result, epoch)
 
     def wish_result(self, identity: str) -> WishResult | None:
-        return self._line(records.wish_result, identity)  # type: ignore[no-any-return]
+        return self._line(records.wish_result, identity)
 
     def log(self, events: Sequence[Happened]) -> None:
         if events:
             self._line(records.log, events)
 
     def events(self, after: str, limit: int, block: Seconds) -> tuple[LoggedEvent, ...]:
-        return self._line(records.events, after, limit)  # type: ignore[no-any-return]
+        return self._line(records.events, after, limit)
 
     # -- journal --
 
     def operation(self, identity: OperationId) -> Operation | None:
-        return self._line(journal.operation, identity)  # type: ignore[no-any-return]
+        return self._line(journal.operation, identity)
 
     def operations(self, limit: int) -> tuple[Operation, ...]:
-        return self._line(journal.operations, limit)  # type: ignore[no-any-return]
+        return self._line(journal.operations, limit)
 
     def open_operation(self, operation: Operation) -> bool:
-        return self._line(journal.open_operation, operation)  # type: ignore[no-any-return]
+        return self._line(journal.open_operation, operation)
 
     def claim(
         self, identity: OperationId, key: str, *, token: str, executor: str, incarnation: Incarnation, lease: Seconds
@@ -194,18 +194,16 @@ class StoreTwin:
                 self._line(journal.unclaim, identity, key, token, answer[1])
 
     def renew(self, claim: Claim, lease: Seconds) -> Instant:
-        return self._line(journal.renew, claim, lease, confirmed=True)  # type: ignore[no-any-return]
+        return self._line(journal.renew, claim, lease, confirmed=True)
 
     def settle(self, claim: Claim, outcome: Outcome, assigns: Sequence[Assign] = (), placements: int = 0) -> Operation:
-        return self._line(journal.settle, claim, outcome, assigns, placements)  # type: ignore[no-any-return]
+        return self._line(journal.settle, claim, outcome, assigns, placements)
 
     def give_up(
         self, operation: Operation, step: Step, skips: Sequence[str], sentence: str, *, void: bool = False
     ) -> bool:
         facts = {**step.facts, **({"superseded": True} if void else {})}
-        return self._line(  # type: ignore[no-any-return]
-            journal.give_up, operation.id, operation.epoch, step.key, skips, sentence, facts, void
-        )
+        return self._line(journal.give_up, operation.id, operation.epoch, step.key, skips, sentence, facts, void)
 
     def mark_dispatched(self, identity: OperationId, keys: Sequence[str]) -> None:
         if keys:
