@@ -59,6 +59,11 @@ class Onlooker:
         """Return when each host was last heard, seconds since the epoch; a host never heard is left out."""
         return {host: float(beat.received_at) for host, beat in self.view().heartbeats.items()}
 
+    def in_charge(self) -> str:
+        """Return the controller that may decide now; empty if the control lease ran out or nobody has it."""
+        lease = self._store.control_lease()
+        return lease.holder if lease is not None and lease.until > self._store.now() else ""
+
     def failover(self, host: str, since: float) -> Failover | None:
         """Return the latest failover of a host that was opened after `since`, None if there is none."""
         operations = self._store.operations(LATEST_MAX)

@@ -40,6 +40,8 @@ from fangnetz.core.recovery import plan_starts, starts_of
 from fangnetz.core.units import Epoch, Generation, HostId, Incarnation, Instant, VmId
 
 RUNS = frozenset({Sighting.RUNNING, Sighting.PAUSED, Sighting.STOPPING})
+_SAID_ALREADY = frozenset({VmState.FAILED, VmState.NEEDS_PERSON, VmState.STOPPED})
+"""The loss of its host does not change what is said of such a VM."""
 STEADY_S = 600.0
 """A VM that ran this long has its failures forgotten."""
 STOPS_PER_HOST_MAX = 4
@@ -148,7 +150,7 @@ class VmDecisions:
             return
         if self._busy(record):
             if not copies:
-                self._lost_with_its_host(doc, record)
+                self._lost_meanwhile(doc, record)
             return
         if copies:
             ((host, seen),) = copies.items()
@@ -187,19 +189,25 @@ class VmDecisions:
         """Whether an open operation carries this VM."""
         return self._carried(record, self.view.operations.values())
 
-    def _lost_with_its_host(self, doc: VmDoc, record: VmRecord) -> None:
-        """Say so, where the failover of its host began by an OFF that was read before the host was called lost.
+    def _lost_meanwhile(self, doc: VmDoc, record: VmRecord) -> None:
+        """Name the loss of its host although an operation carries the VM: a stop or start may wait long for an answer.
 
-        Until its plan is made: from then on the failover says what becomes of the VM.
+        Also where the host's failover began by an OFF that was read before it was called lost, until the plan is made:
+        from then on the failover says what becomes of the VM.
         """
-        if record.state is not VmState.RUNNING or doc.wish is VmWish.STOPPED or record.owner is None:
+        owner = record.owner
+        if owner is None:
+            return
+        if proof_of(self.view, owner, record.owner_incarnation) is None:
+            self._name_loss(doc, record, owner)
+        if record.state is not VmState.RUNNING or doc.wish is VmWish.STOPPED:
             return
         for op in self.view.operations.values():
             mine = (op.kind, op.subject, op.incarnation) == (
-                OperationKind.FAILOVER, record.owner, record.owner_incarnation
+                OperationKind.FAILOVER, owner, record.owner_incarnation
             )  # fmt: skip
             planned = any(step.attempt or step.settled for step in op.of_kind(StepKind.PLAN))
-            verdict = self.verdicts.get(record.owner)
+            verdict = self.verdicts.get(owner)
             if mine and op.proof is not None and not planned and verdict is not None and not verdict.fresh:
                 self._set(record, VmState.LOST, f"{op.proof.sentence}; its failover is under way")
 
@@ -361,6 +369,8 @@ class VmDecisions:
             if self._known_absent(record):
                 self._set(record, VmState.STOPPED, "stopped, as wished")
                 self._ask_promise(doc, record)
+            elif owner is not None:
+                self._name_loss(doc, record, owner)
             return
         if record.state in (VmState.FAILED, VmState.NEEDS_PERSON):
             return  # until a person says start, or it is seen running somewhere
@@ -383,9 +393,17 @@ class VmDecisions:
                 self.wanted.append(record.id)
             elif beat.received_at - beat.inventory_age_s > record.since and not self._in_hand(record, owner):
                 self._ended_by_itself(record, owner)
-        elif verdict.finding in (Finding.LOST, Finding.ISOLATED, Finding.UNKNOWN):
+        else:
+            self._name_loss(doc, record, owner)
+
+    def _name_loss(self, doc: VmDoc, record: VmRecord, owner: HostId) -> None:
+        """Say that nobody knows of a VM what its host does, where that host is lost, cut off or not known about."""
+        verdict, host = self.verdicts.get(owner), self.view.host_records.get(owner)
+        if verdict is None or host is None or record.state in _SAID_ALREADY:
+            return
+        if verdict.finding in (Finding.LOST, Finding.ISOLATED, Finding.UNKNOWN):
             state = VmState.UNKNOWN if verdict.finding is Finding.UNKNOWN else VmState.LOST
-            self._set(record, state, f"{verdict.sentence}; {self._what_next(host.state, owner)}")
+            self._set(record, state, f"{verdict.sentence}; {self._what_next(doc, host.state, owner)}")
 
     def _outside(self, record: VmRecord, owner: HostId) -> None:
         """Its owner is not in the cluster file any more: it may be asked by nobody, and fenced by nobody."""
@@ -401,11 +419,13 @@ class VmDecisions:
             )
             self._set(record, VmState.LOST, reason)
 
-    def _what_next(self, state: HostState, host: HostId) -> str:
+    def _what_next(self, doc: VmDoc, state: HostState, host: HostId) -> str:
         if state is HostState.NEEDS_PERSON:
             return (
                 f"it may still run there. Make sure by hand that {host} is off, then `fangnetz host confirm-off {host}`"
             )
+        if doc.wish is VmWish.STOPPED:
+            return "it may still run there; it counts as stopped once its host is proven off"
         return "it starts elsewhere only once its host is proven off"
 
     def _in_hand(self, record: VmRecord, owner: HostId) -> bool:

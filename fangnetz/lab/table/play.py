@@ -144,6 +144,8 @@ def _outlast(stage: Stage) -> None:
             _wait(lambda: _not_lost_yet(stage), ENDED_WITHIN_S)  # nobody but this host may start the VM
         else:
             _wait(lambda: _not_ended(stage), ENDED_WITHIN_S)
+            if stage.cell.role == "control":
+                _wait(lambda: _still_in_charge(stage), ENDED_WITHIN_S)  # an incident may end before its lease does
             if stage.cell.step == "fence":
                 _wait_for_return(stage)
         _thaw(stage)
@@ -215,6 +217,12 @@ def _not_lost_yet(stage: Stage) -> str:
     if step.state is StepState.RUNNING and view.now < swept_by:
         return f"{step.key} is still held by the frozen {stage.struck}, or was not sent again yet"
     return ""
+
+
+def _still_in_charge(stage: Stage) -> str:
+    holder = stage.onlooker.in_charge()
+    frozen = stage.struck.partition("/")[0]
+    return f"{holder or 'nobody'} is in charge while {frozen} is frozen" if holder in ("", frozen) else ""
 
 
 def _not_writing(stage: Stage) -> str:
