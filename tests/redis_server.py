@@ -15,6 +15,8 @@ from collections.abc import Callable, Sequence
 import pytest
 import redis
 
+from fangnetz.adapters.redis.client import connect
+
 
 def wait_for(condition: Callable[[], object], bound: float = 15.0, every: float = 0.02) -> bool:
     """Ask until it holds or the bound passed; say which."""
@@ -55,7 +57,13 @@ class RedisServer:
 
     def client(self) -> redis.Redis:
         user = self._user or None
-        return redis.Redis(port=self.port, username=user, password=self._password or None, decode_responses=True)
+        return connect(
+            f"redis://127.0.0.1:{self.port}/0",
+            name="test",
+            username=user,
+            password=self._password or None,
+            timeout_s=10.0,
+        )
 
     def _start(self) -> subprocess.Popen[bytes]:
         if not shutil.which("redis-server"):

@@ -14,7 +14,7 @@ from enum import StrEnum
 from typing import assert_never
 
 from fangnetz.core.actions import Happened
-from fangnetz.core.errors import Conflict, FangnetzError, StaleToken, StoreUnreachable, WorldError
+from fangnetz.core.errors import Conflict, FangnetzError, StaleToken, StoredContentError, StoreUnreachable, WorldError
 from fangnetz.core.operations import (
     Operation,
     OperationState,
@@ -200,7 +200,7 @@ class Executor:
             return self._carry_out(identity, key, kind)
         except StaleToken as stale:
             return Done(next=Next.STOP, sentence=str(stale))
-        except (StoreUnreachable, FaultInjected) as away:
+        except (StoreUnreachable, StoredContentError, FaultInjected) as away:
             return Done(next=Next.STOP, sentence=f"{identity} {key}: {away}; the sweep takes it up again")
 
     def _carry_out(self, identity: OperationId, key: str, kind: StepKind) -> Done:
@@ -247,7 +247,7 @@ class Executor:
     def _claimed(self, context: Context) -> Done:
         try:
             return self._effect(context)
-        except (StaleToken, StoreUnreachable):
+        except (StaleToken, StoreUnreachable, StoredContentError):
             raise
         except FaultInjected as asked:
             self._give_back(context, str(asked), AGAIN_AFTER_S)

@@ -15,7 +15,7 @@ from hypothesis import strategies as st
 
 from fangnetz.adapters.redis import RedisStore
 from fangnetz.adapters.redis.client import answers
-from fangnetz.adapters.redis.keys import CLOSED_MAX, EVENTS_MAX, Keys
+from fangnetz.adapters.redis.keys import CLOSED_MAX, EVENTS_MAX, Keys, kind_of
 from fangnetz.adapters.system_process import SystemProcess
 from fangnetz.core.actions import Alarm, Happened
 from fangnetz.core.detector import HostWatch, Watch
@@ -38,6 +38,7 @@ from fangnetz.core.model import (
     VmRecord,
     VmSighting,
     VmSpec,
+    VmState,
     Wish,
     WishKind,
 )
@@ -46,7 +47,7 @@ from fangnetz.core.units import Instant, OperationId, Seconds
 from fangnetz.engine.ledger import Ledger, key_of
 from fangnetz.ports import Claim, LedgerEntry, WishResult
 from tests.contract.subjects import BOOT, C1, DB, H1, OP, WEB, Cluster, RedisSubject
-from tests.core.world import beat, host_record, probe_round, reading, vm_doc, wish
+from tests.core.world import T0, beat, host_record, probe_round, reading, vm_doc, wish
 from tests.redis_server import RedisServer
 
 KEYS = Keys("test")
@@ -426,6 +427,62 @@ def test_what_was_just_seen_is_written_over_a_value_of_another_type(cluster: Clu
     view = store.view(HOSTS, C1)
     assert (view.unreadable, view.host_records[H1], len(view.probes)) == ((), record, 1)
     assert [seen.power for seen in view.readings[H1]] == [Power.OFF]
+
+
+def test_a_host_reports_over_a_heartbeat_of_another_type(cluster: Cluster, raw: redis.Redis) -> None:
+    filled(cluster)
+    for key in (KEYS.heartbeat(H1), KEYS.past(H1)):
+        of_another_type(raw, key)
+    assert any(KEYS.heartbeat(H1) in sentence for sentence in cluster.store.view(HOSTS, C1).unreadable)
+    cluster.store.put_heartbeat(beat("h1", T0, boot=BOOT, seq=2000))
+    view = cluster.store.view(HOSTS, C1)
+    assert (view.unreadable, view.heartbeats[H1].incarnation) == ((), BOOT)
+
+
+@pytest.mark.parametrize("field", ["doc", "incarnation", "sequence", "at", "boot_since", "contested"])
+def test_a_host_reports_over_a_heartbeat_that_cannot_be_read(cluster: Cluster, raw: redis.Redis, field: str) -> None:
+    filled(cluster)
+    raw.hset(KEYS.heartbeat(H1), field, b"\xff\xfe no text")  # type: ignore[arg-type]  # bytes are what is meant
+    cluster.store.put_heartbeat(beat("h1", T0, boot=BOOT, seq=2000))
+    cluster.store.put_heartbeat(beat("h1", T0, boot=BOOT, seq=2001))
+    view = cluster.store.view(HOSTS, C1)
+    assert (view.unreadable, view.heartbeats[H1].incarnation) == ((), BOOT)
+
+
+@pytest.mark.parametrize(
+    ("key", "call"),
+    [
+        (KEYS.lease, lambda cluster: cluster.store.take_lease(C1, Seconds(4.0))),
+        (KEYS.life, lambda cluster: cluster.store.meet()),
+        (KEYS.vm(WEB), lambda cluster: cluster.store.mark_vm(WEB, 1, VmState.RUNNING, "x", cluster.epoch)),
+        (KEYS.operation(OP), lambda cluster: cluster.store.adopt_operation(OP, cluster.epoch)),
+        (KEYS.wishes, lambda cluster: cluster.store.add_wish(wish(WishKind.VM_START, WEB))),
+        (KEYS.clock, lambda cluster: cluster.store.now()),
+    ],
+)
+def test_a_script_that_meets_a_key_of_another_type_names_it_and_what_belongs_there(
+    cluster: Cluster, raw: redis.Redis, key: str, call: Callable[[Cluster], object]
+) -> None:
+    filled(cluster)
+    of_another_type(raw, key)
+    with pytest.raises(StoredContentError, match="is a stream, and Fangnetz keeps a hash there") as refusal:
+        call(cluster)
+    assert str(refusal.value).startswith(key)
+
+
+def test_bytes_that_are_no_text_are_damage_of_their_key_alone(cluster: Cluster, raw: redis.Redis) -> None:
+    filled(cluster)
+    raw.set(KEYS.host(H1), b'{"id": "h1", "reason": "\xff"}')
+    raw.hset(KEYS.vm(WEB), "generation", b"\xff")  # type: ignore[arg-type]  # bytes are what is meant
+    view = cluster.store.view(HOSTS, C1)
+    assert sorted(sentence.partition(": ")[0] for sentence in view.unreadable) == sorted([KEYS.host(H1), KEYS.vm(WEB)])
+    assert H1 in view.heartbeats
+
+
+def test_every_key_has_a_type_that_the_table_names(cluster: Cluster, raw: redis.Redis) -> None:
+    filled(cluster)
+    for key in raw.scan_iter():
+        assert kind_of(key) == raw.type(key), key
 
 
 def test_a_closed_operation_of_another_type_is_dropped_in_its_turn(

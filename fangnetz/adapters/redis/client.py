@@ -112,6 +112,7 @@ def _options(name: str, timeout_s: float, username: str | None, password: str | 
         "health_check_interval": 5,
         "client_name": name,
         "decode_responses": True,
+        "encoding_errors": "backslashreplace",  # bytes that are no text are damage of their key, found when it is read
         "username": username or None,
         "password": password,
         "retry": OnceIfBroken(),

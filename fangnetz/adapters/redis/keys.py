@@ -28,6 +28,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
+
 from fangnetz.core.units import ControllerId, HostId, OperationId, VmId
 
 SCHEMA = 1
@@ -93,3 +95,19 @@ class Keys:
 
     def wish(self, identity: str) -> str:
         return self(f"wish:{identity}")
+
+
+_KINDS: Mapping[str, str] = {
+    "clock": "hash", "life": "hash", "lease": "hash", "schema": "string", "placements": "string", "vms": "set",
+    "ledger": "hash", "ledger:versions": "hash", "ledger:version": "string", "ops:open": "hash", "ops:closed": "zset",
+    "controllers": "hash", "files": "hash", "wishes": "hash", "alarms": "string", "events": "stream",
+    "hb": "hash", "past": "list", "host": "string", "vm": "hash", "op": "hash", "probes": "list", "power": "hash",
+    "watch": "string", "wish": "string",
+}  # fmt: skip
+"""Redis type of each key, or of all that begin with that word and a colon."""
+
+
+def kind_of(key: str) -> str:
+    """Return the Redis type of what Fangnetz keeps at a key: the table above, for programs."""
+    name = key.partition("}:")[2]
+    return _KINDS.get(name) or _KINDS[name.partition(":")[0]]

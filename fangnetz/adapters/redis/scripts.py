@@ -5,12 +5,13 @@ from __future__ import annotations
 from collections.abc import Sequence
 from functools import cache
 from importlib.resources import files
-from typing import Any
+from typing import Any, cast
 
 import redis
 
-from fangnetz.adapters.redis.client import translated
-from fangnetz.core.errors import StoreUnreachable
+from fangnetz.adapters.redis.client import is_wrong_type, translated
+from fangnetz.adapters.redis.keys import kind_of
+from fangnetz.core.errors import StoredContentError, StoreUnreachable
 
 GUARDED = frozenset({"claim", "renew"})
 WAIT_MS = 200
@@ -44,7 +45,11 @@ class Scripts:
 
     def __call__(self, name: str, keys: Sequence[str], args: Sequence[str]) -> Any:
         with translated():
-            return self._script(name)(keys=list(keys), args=list(args))
+            try:
+                return self._script(name)(keys=list(keys), args=list(args))
+            except redis.ResponseError as error:
+                self._name_damage(error, keys)
+                raise
 
     def confirmed(self, name: str, keys: Sequence[str], args: Sequence[str]) -> Any:
         """Call a script whose answer an effect rests on: replicas have it, and all that was written before it.
@@ -65,11 +70,23 @@ class Scripts:
                     answer, replicas = pipe.execute()[-2:]
                 except redis.exceptions.NoScriptError:
                     continue
+                except redis.ResponseError as error:
+                    self._name_damage(error, keys)
+                    raise
             if replicas < self._replicas_min:
                 have = f"{replicas} of {self._replicas_min} replicas"
                 raise NotConfirmed(f"{have} confirmed a write within {WAIT_MS} ms: it may be lost", answer)
             return answer
         raise StoreUnreachable(f"the store does not keep its script {name}")
+
+    def _name_damage(self, error: redis.ResponseError, keys: Sequence[str]) -> None:
+        """Raise StoredContentError naming the key if a script met one that holds another type of value."""
+        if not is_wrong_type(error):
+            return
+        for key in dict.fromkeys(keys):
+            wanted, found = kind_of(key), cast("str", self._client.type(key))
+            if found not in (wanted, "none"):
+                raise StoredContentError(f"{key}: is a {found}, and Fangnetz keeps a {wanted} there") from error
 
     def _script(self, name: str) -> Any:
         if name not in self._loaded:
