@@ -79,8 +79,10 @@ class Laws:
         beat: Heartbeat = args[0]
         if answer is None:
             return
-        if beat.hypervisor is HypervisorHealth.OK:
-            self._beats.setdefault(beat.host, {})[beat.incarnation] = self.memory().beats[beat.host]
+        kept = self.memory().beats[beat.host]
+        listed_at = kept.received_at - kept.inventory_age_s
+        if beat.hypervisor is HypervisorHealth.OK or listed_at >= kept.boot_since:
+            self._beats.setdefault(beat.host, {})[beat.incarnation] = kept
         for release in beat.releases:
             self._promised(beat.host, beat.incarnation, release, cast("Instant", answer))
 
@@ -153,9 +155,11 @@ class Laws:
     def _recorded(self, args: tuple[Any, ...], answer: object) -> None:
         """A VM's record was written: taken up where it runs, or only its state changed."""
         record: VmRecord = args[0]
-        before = self._owned.get(record.id)
+        before, highest = self._owned.get(record.id), self._highest.get(record.id)
         if answer is not True or record.owner is None:
             return
+        if highest is not None and record.generation < highest.generation:
+            return  # a record that was rolled back is written as it stands: by this number nobody gets anything
         new = law.Assigned(
             vm=record.id,
             host=record.owner,

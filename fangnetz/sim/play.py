@@ -8,9 +8,9 @@ from fangnetz.sim.stories.story import Story
 from fangnetz.sim.verbs import schedule
 from fangnetz.sim.world import World
 
-CALM_S = 20.0
+CALM_S = 12.0
 """So long nothing may be under way before a story is called over."""
-LOOK_S = 5.0
+LOOK_S = 3.0
 
 
 def play(story: Story, seed: int = 0, *, until_calm: bool = False) -> Result:

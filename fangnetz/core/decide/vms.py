@@ -85,6 +85,8 @@ class VmDecisions:
         self.view, self.watch, self.verdicts, self.policy, self.epoch = view, watch, verdicts, policy, epoch
         self.opened, self.but = tuple(opened), frozenset(but)
         self.rivals = rivals(view.vms)
+        self.seen = self._seen(view.hosts)
+        self.seen_outside = self._seen_outside(view.outside)
         self.stopping = Counter(
             step.order.host
             for op in view.operations.values()
@@ -142,9 +144,9 @@ class VmDecisions:
     # -- one VM --
 
     def _decide_vm(self, doc: VmDoc, record: VmRecord) -> None:
-        sightings = self._sightings(record.id)
+        sightings = self.seen.get(record.id, {})
         copies = {host: seen for host, seen in sightings.items() if seen.state in RUNS}
-        beyond = self._copies_outside(record.id)
+        beyond = self.seen_outside.get(record.id, {})
         if len(copies) + len(beyond) > 1:
             self._twice(record, {**copies, **beyond})
             return
@@ -158,31 +160,32 @@ class VmDecisions:
             return
         self._not_seen(doc, record)
 
-    def _sightings(self, vm: VmId) -> dict[HostId, VmSighting]:
-        """Where fresh reports show the VM; a report of a boot proven off shows nothing any more."""
-        found: dict[HostId, VmSighting] = {}
-        for host in self.view.hosts:
+    def _seen(self, hosts: Iterable[HostId]) -> dict[VmId, dict[HostId, VmSighting]]:
+        """Where fresh reports show each VM; a report of a boot proven off shows nothing any more."""
+        found: dict[VmId, dict[HostId, VmSighting]] = {}
+        for host in hosts:
             beat = heard(self.view, host)
-            if beat is None or (seen := beat.sees(vm)) is None:
+            if beat is None or not self.verdicts[host].fresh:
                 continue
-            if not self.verdicts[host].fresh or proof_of(self.view, host, beat.incarnation) is not None:
-                continue
-            found[host] = seen
+            if proof_of(self.view, host, beat.incarnation) is None:
+                for seen in beat.inventory:
+                    found.setdefault(seen.vm, {}).setdefault(host, seen)
         return found
 
-    def _copies_outside(self, vm: VmId) -> dict[HostId, VmSighting]:
+    def _seen_outside(self, hosts: Iterable[HostId]) -> dict[VmId, dict[HostId, VmSighting]]:
         """Return the copies on hosts that are not in the cluster file, by reports from within the last window.
 
         Such a copy is never adopted nor ordered about; beside another one it is a second writer all the same.
         """
-        found: dict[HostId, VmSighting] = {}
-        for host in self.view.outside:
+        found: dict[VmId, dict[HostId, VmSighting]] = {}
+        for host in hosts:
             beat = heard(self.view, host)
-            if beat is None or (seen := beat.sees(vm)) is None or seen.state not in RUNS:
+            if beat is None or self.view.now - beat.received_at > self.policy.window_s:
                 continue
-            late = self.view.now - beat.received_at > self.policy.window_s
-            if not late and proof_of(self.view, host, beat.incarnation) is None:
-                found[host] = seen
+            if proof_of(self.view, host, beat.incarnation) is None:
+                for seen in beat.inventory:
+                    if seen.state in RUNS:
+                        found.setdefault(seen.vm, {}).setdefault(host, seen)
         return found
 
     def _busy(self, record: VmRecord) -> bool:
