@@ -13,6 +13,7 @@ from fangnetz.cli._items import Item, alarm_item, print_item
 from fangnetz.cli._session import Session, open_session
 from fangnetz.cli._snapshot import Snapshot, take
 from fangnetz.cli._tables import alarms_table
+from fangnetz.cli.incident import KEPT
 from fangnetz.core.errors import WishRefused
 from fangnetz.core.model import Power
 from fangnetz.core.units import HostId, Seconds
@@ -20,8 +21,6 @@ from fangnetz.sim.what_if.answer import Fate, HostAnswer, VmAnswer, WhatIf, what
 from fangnetz.sim.what_if.measured import Measured, measure
 from fangnetz.sim.what_if.today import Loss, Today, assumptions
 
-JOURNAL_KEPT = 1000
-"""The journal keeps no more closed operations than this."""
 HOW = {Loss.POWER: "without power", Loss.NETWORK: "cut off from both networks", Loss.STORAGE: "without storage"}
 
 
@@ -49,7 +48,7 @@ def _hosts(session: Session, names: Sequence[str]) -> tuple[HostId, ...]:
 
 def _today(session: Session, snapshot: Snapshot) -> Today:
     with session.asking() as store:
-        operations = store.operations(JOURNAL_KEPT)
+        operations = store.operations(KEPT)
     hosts, settings = tuple(snapshot.view.hosts), session.settings
     return Today(
         cluster=snapshot.cluster,
@@ -60,6 +59,7 @@ def _today(session: Session, snapshot: Snapshot) -> Today:
         incarnations={host: snapshot.incarnation(host) for host in hosts},
         controllers={name: controller.host for name, controller in settings.controllers.items()},
         store_host=_store_host(session),
+        sentinels=bool(settings.redis.sentinels),
         measured=measure(operations),
     )
 

@@ -82,7 +82,7 @@ def test_it_says_what_a_scenario_of_the_same_cluster_does(well: Board, tmp_path:
     for name, vm in vms(answer).items():
         assert vm["outcome"] == "running"
         assert vm["from"] == "host2"
-        assert vm["running_after_s"] == pytest.approx(played[name][-1]["from"] - LOST_AT, abs=3.5)
+        assert vm["running_after_s"] == pytest.approx(played[name][-1]["from"] - LOST_AT + 2.0, abs=1.0)
     (host,) = answer["hosts"]
     assert (host["name"], host["state"]) == ("host2", "fenced")
     assert "reads OFF" in host["proof"]
@@ -134,7 +134,7 @@ def test_a_host_cut_off_is_cut_from_power_and_proven_off(well: Board) -> None:
 
 def test_a_host_without_storage_alone_is_left_and_that_is_said(well: Board) -> None:
     answer = ask(well, "--lose", "host2", "--at", "storage")
-    assert [(vm["name"], vm["outcome"]) for vm in answer["not_saved"]] == [("web2", "hangs"), ("db2", "hangs")]
+    assert [(vm["name"], vm["outcome"]) for vm in answer["not_saved"]] == [("db2", "hangs"), ("web2", "hangs")]
     assert answer["hosts"][0]["state"] == "online"
 
 
@@ -142,7 +142,7 @@ def test_two_of_three_at_once_are_our_own_failure(well: Board) -> None:
     answer = ask(well, "--lose", "host2", "--lose", "host1", "--at", "network")
     assert {vm["outcome"] for vm in answer["vms"]} == {"lost"}
     assert not any(host["fence_sent_after_s"] for host in answer["hosts"])
-    assert any("mass" in alarm["kind"] or "quorum" in alarm["kind"] for alarm in answer["alarms"]), answer["alarms"]
+    assert all("looks like a fault of ours" in lost["reason"] for lost in (*answer["hosts"], *answer["not_saved"]))
 
 
 def test_the_hosts_of_store_and_controllers_take_them_along(well: Board) -> None:
@@ -158,7 +158,6 @@ def test_the_hosts_of_store_and_controllers_take_them_along(well: Board) -> None
 def test_times_are_those_of_the_journal_and_defaults_are_said(well: Board) -> None:
     before = ask(well, "--lose", "host1")
     assert before["times"]["start_s"] == {"seconds": 2.0, "samples": 0, "default": True}
-    assert any("no start was measured" in sentence for sentence in before["assumptions"])
     failover(well)
     fenced(well)
     planned(well)
@@ -167,7 +166,8 @@ def test_times_are_those_of_the_journal_and_defaults_are_said(well: Board) -> No
     assert after["times"]["start_s"]["samples"] == 1
     assert after["times"]["start_s"]["seconds"] == pytest.approx(1.25, abs=0.2)
     assert after["times"]["fence_s"]["seconds"] == pytest.approx(0.2, abs=0.01)
-    assert not any("measured" in sentence for sentence in after["assumptions"])
+    soonest = after["hosts"][0]["fence_proven_after_s"] + after["times"]["start_s"]["seconds"]
+    assert all(vm["running_after_s"] >= soonest for vm in after["vms"])
 
 
 def test_a_host_in_maintenance_takes_nothing(well: Board) -> None:
@@ -177,7 +177,7 @@ def test_a_host_in_maintenance_takes_nothing(well: Board) -> None:
 
 
 def test_a_failed_vm_stays_failed_and_a_silent_host_is_taken_as_cut_off(well: Board) -> None:
-    well.vm("bad", VmState.FAILED, reason="it ended five times in a row")
+    well.vm("bad", VmState.FAILED, host="host2", reason="it ended five times in a row")
     well.beat("host3", {"web3": 7}, ago_s=60.0)
     well.watch({"host3": 60.0})
     answer = ask(well, "--lose", "host2")

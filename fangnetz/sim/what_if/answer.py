@@ -8,7 +8,7 @@ from enum import StrEnum
 
 from fangnetz.core.actions import Alarm
 from fangnetz.core.incidents import Incident, IncidentVm, incidents
-from fangnetz.core.model import HostState, VmRecord, VmState
+from fangnetz.core.model import HostRecord, HostState, VmRecord, VmState
 from fangnetz.core.units import HostId, Instant, Seconds, VmId
 from fangnetz.sim.beginning import T0
 from fangnetz.sim.chronicle import Broken
@@ -34,6 +34,9 @@ class Fate(StrEnum):
 
 _NAMED = {
     VmState.WAITING: Fate.WAITING,
+    VmState.STARTING: Fate.WAITING,
+    VmState.STOPPING: Fate.WAITING,
+    VmState.MOVING: Fate.WAITING,
     VmState.FAILED: Fate.FAILED,
     VmState.NEEDS_PERSON: Fate.NEEDS_PERSON,
 }
@@ -89,7 +92,7 @@ def what_if(today: Today, lost: tuple[HostId, ...], loss: Loss, seed: int = 0) -
     """Play the loss of hosts from today's view until nothing is under way any more; return what came of it."""
     story = story_of_today(today, lost, loss)
     with played(story, seed, until_calm=True, prepare=lambda world: stand(world, today)) as world:
-        reader = _Reader(world, today.lost_at, lost)
+        reader = _Reader(world, today, lost)
         return WhatIf(
             lost=lost,
             loss=loss,
@@ -103,13 +106,13 @@ def what_if(today: Today, lost: tuple[HostId, ...], loss: Loss, seed: int = 0) -
 class _Reader:
     """Reads a world after the loss: the journal for what was done, records for why, hypervisors for what is so."""
 
-    def __init__(self, world: World, lost_at: float, lost: tuple[HostId, ...]) -> None:
-        self._world, self._lost_at, self._lost = world, lost_at, lost
+    def __init__(self, world: World, today: Today, lost: tuple[HostId, ...]) -> None:
+        self._world, self._today, self._lost_at, self._lost = world, today, today.lost_at, lost
         self._memory = world.server.memory
         self._incidents = {
             incident.host: incident
             for incident in reversed(incidents(self._memory.operations.values()))
-            if incident.opened_at >= T0 + lost_at
+            if incident.opened_at >= T0 + self._lost_at
         }
         self._moves: Mapping[VmId, IncidentVm] = {
             vm.vm: vm for incident in self._incidents.values() for vm in incident.vms
@@ -133,30 +136,31 @@ class _Reader:
 
     def _host(self, host: HostId, incident: Incident | None) -> HostAnswer:
         record = self._memory.hosts[host]
-        if incident is None:
-            return HostAnswer(
-                host=host,
-                state=record.state,
-                reason=record.reason,
-                suspected_after=self._after(record.suspected_at),
-            )
+        proof = incident.proof if incident is not None else None
         return HostAnswer(
             host=host,
             state=record.state,
-            reason=record.reason,
-            suspected_after=self._after(incident.suspected_at),
-            fence_sent_after=self._after(incident.fence_sent_at),
-            proven_after=self._after(incident.fence_proven_at),
-            proof=incident.proof.sentence if incident.proof is not None else "",
+            reason=self._why(record),
+            suspected_after=self._after(incident.suspected_at if incident is not None else record.suspected_at),
+            fence_sent_after=self._after(incident.fence_sent_at) if incident is not None else None,
+            proven_after=self._after(incident.fence_proven_at) if incident is not None else None,
+            proof=proof.sentence if proof is not None else "",
         )
+
+    def _why(self, host: HostRecord) -> str:
+        """Return what stands in the way of a host, else its record's reason."""
+        braked = (a.sentence for a in self._memory.alarms if a.subject == host.id and a.kind.startswith("braked_"))
+        return self._undecided() or next(braked, host.reason)
 
     # -- VMs --
 
     def vms(self) -> Iterator[VmAnswer]:
-        for vm, copies in self._world.chronicle.copies.items():
+        """Yield what became of each VM that was to run and that the loss touched."""
+        for doc, _ in self._today.vms:
+            copies = self._world.chronicle.copies.get(doc.spec.id, [])
             before = next((copy for copy in copies if self._ran_at_the_loss(copy)), None)
-            record = self._memory.vms.get(vm)
-            if before is None or record is None or record.state is VmState.UNMANAGED:
+            record = self._memory.vms.get(doc.spec.id)
+            if not doc.to_run or before is None or record is None:
                 continue
             if before.host in self._lost or before.ended_at is not None:
                 yield self._vm(before, copies[-1], record)
@@ -165,37 +169,41 @@ class _Reader:
         return copy.since < self._lost_at and (copy.ended_at is None or copy.ended_at >= self._lost_at)
 
     def _vm(self, before: Copy, last: Copy, record: VmRecord) -> VmAnswer:
-        lives = last.ended_at is None
-        moved = self._moves.get(record.id)
-        running_after: Seconds | None = None
-        if lives and record.state is VmState.RUNNING and self._has_storage(last.host):
-            fate, reason = Fate.RUNNING, moved.reason if moved is not None else record.reason
-            seen_at = moved.running_at if moved is not None else None
-            running_after = self._after(seen_at or Instant(T0 + last.since)) if last is not before else Seconds(0.0)
-        else:
-            fate, reason = self._not_saved(last, record)
+        runs = record.state is VmState.RUNNING and last.ended_at is None and self._has_storage(last.host)
+        fate, reason = (Fate.RUNNING, self._because(record)) if runs else self._not_saved(last, record)
         return VmAnswer(
             vm=record.id,
             source=before.host,
-            target=last.host if fate is Fate.RUNNING else None,
+            target=last.host if runs else None,
             fate=fate,
-            running_after=running_after,
+            running_after=None if not runs else Seconds(0.0) if last is before else self._running_after(last),
             reason=reason,
         )
+
+    def _because(self, record: VmRecord) -> str:
+        move = self._moves.get(record.id)
+        return move.reason if move is not None else record.reason
+
+    def _running_after(self, copy: Copy) -> Seconds | None:
+        """Return when it would be seen running: as long after its start was sent as measured, or when it was played."""
+        move = self._moves.get(copy.vm)
+        sent_at = move.start_sent_at if move is not None and move.start_sent_at is not None else T0 + copy.since
+        seen_at = move.running_at if move is not None and move.running_at is not None else sent_at
+        return self._after(Instant(max(seen_at, sent_at + self._today.measured.start(copy.vm).seconds)))
 
     def _not_saved(self, last: Copy, record: VmRecord) -> tuple[Fate, str]:
         undecided = self._undecided()
         if undecided:
             return Fate.LOST, undecided
-        owner = self._memory.hosts.get(record.owner) if record.owner is not None else None
         if record.state is VmState.RUNNING and last.ended_at is None:
             sentence = f"{last.host} and its libvirt report on, so it is left there; its guest hangs for its disk"
             return Fate.HANGS, sentence
         if record.state in _NAMED:
             return _NAMED[record.state], record.reason
-        if owner is not None and owner.state is HostState.NEEDS_PERSON:
-            return Fate.NEEDS_PERSON, owner.reason
-        return Fate.LOST, record.reason
+        owner = self._memory.hosts.get(record.owner) if record.owner is not None else None
+        if owner is None:
+            return Fate.LOST, record.reason
+        return Fate.NEEDS_PERSON if owner.state is HostState.NEEDS_PERSON else Fate.LOST, self._why(owner)
 
     def _has_storage(self, host: HostId) -> bool:
         return self._world.network.both_ways(host, "", STORAGE)

@@ -39,7 +39,8 @@ class Today:
     """What is known of a cluster now.
 
     `reporting`: hosts that are alive as far as anybody can tell; `off`: those proven off; `incarnations`: the boot each
-    host is known by; `controllers`: all of the cluster file, each with the host it runs on or None.
+    host is known by; `controllers`: all of the cluster file, each with the host it runs on or None; `sentinels`:
+    whether Sentinels say where the store is.
     """
 
     cluster: str
@@ -50,6 +51,7 @@ class Today:
     incarnations: Mapping[HostId, Incarnation]
     controllers: Mapping[ControllerId, HostId | None]
     store_host: HostId | None = None
+    sentinels: bool = False
     measured: Measurements = field(default_factory=Measurements)
 
     @property
@@ -69,8 +71,8 @@ class Today:
 
     @property
     def vms(self) -> tuple[tuple[VmDoc, VmRecord | None], ...]:
-        """VMs that can be played: those that no host outside the cluster file owns."""
-        found = ((doc, self.view.vm_records.get(vm)) for vm, doc in self.view.vms.items())
+        """VMs that can be played, by name: those that no host outside the cluster file owns."""
+        found = ((doc, self.view.vm_records.get(vm)) for vm, doc in sorted(self.view.vms.items()))
         return tuple((doc, record) for doc, record in found if not _is_outside(self.view, record))
 
     def device(self, host: HostId, device: DeviceName) -> DeviceToday:
@@ -164,9 +166,8 @@ def _line(host: HostId, loss: Loss, at: float) -> Line:
 
 def assumptions(today: Today) -> tuple[str, ...]:
     """Return, in a sentence each, where the played cluster is not simply the real one."""
-    return tuple(
-        sentence for part in (_of_controllers, _of_hosts, _of_devices, _of_vms, _of_times) for sentence in part(today)
-    )
+    parts = (_of_controllers, _of_store, _of_hosts, _of_devices, _of_vms)
+    return tuple(sentence for part in parts for sentence in part(today))
 
 
 def _of_controllers(today: Today) -> Iterator[str]:
@@ -177,6 +178,11 @@ def _of_controllers(today: Today) -> Iterator[str]:
         yield f"without {', '.join(silent)}: it does not look at the store now"
     if today.view.operations:
         yield f"without {len(today.view.operations)} open operations: what they are about is taken as it stands"
+
+
+def _of_store(today: Today) -> Iterator[str]:
+    if today.sentinels:
+        yield "the Sentinels know where the store is: it is taken to outlive the loss"
 
 
 def _of_hosts(today: Today) -> Iterator[str]:
@@ -197,13 +203,6 @@ def _of_devices(today: Today) -> Iterator[str]:
 
 
 def _of_vms(today: Today) -> Iterator[str]:
-    for vm, record in today.view.vm_records.items():
+    for vm, record in sorted(today.view.vm_records.items()):
         if _is_outside(today.view, record):
             yield f"without {vm}: it is on record on {record.owner}, which is not in the cluster file"
-
-
-def _of_times(today: Today) -> Iterator[str]:
-    if today.measured.fence().samples == 0:
-        yield f"no cut was measured here yet: it is taken to need {today.measured.fence().seconds:g} s, a default"
-    if today.measured.start().samples == 0:
-        yield f"no start was measured here yet: it is taken to need {today.measured.start().seconds:g} s, a default"
