@@ -57,12 +57,14 @@ class SimBootFiles:
     def note_start(self, vm: VmId, generation: Generation) -> str:
         self._process.sleep(WRITE_S)
         note = self._process.token()
-        self._boot.starts[vm, note] = UnansweredStart(vm=vm, note=note, generation=generation)
+        self._boot.starts[vm] = UnansweredStart(vm=vm, note=note, generation=generation)
         return note
 
     def forget_start(self, vm: VmId, note: str) -> None:
         self._process.sleep(WRITE_S)
-        self._boot.starts.pop((vm, note), None)
+        start = self._boot.starts.get(vm)
+        if start is not None and start.note == note:
+            del self._boot.starts[vm]
 
     def unanswered_starts(self) -> tuple[UnansweredStart, ...]:
         return tuple(self._boot.starts.values())
