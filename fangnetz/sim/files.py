@@ -83,6 +83,6 @@ class SimLedgerFiles:
     def write(self, entries: Sequence[LedgerEntry]) -> None:
         for entry in entries:
             old = self._kept.get(entry.key)
-            if old is None or entry.version > old.version:
+            if entry.version > (old.version if old is not None else 0):
                 self._process.sleep(WRITE_S)
                 self._kept[entry.key] = entry
