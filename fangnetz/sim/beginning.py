@@ -65,6 +65,7 @@ def begin(world: World) -> None:
         documents.append(HostDoc(id=host, incarnation=boots[host]))
         documents.extend(_bindings(world, host, boots[host]))
         memory.hosts[host] = _record(host, boots[host], powered=machine.powered)
+        world.laws.begin_with_proof(memory.hosts[host].proof)
     for number, vm in enumerate(world.story.vms, start=1):
         documents.append(vm_doc(vm))
         host, name = HostId(vm.host), VmId(vm.name)

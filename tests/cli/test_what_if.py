@@ -9,8 +9,8 @@ from typing import Any
 
 import pytest
 
-from fangnetz.core.model import HostDoc, HostState, Power, VmState
-from fangnetz.core.units import HostId
+from fangnetz.core.model import HostDoc, HostState, HypervisorHealth, OffProof, Power, ProofKind, VmState
+from fangnetz.core.units import HostId, Incarnation, Instant
 from fangnetz.sim.play import play
 from fangnetz.sim.stories.read import read_story
 
@@ -184,6 +184,57 @@ def test_a_failed_vm_stays_failed_and_a_silent_host_is_taken_as_cut_off(well: Bo
     assert any("host3 does not report" in sentence for sentence in answer["assumptions"])
     assert {vm["to"] for vm in answer["vms"] if vm["name"] in ("web2", "db2")} <= {"host1", None}
     assert "bad" not in vms(answer)
+
+
+def test_a_host_whose_libvirt_hangs_takes_nothing(well: Board) -> None:
+    well.beat("host1", {"web1": 7}, health=HypervisorHealth.HUNG)
+    well.host("host1", HostState.DEGRADED, "its libvirt hangs")
+    assert {vm["to"] for vm in vms(ask(well, "--lose", "host2")).values()} <= {"host3", None}
+
+
+def test_a_host_proven_off_is_off_and_losing_it_changes_nothing(well: Board) -> None:
+    well.raw.delete("fn:{demo}:hb:host3")
+    boot = Incarnation("boot-of-host3")
+    proof = OffProof(
+        host=HostId("host3"),
+        incarnation=boot,
+        kind=ProofKind.OPERATOR,
+        proven_at=Instant(well.now - 60),
+        sentence="off",
+    )
+    well.host("host3", HostState.FENCED, "somebody confirmed it off", proof=proof)
+    well.vm("web3", VmState.WAITING, host="host3", reason="no host has room")
+    well.watch()
+    answer = ask(well, "--lose", "host2", "--lose", "host3")
+    assert {vm["to"] for vm in answer["vms"]} == {"host1"}
+    states = {host["name"]: host["state"] for host in answer["hosts"]}
+    assert states == {"host2": "fenced", "host3": "fenced"}
+    assert not any("host3" in sentence for sentence in answer["assumptions"])
+
+
+def test_a_vm_of_a_host_that_the_cluster_file_lacks_is_left_out_and_named(well: Board) -> None:
+    well.vm("old", host="host9")
+    answer = ask(well, "--lose", "host2")
+    assert [sentence for sentence in answer["assumptions"] if "old" in sentence and "host9" in sentence]
+    assert "old" not in vms(answer)
+
+
+def test_a_device_that_was_never_asked_is_taken_to_be_dark(well: Board) -> None:
+    well.raw.delete("fn:{demo}:power:host2")
+    answer = ask(well, "--lose", "host2")
+    assert any(sentence.startswith("ipmi of host2") for sentence in answer["assumptions"])
+    assert answer["hosts"][0]["state"] == "needs_person"
+
+
+def test_a_law_that_would_break_is_told_and_fails(well: Board) -> None:
+    """A device that reads OFF while its host reports lies; with the host cut off, nobody without a lock survives it."""
+    well.reading("host2", Power.OFF)
+    well.watch()
+    said = well.run("simulate", "--from-cluster", "--lose", "host2", "--at", "network", "--json")
+    answer = said.json["what_if"]
+    assert any("reads OFF while host2 reports" in sentence for sentence in answer["assumptions"])
+    assert said.code == 1
+    assert {broken["what"] for broken in answer["broken"]} == {"one_writer"}
 
 
 def test_without_a_controller_it_says_that_nothing_would_be_done(well: Board) -> None:
