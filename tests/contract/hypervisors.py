@@ -57,6 +57,10 @@ class HypervisorSubject(Protocol):
 
     def resume(self, vm: VmId) -> None: ...
 
+    def away(self) -> Hypervisor:
+        """Return a worker's of the same boot whose hypervisor is not there from now on."""
+        ...
+
     def losing_starts(self) -> AbstractContextManager[None]:
         """While this is held, starts are sent and never answered, and nothing comes of them."""
         ...
@@ -83,8 +87,14 @@ class RealLibvirt:
         self._hands = libvirt.open(uri)
 
     def another(self) -> Hypervisor:
+        return self._open(self._uri)
+
+    def away(self) -> Hypervisor:
+        return self._open(f"qemu+unix:///system?socket={self._folder}/nobody-listens")
+
+    def _open(self, uri: str) -> Hypervisor:
         boot = BootFilesOnDisk(self._folder)
-        made = LibvirtHypervisor(self._uri, boot, settle=Seconds(0.5), settle_inherited=Seconds(1.5))
+        made = LibvirtHypervisor(uri, boot, settle=Seconds(0.5), settle_inherited=Seconds(1.5))
         self._opened.append(made)
         return made
 
@@ -167,6 +177,10 @@ class SimLibvirt:
         twin = SimHypervisor(process, self._daemon, SimBootFiles(boot, process))
         self._opened.append(cast("Hypervisor", Driven(self._driver, process, twin)))
         return self._opened[-1]
+
+    def away(self) -> Hypervisor:
+        self._daemon.become("dead")
+        return self.another()
 
     def new_vm(self) -> VmId:
         return VmId(f"contract{next(_numbers)}")

@@ -191,6 +191,25 @@ def test_with_nothing_unanswered_settling_is_quiet(subject: HypervisorSubject, v
     assert subject.hypervisor.unanswered_since(subject.monotonic()) == frozenset()
 
 
+def test_a_hypervisor_that_is_not_there_is_no_answer_to_anything_and_was_sent_nothing(
+    subject: HypervisorSubject, vm: VmId
+) -> None:
+    away = subject.away()
+    calls: tuple[Callable[[], object], ...] = (
+        away.domains,
+        lambda: away.create(vm, subject.xml(vm), G7),
+        lambda: away.shutdown(vm),
+        lambda: away.destroy(vm),
+        lambda: away.suspend(vm, G7),
+        lambda: away.settled(vm),
+    )
+    for call in calls:
+        with pytest.raises(HypervisorUnreachable):
+            call()
+    away.settle()
+    assert away.unanswered_since(subject.monotonic()) == frozenset()
+
+
 # --- stops -------------------------------------------------------------------------------------------------------
 
 
