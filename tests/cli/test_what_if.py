@@ -232,8 +232,14 @@ def test_a_vm_of_a_host_that_the_cluster_file_lacks_is_left_out_and_named(well: 
 def test_a_device_that_was_never_asked_is_taken_to_be_dark(well: Board) -> None:
     well.raw.delete("fn:{demo}:power:host2")
     answer = ask(well, "--lose", "host2")
-    assert any(sentence.startswith("ipmi of host2") for sentence in answer["assumptions"])
+    assert "ipmi of host2 was never asked: it is taken to be dark" in answer["assumptions"]
     assert answer["hosts"][0]["state"] == "needs_person"
+
+
+def test_what_a_device_said_of_an_earlier_boot_says_nothing_of_this_one(well: Board) -> None:
+    well.reading("host2", Power.OFF, ago_s=30.0)
+    well.watch()
+    assert not ask(well, "--lose", "host2", "--at", "network")["broken"]
 
 
 def test_a_law_that_would_break_is_told_and_fails(well: Board) -> None:

@@ -76,22 +76,35 @@ class Today:
         return tuple((doc, record) for doc, record in found if not _is_outside(self.view, record))
 
     def device(self, host: HostId, device: DeviceName) -> DeviceToday:
-        """Return how a fence device stands."""
-        state = binding_state(self.view.bindings.get((host, device)), self.incarnations[host])
+        """Return how a fence device stands, and what is assumed of it."""
+        binding = binding_state(self.view.bindings.get((host, device)), self.incarnations[host])
         reading = next((r for r in self.view.readings.get(host, ()) if r.device == device), None)
-        never_on = state is BindingState.NOT_SEEN_ON
-        if reading is None or reading.power is Power.UNKNOWN or (never_on and reading.power is Power.ON):
-            return DeviceToday(binding=state, state="dark")
-        reads_off = reading.power is Power.OFF and host in self.reporting
-        return DeviceToday(binding=state, state="lying" if reads_off else "ok")
+        beat = self.view.heartbeats.get(host) if host in self.reporting else None
+        if reading is None:
+            return DeviceToday(binding=binding, state=DARK, why="was never asked")
+        if reading.power is Power.UNKNOWN:
+            return DeviceToday(binding=binding, state=DARK, why="gave no answer when it was last asked")
+        if beat is not None and reading.power is Power.OFF and reading.answered_at < beat.boot_since:
+            return DeviceToday(binding=binding, state=DARK, why="was not asked since its host booted")
+        if beat is not None and reading.power is Power.OFF:
+            return DeviceToday(binding=binding, state=LYING, why=f"reads OFF while {host} reports")
+        if binding is BindingState.NOT_SEEN_ON and reading.power is Power.ON:
+            return DeviceToday(binding=binding, state=DARK, why=f"was not seen ON while this boot of {host} was alive")
+        return DeviceToday(binding=binding, state=WELL)
+
+
+WELL, DARK, LYING = "ok", "dark", "lying"
+"""As the verb `bmc` has them."""
+TAKEN = {DARK: "it is taken to be dark", LYING: "it is taken to switch nothing"}
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class DeviceToday:
-    """`state`: as the verb `bmc` has it."""
+    """`state`: one of WELL, DARK, LYING; `why`: what speaks for it, empty where nothing is assumed."""
 
     binding: BindingState
     state: str
+    why: str = ""
 
 
 def _is_outside(view: ClusterView, record: VmRecord | None) -> bool:
@@ -195,11 +208,8 @@ def _of_devices(today: Today) -> Iterator[str]:
     for host, spec in today.view.hosts.items():
         for name in (name for level in spec.fencing for name in level):
             device = today.device(host, name)
-            if device.state == "lying":
-                yield f"{name} of {host} reads OFF while {host} reports: it is taken to switch nothing"
-            elif device.state == "dark":
-                why = "was never seen ON" if device.binding is BindingState.NOT_SEEN_ON else "gave no answer"
-                yield f"{name} of {host} {why} when it was last asked: it is taken to be dark"
+            if device.why:
+                yield f"{name} of {host} {device.why}: {TAKEN[device.state]}"
 
 
 def _of_vms(today: Today) -> Iterator[str]:
