@@ -1,4 +1,7 @@
-"""`fangnetz simulate`: what would happen if. Plays scenario files, or stories by chance. Touches no real cluster."""
+"""`fangnetz simulate`: what would happen if. Plays scenario files, stories by chance, or losses in the real cluster.
+
+Only reads the real one, and only with --from-cluster.
+"""
 
 from __future__ import annotations
 
@@ -20,6 +23,7 @@ from fangnetz.sim.result import Result
 from fangnetz.sim.stories.read import ScenarioRefused, read_story
 from fangnetz.sim.stories.story import Story
 from fangnetz.sim.storm import Played, Size, play_seeds
+from fangnetz.sim.what_if.today import Loss
 
 app = typer.Typer(add_completion=False)
 USAGE = 2
@@ -36,13 +40,26 @@ def simulate(  # noqa: PLR0917 - typer calls it by name
     hosts: Annotated[int, typer.Option(min=2, max=50, help="With --random")] = 5,
     vms: Annotated[int, typer.Option(min=1, max=500, help="With --random")] = 20,
     faults: Annotated[int, typer.Option(min=1, max=100, help="With --random")] = 8,
+    from_cluster: Annotated[
+        bool, typer.Option("--from-cluster", help="Begin with the real cluster as it stands now; it is only read")
+    ] = False,
+    lose: Annotated[
+        list[str] | None, typer.Option(metavar="HOST", help="With --from-cluster: lose it; may be repeated")
+    ] = None,
+    loss: Annotated[Loss, typer.Option("--at", help="With --from-cluster: where it is lost")] = Loss.POWER,
 ) -> None:
     """Play a story on a virtual clock: production code, simulated hosts, a store and devices that break as told.
 
-    Exit 0 all well; 1 a law broken or an expectation unmet; 2 the file is refused.
+    Exit 0 all well; 1 a law broken, an expectation unmet or the cluster not readable; 2 the file is refused.
     """
-    if random == (path is not None):
-        _refuse("either a FILE or a FOLDER, or --random")
+    if [path is not None, random, from_cluster].count(True) != 1:
+        _refuse("either a FILE or a FOLDER, or --random, or --from-cluster")
+    if from_cluster != bool(lose):
+        _refuse("--from-cluster and --lose HOST go together")
+    if from_cluster:
+        from fangnetz.cli._what_if import ask
+
+        raise typer.Exit(0 if ask(lose or (), loss, seed, as_json=as_json) else 1)
     if random:
         raise typer.Exit(_by_chance(seed, seeds, Size(hosts, vms, faults), as_json=as_json))
     assert path is not None  # noqa: S101 - told apart above

@@ -65,6 +65,7 @@ def begin(world: World) -> None:
         documents.append(HostDoc(id=host, incarnation=boots[host]))
         documents.extend(_bindings(world, host, boots[host]))
         memory.hosts[host] = _record(host, boots[host], powered=machine.powered)
+        world.laws.begin_with_proof(memory.hosts[host].proof)
     for number, vm in enumerate(world.story.vms, start=1):
         documents.append(vm_doc(vm))
         host, name = HostId(vm.host), VmId(vm.name)
@@ -78,7 +79,7 @@ def begin(world: World) -> None:
     for host, machine in world.machines_of_hosts.items():
         if machine.powered:
             memory.beats[host] = _beat(world, host, boots[host])
-    _write(world, documents)
+    write_documents(world, documents)
 
 
 def _bindings(world: World, host: HostId, boot: Incarnation) -> list[Document]:
@@ -130,20 +131,20 @@ def _beat(world: World, host: HostId, boot: Incarnation) -> Heartbeat:
         hypervisor=HypervisorHealth.OK,
         inventory=seen,
         inventory_age_s=Seconds(0.1),
-        bmc_guids=tuple(bmc.guid for bmc in world.bmcs[host].values()),
+        bmc_guids=tuple(bmc.in_band for bmc in world.bmcs[host].values() if bmc.in_band),
     )
     return replace(beat, received_at=Instant(T0 - 0.3), boot_since=BOOTED_AGO)
 
 
-def _write(world: World, documents: list[Document]) -> None:
+def write_documents(world: World, documents: list[Document]) -> None:
+    """Write into the store's ledger and into every machine's files; a document written before is replaced."""
     memory = world.server.memory
     for document in documents:
         body = _BODY[type(document)].dump_json(document).decode()
         entry = LedgerEntry(key=key_of(document), version=int(BOOTED_AGO * 1_000_000), body=body)
         memory.ledger[entry.key] = entry
     memory.ledger_version = int(BOOTED_AGO * 1_000_000)
-    for host, machine in world.machines_of_hosts.items():
+    for machine in world.machines_of_hosts.values():
         machine.disk["host"] = dict(memory.ledger)
-        del host
     for name, controller in world.controllers.items():
         controller.machine.disk[f"controller {name}"] = dict(memory.ledger)

@@ -25,6 +25,8 @@ class Bmc:
     def __init__(self, kernel: Kernel, machine: Machine, name: DeviceName, fence_s: float) -> None:
         self.kernel, self.machine, self.name, self.fence_s = kernel, machine, name, fence_s
         self.guid = kernel.name("")
+        self.in_band = self.guid
+        """What its host reads of a BMC of its own; empty where it reads nothing."""
         self.state = "ok"
         self.off = False
         self.level: list[Bmc] = [self]

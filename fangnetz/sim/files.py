@@ -57,12 +57,14 @@ class SimBootFiles:
     def note_start(self, vm: VmId, generation: Generation) -> str:
         self._process.sleep(WRITE_S)
         note = self._process.token()
-        self._boot.starts[vm, note] = UnansweredStart(vm=vm, note=note, generation=generation)
+        self._boot.starts[vm] = UnansweredStart(vm=vm, note=note, generation=generation)
         return note
 
     def forget_start(self, vm: VmId, note: str) -> None:
         self._process.sleep(WRITE_S)
-        self._boot.starts.pop((vm, note), None)
+        start = self._boot.starts.get(vm)
+        if start is not None and start.note == note:
+            del self._boot.starts[vm]
 
     def unanswered_starts(self) -> tuple[UnansweredStart, ...]:
         return tuple(self._boot.starts.values())
@@ -81,6 +83,6 @@ class SimLedgerFiles:
     def write(self, entries: Sequence[LedgerEntry]) -> None:
         for entry in entries:
             old = self._kept.get(entry.key)
-            if old is None or entry.version > old.version:
+            if entry.version > (old.version if old is not None else 0):
                 self._process.sleep(WRITE_S)
                 self._kept[entry.key] = entry

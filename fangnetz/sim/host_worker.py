@@ -148,7 +148,8 @@ class _Parts:
     def _keep_ledger(self) -> None:
         while True:
             if not self._guids:
-                self._guids = tuple(bmc.guid for bmc in self._world.bmcs[self._host].values())
+                read = (bmc.in_band for bmc in self._world.bmcs[self._host].values())
+                self._guids = tuple(guid for guid in read if guid)
             with suppress(FangnetzError):
                 self._ledger.sync()
             self._process.sleep(Seconds(LEDGER_EVERY_S))

@@ -218,6 +218,10 @@ class Laws:
             self._lives[record.id] = self._life
             self._orders[record.id, first.host, first.incarnation, first.generation] = None
 
+    def begin_with_proof(self, proof: OffProof | None) -> None:
+        """A host that was proven off before the story."""
+        self._proven(proof)
+
     def copy_began(self, copy: Copy) -> None:
         others = self._running.setdefault(copy.vm, [])
         others.append(copy)

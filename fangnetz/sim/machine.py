@@ -29,7 +29,7 @@ class Boot:
 
     incarnation: Incarnation
     released: dict[VmId, Generation] = field(default_factory=dict)
-    starts: dict[tuple[VmId, str], UnansweredStart] = field(default_factory=dict)
+    starts: dict[VmId, UnansweredStart] = field(default_factory=dict)
     holders: dict[VmId, Process] = field(default_factory=dict)
     waiting: dict[VmId, list[Wait]] = field(default_factory=dict)
 

@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+
 from fangnetz.engine import faults
 from fangnetz.sim.result import Result, result_of
 from fangnetz.sim.stories.story import Story
@@ -18,19 +21,30 @@ def play(story: Story, seed: int = 0, *, until_calm: bool = False) -> Result:
 
     `until_calm`: not to its end, if nothing is under way any more for a while after its last line.
     """
+    with played(story, seed, until_calm=until_calm) as world:
+        return result_of(world, seed)
+
+
+@contextmanager
+def played(
+    story: Story, seed: int, *, until_calm: bool, prepare: Callable[[World], None] = lambda _world: None
+) -> Iterator[World]:
+    """Give the world at the end of a story; it is gone afterwards. `prepare` may change it before anything happens."""
     world = World(story, seed)
-    schedule(world)
-    world.strikes.listen()
     try:
-        if until_calm:
-            _run_until_calm(world)
-        else:
-            world.kernel.run(story.until)
+        prepare(world)
+        schedule(world)
+        world.strikes.listen()
+        try:
+            if until_calm:
+                _run_until_calm(world)
+            else:
+                world.kernel.run(story.until)
+        finally:
+            faults.listen_to(None)
+        yield world
     finally:
-        faults.listen_to(None)
-    result = result_of(world, seed)
-    end(world)
-    return result
+        end(world)
 
 
 def _run_until_calm(world: World) -> None:

@@ -306,3 +306,29 @@ def neighbour(libvirtd: Libvirtd) -> Iterator[Libvirtd]:
     """Another libvirtd in the same network namespace: a migration's target."""
     with running_libvirtd(("nsenter", "-t", str(libvirtd.init), "-n", "unshare")) as neighbour:
         yield neighbour
+
+
+@pytest.fixture
+def silent_peer() -> Iterator[str]:
+    """An address on a veth of ours whose other end drops everything but ARP."""
+    if os.geteuid() != 0:
+        pytest.skip("a network namespace needs root")
+    name = f"fnp{os.getpid() % 100000}"
+    third = os.getpid() % 250
+    ours, theirs = f"10.213.{third}.1", f"10.213.{third}.2"
+
+    def ip(*words: str) -> None:
+        subprocess.run(["ip", *words], check=True, stdin=subprocess.DEVNULL)
+
+    ip("netns", "add", name)
+    try:
+        ip("link", "add", name, "type", "veth", "peer", "name", "eth0", "netns", name)
+        ip("addr", "add", f"{ours}/30", "dev", name)
+        ip("link", "set", name, "up")
+        ip("-n", name, "link", "set", "eth0", "up")
+        ip("-n", name, "addr", "add", f"{theirs}/30", "dev", "eth0")
+        subprocess.run(["ip", "netns", "exec", name, "iptables", "-A", "INPUT", "-j", "DROP"], check=True)
+        yield theirs
+    finally:
+        subprocess.run(["ip", "link", "del", name], stderr=subprocess.DEVNULL)
+        ip("netns", "del", name)

@@ -1,4 +1,4 @@
-"""The versioned files: whole or old, newest wins, and a damaged one is named, never read as absent."""
+"""The versioned files on a disk: whole or old, and a damaged one is named, never read as absent."""
 
 from __future__ import annotations
 
@@ -37,25 +37,6 @@ def test_what_was_written_is_there_for_the_next_process(folder: Path) -> None:
     LedgerFolder(folder).write(documents)
     assert set(LedgerFolder(folder).load()) == set(documents)
     assert folder.stat().st_mode & 0o077 == 0, "fence memory is nobody else's"
-
-
-@pytest.mark.parametrize("fresh", [True, False])
-def test_only_a_newer_document_replaces_one(folder: Path, fresh: bool) -> None:
-    files = LedgerFolder(folder)
-    files.write([entry(version=5, body="new")])
-    other = LedgerFolder(folder) if fresh else files
-    other.write([entry(version=4, body="old"), entry(version=5, body="same")])
-    assert LedgerFolder(folder).load() == (entry(version=5, body="new"),)
-    other.write([entry(version=6, body="")])
-    assert LedgerFolder(folder).load() == (entry(version=6, body=""),)
-
-
-def test_an_older_document_never_replaces_what_another_process_wrote_since(folder: Path) -> None:
-    one, two = LedgerFolder(folder), LedgerFolder(folder)
-    one.load()
-    two.write([entry(version=9, body="newer")])
-    one.write([entry(version=5, body="older")])
-    assert LedgerFolder(folder).load() == (entry(version=9, body="newer"),)
 
 
 @pytest.mark.parametrize(

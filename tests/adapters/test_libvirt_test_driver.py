@@ -1,4 +1,4 @@
-"""The libvirt adapter on libvirt's own test driver: fast, in-process, no privileges."""
+"""What only the libvirt adapter does, on libvirt's own test driver: fast, in-process, no privileges."""
 
 from __future__ import annotations
 
@@ -56,68 +56,10 @@ def states(hypervisor: LibvirtHypervisor) -> dict[str, tuple[Sighting, Generatio
     return {domain.vm: (domain.state, domain.generation) for domain in hypervisor.domains()}
 
 
-def test_a_created_domain_is_listed_with_its_generation(hypervisor: LibvirtHypervisor, vm: VmId) -> None:
-    hypervisor.create(vm, xml(vm), Generation(1_700_000_000_000_000))
-    for _ in range(2):
-        assert states(hypervisor)[vm] == (Sighting.RUNNING, 1_700_000_000_000_000)
-
-
-def test_a_domain_of_others_has_no_generation(hypervisor: LibvirtHypervisor) -> None:
-    assert states(hypervisor)["test"] == (Sighting.RUNNING, None)
-
-
-def test_a_domain_started_anew_shows_its_new_generation(hypervisor: LibvirtHypervisor, vm: VmId) -> None:
-    for generation in (1, 2):
-        hypervisor.create(vm, xml(vm), Generation(generation))
-        assert states(hypervisor)[vm] == (Sighting.RUNNING, generation)
-        hypervisor.destroy(vm)
-        assert vm not in states(hypervisor)
-
-
-def test_ending_what_is_not_there_is_success(hypervisor: LibvirtHypervisor) -> None:
-    hypervisor.destroy(VmId("never-seen"))
-    hypervisor.shutdown(VmId("never-seen"))
-
-
 def test_shutdown_asks_and_destroy_ends(hypervisor: LibvirtHypervisor, vm: VmId) -> None:
     hypervisor.create(vm, xml(vm), Generation(1))
     hypervisor.shutdown(vm)
     assert vm not in states(hypervisor)  # the test driver's guests obey at once
-
-
-def test_a_second_start_of_the_same_generation_is_neither_made_nor_refused(
-    hypervisor: LibvirtHypervisor, vm: VmId
-) -> None:
-    hypervisor.create(vm, xml(vm), Generation(5))
-    with pytest.raises(HypervisorUnreachable):
-        hypervisor.create(vm, xml(vm), Generation(5))
-    with pytest.raises(HypervisorRefused):
-        hypervisor.create(vm, xml(vm), Generation(6))
-    assert states(hypervisor)[vm] == (Sighting.RUNNING, 5)
-
-
-def test_a_paused_domain_is_not_called_running(hypervisor: LibvirtHypervisor, vm: VmId) -> None:
-    hypervisor.create(vm, xml(vm), Generation(1))
-    other = libvirt.open(URI)
-    other.lookupByName(vm).suspend()
-    assert states(hypervisor)[vm][0] is Sighting.PAUSED
-    other.close()
-
-
-def test_when_a_start_was_sent_stays_with_the_copy(hypervisor: LibvirtHypervisor, vm: VmId) -> None:
-    hypervisor.create(vm, xml(vm), Generation(1), start_sent_at=Instant(1_700_000_000.25))
-    for _ in range(2):
-        assert {d.start_sent_at for d in hypervisor.domains() if d.vm == vm} == {1_700_000_000.25}
-    assert {d.start_sent_at for d in hypervisor.domains() if d.vm != vm} == {None}
-
-
-def test_a_paused_copy_is_read_back_and_paused_once(hypervisor: LibvirtHypervisor, vm: VmId) -> None:
-    hypervisor.create(vm, xml(vm), Generation(7))
-    looks: list[int] = []
-    for _ in range(2):
-        hypervisor.suspend(vm, Generation(7), lambda: looks.append(1))
-        assert states(hypervisor)[vm] == (Sighting.PAUSED, 7)
-    assert looks == [1]
 
 
 def held(hypervisor: LibvirtHypervisor, vm: VmId) -> bool:
@@ -166,26 +108,6 @@ def test_the_mark_is_there_before_the_pause_and_gone_if_it_was_forbidden(
     assert there == [True, True]
     assert held(hypervisor, vm)
     other.close()
-
-
-@pytest.mark.parametrize("generation", [6, 8])
-def test_no_other_generation_is_paused(hypervisor: LibvirtHypervisor, vm: VmId, generation: int) -> None:
-    hypervisor.create(vm, xml(vm), Generation(7))
-    with pytest.raises(HypervisorRefused):
-        hypervisor.suspend(vm, Generation(generation))
-    with pytest.raises(HypervisorRefused):
-        hypervisor.suspend(VmId("test"), Generation(7))  # somebody else's
-    with pytest.raises(HypervisorRefused):
-        hypervisor.suspend(VmId("never-seen"), Generation(7))
-    assert states(hypervisor)[vm] == (Sighting.RUNNING, 7)
-    assert states(hypervisor)["test"] == (Sighting.RUNNING, None)
-
-
-def test_what_forbids_a_pause_at_the_last_moment_prevents_it(hypervisor: LibvirtHypervisor, vm: VmId) -> None:
-    hypervisor.create(vm, xml(vm), Generation(7))
-    with pytest.raises(StaleToken):
-        hypervisor.suspend(vm, Generation(7), gone_stale)
-    assert states(hypervisor)[vm] == (Sighting.RUNNING, 7)
 
 
 @pytest.mark.parametrize("trap", ["autostart", "managed save"])
@@ -301,30 +223,6 @@ def test_a_libvirt_that_is_not_there_is_unreachable(boot: BootFilesOnDisk) -> No
             hypervisor.create(VmId("web"), xml("web"), Generation(1))
         with pytest.raises(HypervisorUnreachable):
             hypervisor.destroy(VmId("web"))
-
-
-def test_a_lost_start_may_still_happen_until_libvirt_was_quiet_for_a_while(
-    boot: BootFilesOnDisk, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    hypervisor, vm = LibvirtHypervisor(URI, boot, settle=Seconds(0.5)), VmId("lost")
-
-    def line_breaks(*_facts: object) -> None:
-        raise libvirt_error(38, libvirt.VIR_FROM_RPC, "Cannot recv data: Connection reset by peer")
-
-    with monkeypatch.context() as broken:
-        broken.setattr(libvirt.virConnect, "createXML", line_breaks)
-        with pytest.raises(HypervisorUnreachable):
-            hypervisor.create(vm, xml(vm), Generation(1))
-    with pytest.raises(HypervisorUnreachable, match="never answered"):
-        hypervisor.destroy(vm)
-    with pytest.raises(HypervisorUnreachable, match="never answered"):
-        hypervisor.create(vm, xml(vm), Generation(2))
-    time.sleep(0.6)
-    hypervisor.destroy(vm)
-    hypervisor.create(vm, xml(vm), Generation(3))
-    assert states(hypervisor)[vm] == (Sighting.RUNNING, 3)
-    hypervisor.destroy(vm)
-    hypervisor.close()
 
 
 HANG = """

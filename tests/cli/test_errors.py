@@ -26,6 +26,7 @@ READS = (
     ["operation", "list"],
     ["incident", "list"],
     ["events"],
+    ["simulate", "--from-cluster", "--lose", "host1"],
 )
 
 

@@ -7,8 +7,8 @@ from pathlib import Path
 
 import pytest
 
-from fangnetz.adapters.boot_files import BootFilesOnDisk
 from fangnetz.ports import BootFiles
+from tests.contract.boots import BootSubject, DiskBoot, SimBoot
 from tests.contract.subjects import Cluster, RedisSubject, StoreSubject, TwinSubject
 
 
@@ -29,7 +29,13 @@ def cluster(subject: StoreSubject) -> Cluster:
     return Cluster(subject)
 
 
-@pytest.fixture(params=["disk"])
-def open_boot_files(tmp_path: Path) -> Callable[[], BootFiles]:
+@pytest.fixture(params=["disk", "twin"])
+def boot(request: pytest.FixtureRequest, tmp_path: Path) -> BootSubject:
+    """A boot that has promised nothing and started nothing."""
+    return SimBoot() if request.param == "twin" else DiskBoot(tmp_path / "run")
+
+
+@pytest.fixture
+def open_boot_files(boot: BootSubject) -> Callable[[], BootFiles]:
     """Opens the same boot's files again and again, as each worker process of a host does."""
-    return lambda: BootFilesOnDisk(tmp_path / "run")
+    return boot.open

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import threading
 from collections.abc import Callable
 
 import pytest
@@ -10,6 +9,7 @@ import pytest
 from fangnetz.core.model import Release
 from fangnetz.core.units import Generation, Seconds, VmId
 from fangnetz.ports import BootFiles
+from tests.contract.boots import BootSubject
 
 Open = Callable[[], BootFiles]
 WEB, DB = VmId("web"), VmId("db")
@@ -89,17 +89,30 @@ def test_a_lock_is_free_again_after_an_error(open_boot_files: Open) -> None:
         pass
 
 
-def test_whoever_waits_gets_the_lock_when_it_is_free(open_boot_files: Open) -> None:
-    entered = threading.Event()
-    files = open_boot_files()
+def test_whoever_waits_gets_the_lock_when_it_is_free(boot: BootSubject) -> None:
+    def wait(files: BootFiles) -> None:
+        with files.lock(WEB, Seconds(10.0)):
+            pass
 
-    def wait() -> None:
-        with open_boot_files().lock(WEB, Seconds(10.0)):
-            entered.set()
+    with boot.open().lock(WEB, Seconds(1.0)):
+        ended = boot.beside(wait)
+        assert not ended(0.1)
+    assert ended(10)
 
-    waiter = threading.Thread(target=wait)
-    with files.lock(WEB, Seconds(1.0)):
-        waiter.start()
-        assert not entered.wait(0.1)
-    assert entered.wait(10)
-    waiter.join()
+
+def test_a_killed_process_holds_no_lock_any_more_and_what_it_wrote_stays(boot: BootSubject) -> None:
+    boot.die_holding(WEB, Generation(7))
+    files = boot.open()
+    with files.lock(WEB, Seconds(0.5)):
+        assert files.released(WEB) == 7
+        assert [(start.vm, start.generation) for start in files.unanswered_starts()] == [(WEB, 8)]
+
+
+def test_a_later_start_of_a_vm_takes_the_place_of_the_note_before(open_boot_files: Open) -> None:
+    """Only one start of a VM is ever under way: whoever sends one has made sure that none before it may still come."""
+    open_boot_files().note_start(WEB, Generation(7))
+    note = open_boot_files().note_start(WEB, Generation(8))
+    open_boot_files().note_start(DB, Generation(9))
+    starts = open_boot_files().unanswered_starts()
+    assert {(start.vm, start.generation) for start in starts} == {(WEB, 8), (DB, 9)}
+    assert note in {start.note for start in starts}

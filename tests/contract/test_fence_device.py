@@ -2,10 +2,9 @@
 
 from __future__ import annotations
 
-import math
 import time
 from collections.abc import Callable, Iterator
-from typing import Protocol, TypeVar
+from typing import Protocol, cast
 
 import pytest
 
@@ -13,20 +12,17 @@ from fangnetz.adapters.ipmi import IpmiDevice, IpmiHelper
 from fangnetz.core.errors import FenceRefused, FenceUnreachable
 from fangnetz.core.model import Power
 from fangnetz.core.units import DeviceName, Seconds
-from fangnetz.ports import FenceDevice, PowerAnswer
+from fangnetz.ports import FenceDevice
 from fangnetz.sim.bmc import Bmc as SimBmc
 from fangnetz.sim.bmc import SimDevice
-from fangnetz.sim.kernel import Kernel
-from fangnetz.sim.machine import Machine
 from fangnetz.sim.network import Network
-from fangnetz.sim.process import Process
 from tests.adapters.conftest import SECRET, Bmc, device_at, helper, make_bmc
 from tests.contract.fence_devices import ScriptedDevice
+from tests.contract.simulated import Driven, Driver
 from tests.redis_server import wait_for
 
 __all__ = ["helper", "make_bmc"]
 BOUND = Seconds(3.0)
-T = TypeVar("T")
 
 
 class Plug(Protocol):
@@ -76,55 +72,23 @@ class BmcPlug:
         return device_at(self._bmc.port, self._helper, password="wrong-" + SECRET[:6])
 
 
-class _Driven:
-    """The simulator's device, asked from this thread: each call is made by a simulated process, to its end."""
-
-    def __init__(self, kernel: Kernel, process: Process, device: SimDevice) -> None:
-        self._kernel, self._process, self._device = kernel, process, device
-
-    @property
-    def name(self) -> DeviceName:
-        return self._device.name
-
-    def status(self, bound: Seconds) -> PowerAnswer:
-        return self._do(lambda: self._device.status(bound))
-
-    def switch(self, wanted: Power, bound: Seconds, until: float = math.inf) -> str:
-        return self._do(lambda: self._device.switch(wanted, bound, until))
-
-    def _do(self, call: Callable[[], T]) -> T:
-        answers: list[T] = []
-        errors: list[Exception] = []
-
-        def work() -> None:
-            try:
-                answers.append(call())
-            except (FenceRefused, FenceUnreachable) as error:
-                errors.append(error)
-
-        self._kernel.run(max(self._kernel.now, time.monotonic()))  # its clock is no slower than this process's
-        self._process.spawn("call", work)
-        while not answers and not errors:
-            self._kernel.run(self._kernel.now + 0.05)
-        for error in errors:
-            raise error
-        return answers[0]
-
-
 class SimPlug:
+    """Its clock is no slower than this process's: a caller says until when by the latter."""
+
     def __init__(self) -> None:
-        kernel = Kernel(0)
-        machine, here = (Machine(kernel, name, 0.1, lambda _machine, _by: None) for name in ("host1", "c1"))
-        machine.stand_ready()
-        here.stand_ready()
-        self._bmc = SimBmc(kernel, machine, DeviceName("ipmi"), 0.1)
-        process = here.run("fence", lambda where, error: pytest.fail(f"{where}: {error}"))
-        self.device: FenceDevice = _Driven(kernel, process, SimDevice(process, here, self._bmc, Network()))
-        self._kernel = kernel
+        self._driver = Driver()
+        machine, here = self._driver.machine("host1"), self._driver.machine("c1")
+        self._bmc = SimBmc(self._driver.kernel, machine, DeviceName("ipmi"), 0.1)
+        process = self._driver.process(here)
+        twin = SimDevice(process, here, self._bmc, Network())
+        self.device = cast("FenceDevice", Driven(self._driver, process, twin, self._keep_up))
+
+    def _keep_up(self) -> None:
+        self._driver.keep_up_with(time.monotonic())
 
     @property
     def on(self) -> bool:
-        self._kernel.run(max(self._kernel.now, time.monotonic()))
+        self._keep_up()
         return self._bmc.reads is Power.ON
 
     def go_dark(self) -> None:

@@ -1,0 +1,1 @@
+"""What would happen to a real cluster: its view of today, lost hosts, and what the product makes of it."""
