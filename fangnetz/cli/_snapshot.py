@@ -104,7 +104,8 @@ class Snapshot:
             and binding_state(view.bindings.get((host, reading.device)), incarnation) is BindingState.BOUND
         ]
         heard_at = beat.received_at if beat else Instant(0.0)
-        if proof_from_readings(view.hosts[host], incarnation, heard_at, worth, view.bindings, now=view.now):
+        life = view.life.incarnation
+        if proof_from_readings(view.hosts[host], incarnation, heard_at, worth, view.bindings, now=view.now, life=life):
             return Power.OFF
         if any(
             reading.power is Power.ON and reading.asked_at > on_since and (not about or reading.device in about)

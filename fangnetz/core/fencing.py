@@ -6,7 +6,7 @@ Silence, errors, unbound devices and an OFF from a plug never seen ON are never 
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from enum import StrEnum
 
 from fangnetz.core.detector import heard
@@ -20,7 +20,7 @@ from fangnetz.core.model import (
     PowerReading,
     ProofKind,
 )
-from fangnetz.core.units import DeviceName, HostId, Incarnation, Instant, Seconds
+from fangnetz.core.units import DeviceName, HostId, Incarnation, Instant, Seconds, StoreIncarnation
 
 
 class BindingState(StrEnum):
@@ -31,11 +31,15 @@ class BindingState(StrEnum):
     """Seen ON, but the host could not read its own BMC's GUID to compare."""
     MISMATCH = "another machine's device"
     NOT_SEEN_ON = "never seen ON while this boot was alive"
+    READ_OFF = "it read OFF while this boot was alive"
+    """It lies, or feeds another machine: not believed before it reads ON again."""
 
 
 def binding_state(binding: Binding | None, incarnation: Incarnation) -> BindingState:
     if binding is None or not incarnation or binding.incarnation != incarnation:
         return BindingState.NOT_SEEN_ON
+    if binding.read_off:
+        return BindingState.READ_OFF
     if binding.guid_matches is None:
         return BindingState.NOT_TESTED
     return BindingState.BOUND if binding.guid_matches else BindingState.MISMATCH
@@ -46,9 +50,7 @@ def bind(reading: PowerReading, beat: Heartbeat) -> Binding | None:
 
     It makes one only if the plug was ON and the boot heard right before the question was heard again after the answer.
     """
-    if reading.power is not Power.ON or not reading.incarnation:
-        return None
-    if beat.incarnation != reading.incarnation or beat.received_at <= reading.answered_at:
+    if reading.power is not Power.ON or not _while_alive(reading, beat):
         return None
     matches = reading.guid in beat.bmc_guids if reading.guid and beat.bmc_guids else None
     return Binding(
@@ -59,6 +61,22 @@ def bind(reading: PowerReading, beat: Heartbeat) -> Binding | None:
         guid=reading.guid,
         guid_matches=matches,
     )
+
+
+def unbind(reading: PowerReading, beat: Heartbeat, binding: Binding | None) -> Binding | None:
+    """Return the memory that a reading spoils, or None: the plug read OFF although the boot it is bound to lives."""
+    if binding is None or binding.incarnation != beat.incarnation or reading.asked_at < binding.seen_on_at:
+        return None
+    if reading.power is not Power.OFF or not _while_alive(reading, beat):
+        return None
+    return replace(binding, read_off=True)
+
+
+def _while_alive(reading: PowerReading, beat: Heartbeat) -> bool:
+    """Whether the boot that was heard right before the question was heard again after the answer."""
+    if not reading.incarnation or beat.incarnation != reading.incarnation:
+        return False
+    return beat.received_at > reading.answered_at
 
 
 def counts_as_off(
@@ -84,6 +102,7 @@ def proof_from_readings(
     bindings: Mapping[tuple[HostId, DeviceName], Binding],
     *,
     now: Instant,
+    life: StoreIncarnation,
     kind: ProofKind = ProofKind.ALREADY_OFF,
 ) -> OffProof | None:
     """Return the proof the readings make: one level all of whose devices are bound and read OFF, else None.
@@ -110,6 +129,7 @@ def proof_from_readings(
                 proven_at=now,
                 sentence=f"{spec.id} is off: {names} {how}",
                 evidence=used,
+                life=life,
             )
     return None
 
@@ -157,6 +177,7 @@ def waits_for_files(view: ClusterView, proof: OffProof, grace_s: Seconds) -> boo
         view.readings.get(proof.host, ()),
         view.bindings,
         now=view.now,
+        life=view.life.incarnation,
     )
     return not read_off
 
@@ -169,6 +190,8 @@ def contradicted(proof: OffProof, beat: Heartbeat | None) -> bool:
 
 def from_earlier_life(proof: OffProof, view: ClusterView) -> bool:
     """Whether a remembered proof was made in an earlier life of the store, whose clock need not be this one's."""
+    if proof.life:
+        return proof.life != view.life.incarnation
     return not view.life.since <= proof.proven_at <= view.now
 
 

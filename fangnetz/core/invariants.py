@@ -8,7 +8,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 
-from fangnetz.core.actions import Decision, OpenOperation
+from fangnetz.core.actions import Decision, OpenOperation, PutHost
 from fangnetz.core.detector import Finding
 from fangnetz.core.errors import InvariantBroken
 from fangnetz.core.model import ClusterView, HostState, OffProof, Release, VmState, VmWish
@@ -172,11 +172,12 @@ def silence_is_named(view: ClusterView, decision: Decision) -> tuple[Broken, ...
     alarmed = {alarm.subject for alarm in decision.alarms}
     worked_on = {operation.subject for operation in view.operations.values()}
     worked_on |= {action.operation.subject for action in decision.actions if isinstance(action, OpenOperation)}
+    written = {action.record.id: action.record for action in decision.actions if isinstance(action, PutHost)}
     broken: list[Broken] = []
     for verdict in decision.verdicts:
         if verdict.finding not in (Finding.LOST, Finding.ISOLATED):
             continue
-        record = view.host_records.get(verdict.host)
+        record = written.get(verdict.host) or view.host_records.get(verdict.host)
         if verdict.host in alarmed or verdict.host in worked_on or (record and record.state in _EXPLAINED):
             continue
         broken.append(Broken(rule="silence_is_named", subject=verdict.host, sentence=verdict.sentence))

@@ -332,6 +332,8 @@ class Binding:
     seen_on_at: Instant
     guid: str
     guid_matches: bool | None
+    read_off: bool = False
+    """Since then the device read OFF while that very boot reported: it lies, or feeds another machine."""
 
 
 class ProofKind(StrEnum):
@@ -354,6 +356,8 @@ class OffProof:
     sentence: str
     evidence: tuple[PowerReading, ...] = ()
     void: bool = False
+    life: StoreIncarnation = StoreIncarnation("")
+    """The life of the store by whose clock its instants are; empty in proofs of older versions."""
 
 
 # --- recorded by controllers -------------------------------------------------------------------------------------

@@ -103,7 +103,7 @@ READINGS = made(
     incarnation=TEXT, guid=TEXT, raw=TEXT,
 )  # fmt: skip
 PROOFS = made(
-    OffProof, host=st.just(H1), incarnation=TEXT, kind=enum_of(OffProof, "kind"), proven_at=AT, sentence=TEXT,
+    OffProof, host=st.just(H1), incarnation=TEXT, kind=enum_of(OffProof, "kind"), proven_at=AT, sentence=TEXT, life=TEXT,
     evidence=st.lists(READINGS, max_size=2).map(tuple), void=st.booleans(),
 )  # fmt: skip
 HOST_RECORDS = made(
@@ -141,8 +141,9 @@ VM_DOCS = made(
 )
 HOST_DOCS = made(HostDoc, id=NAME, maintenance=st.booleans(), reason=TEXT, incarnation=NAME)
 BINDINGS = made(
-    Binding, host=NAME, device=NAME, incarnation=TEXT, seen_on_at=AT, guid=TEXT, guid_matches=st.none() | st.booleans()
-)
+    Binding, host=NAME, device=NAME, incarnation=TEXT, seen_on_at=AT, guid=TEXT,
+    guid_matches=st.none() | st.booleans(), read_off=st.booleans(),
+)  # fmt: skip
 WISHES = made(
     Wish, id=NAME, kind=st.sampled_from(list(WishKind)), subject=TEXT, by=TEXT, at=AT, force=st.booleans(),
     doc=st.none() | VM_DOCS, boot=TEXT,

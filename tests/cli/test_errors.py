@@ -126,7 +126,8 @@ def test_bytes_that_are_no_text_are_a_sentence(board: Board) -> None:
     board.raw.set("fn:{demo}:alarms", b"\xff\xfe\xfd")
     said = board.run("status")
     assert said.code == 1
-    assert "does not understand" in said.err
+    assert said.err.startswith("fn:{demo}:alarms: ")
+    assert len(said.err.splitlines()) == 1
 
 
 def test_another_layout_of_the_store_is_refused(board: Board) -> None:

@@ -15,10 +15,11 @@ from fangnetz.core.fencing import (
     proof_from_readings,
     protection,
     stands,
+    unbind,
 )
 from fangnetz.core.model import Binding, Heartbeat, OffProof, Power, PowerReading, ProofKind
 from fangnetz.core.units import DeviceName, HostId, Incarnation, Instant
-from tests.core.world import T0, beat, binding, guid_of, off_proof, reading, spec, view
+from tests.core.world import LIFE, T0, beat, binding, guid_of, off_proof, reading, spec, view
 
 I1 = Incarnation("i1")
 HEARD = Instant(T0 - 2)
@@ -72,6 +73,28 @@ def test_a_plug_seen_on_after_the_question_disproves_it() -> None:
     assert not counts(bound=binding("h1", seen_on=T0 + 1))
 
 
+def test_a_plug_that_read_off_while_its_boot_lived_is_not_believed() -> None:
+    assert not counts(bound=replace(BOUND, read_off=True))
+    assert binding_state(replace(BOUND, read_off=True), I1) is BindingState.READ_OFF
+
+
+@pytest.mark.parametrize(
+    ("asked", "boot", "spoils"),
+    [(T0, "i1", True), (T0, "i2", False), (T0 - 100.0, "i1", False)],
+    ids=["it lies", "about another boot", "before it was seen on"],
+)
+def test_off_while_the_boot_reports_spoils_its_binding(asked: float, boot: str, spoils: bool) -> None:
+    off = replace(reading("h1", Power.OFF, asked), incarnation=Incarnation(boot))
+    found = unbind(off, beat("h1", T0 + 2), binding("h1", seen_on=T0 - 50))
+    assert (found is not None and found.read_off) is spoils
+
+
+def test_off_that_was_asked_for_while_the_host_was_silent_spoils_nothing() -> None:
+    assert unbind(replace(OFF, incarnation=Incarnation("")), beat("h1", T0 + 2), BOUND) is None
+    assert unbind(OFF, beat("h1", T0 - 1), BOUND) is None, "it was not heard again"
+    assert unbind(OFF, beat("h1", T0 + 2), None) is None
+
+
 # --- binding -----------------------------------------------------------------------------------------------------
 
 ON = reading("h1", Power.ON, T0, boot="i1")
@@ -121,7 +144,7 @@ PDUS = spec("h1", levels=(("ipmi",), ("pdu-a", "pdu-b")))
 
 def proof_of(*said: PowerReading) -> OffProof | None:
     bound = {(HostId("h1"), DeviceName(d)): binding("h1", device=d) for d in ("ipmi", "pdu-a", "pdu-b")}
-    return proof_from_readings(PDUS, I1, HEARD, said, bound, now=Instant(T0 + 1))
+    return proof_from_readings(PDUS, I1, HEARD, said, bound, now=Instant(T0 + 1), life=LIFE)
 
 
 def test_all_devices_of_a_level_must_be_off() -> None:
@@ -142,7 +165,7 @@ def test_a_dark_first_level_leaves_it_to_the_next() -> None:
 
 def test_a_host_without_devices_and_an_empty_level_are_never_proven() -> None:
     for levels in ((), ((),)):
-        assert proof_from_readings(spec("h1", levels=levels), I1, HEARD, (OFF,), {}, now=Instant(T0)) is None
+        assert proof_from_readings(spec("h1", levels=levels), I1, HEARD, (OFF,), {}, now=Instant(T0), life=LIFE) is None
 
 
 def test_a_proof_names_its_boot_and_keeps_its_evidence() -> None:

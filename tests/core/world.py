@@ -640,7 +640,8 @@ class World:
             self._ask(host, (IPMI,))
             proof = proof_from_readings(
                 self.view.hosts[host], operation.incarnation, heard.received_at if heard else self.view.life.since,
-                self.view.readings[host], self.view.bindings, now=Instant(self.now), kind=ProofKind.READ_BACK_OFF,
+                self.view.readings[host], self.view.bindings, now=Instant(self.now), life=LIFE,
+                kind=ProofKind.READ_BACK_OFF,
             )  # fmt: skip
         if proof is None:
             done = replace(

@@ -128,7 +128,7 @@ class HostDecisions:
         if waits_for_files(self.view, remembered, self.policy.startup_grace_s):
             return
         # The evidence's instants are another life's clock: whatever is heard from now on voids it.
-        proof = replace(remembered, proven_at=self.view.now, evidence=())
+        proof = replace(remembered, proven_at=self.view.now, evidence=(), life=self.view.life.incarnation)
         self._put(
             replace(
                 self.record,
@@ -200,6 +200,7 @@ class HostDecisions:
                 self.view.readings.get(self.spec.id, ()),
                 self.view.bindings,
                 now=self.view.now,
+                life=self.view.life.incarnation,
             )
             alive = self._answered_since(proof) if proof is not None else ""
             if alive:

@@ -9,7 +9,7 @@ from dataclasses import replace
 
 from fangnetz.core.actions import Alarm, AskPower, Remember
 from fangnetz.core.detector import Verdict
-from fangnetz.core.fencing import bind, holds, protection, waits_for_files
+from fangnetz.core.fencing import bind, holds, protection, unbind, waits_for_files
 from fangnetz.core.model import ClusterView, Heartbeat, HostRecord, HostSpec
 from fangnetz.core.policy import Policy
 from fangnetz.core.units import Instant
@@ -26,6 +26,9 @@ def bindings_to_remember(
         return []
     found: list[Remember] = []
     for reading in view.readings.get(spec.id, ()):
+        spoilt = unbind(reading, beat, view.bindings.get((spec.id, reading.device)))
+        if spoilt is not None and not view.bindings[spec.id, reading.device].read_off:
+            found.append(Remember(binding=spoilt))
         made = bind(reading, beat)
         if made is None:
             continue
@@ -54,6 +57,7 @@ def power_to_ask(
             for d in devices
             if (b := view.bindings.get((spec.id, d))) is None
             or b.incarnation != verdict.incarnation
+            or b.read_off
             or (b.guid_matches is None and beat is not None and beat.bmc_guids)
             or view.now - b.seen_on_at >= policy.binding_check_s
         )

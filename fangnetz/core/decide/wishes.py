@@ -238,6 +238,7 @@ def _confirm_off(
         incarnation=incarnation,
         kind=ProofKind.OPERATOR,
         proven_at=view.now,
+        life=view.life.incarnation,
         sentence=f"{wish.by} confirmed that {host} (boot {incarnation[:8]}) is off",
     )
     actions: list[Action] = []
@@ -290,6 +291,7 @@ def _confirm_off_outside(wish: Wish, host: HostId, view: ClusterView, watch: Wat
         incarnation=incarnation,
         kind=ProofKind.OPERATOR,
         proven_at=view.now,
+        life=view.life.incarnation,
         sentence=f"{wish.by} confirmed that {host} (boot {incarnation[:8]}, not in the cluster file) is off",
     )
     record = view.host_records.get(host, HostRecord(id=host))

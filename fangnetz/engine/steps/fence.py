@@ -230,6 +230,7 @@ class FenceSteps:
             tuple(readings.values()),
             view.bindings,
             now=view.now,
+            life=view.life.incarnation,
             kind=kind,
         )
 

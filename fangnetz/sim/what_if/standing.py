@@ -64,6 +64,7 @@ def _devices(world: World, today: Today, host: HostId) -> list[Document]:
                     seen_on_at=T0,
                     guid=bmc.guid,
                     guid_matches=False if device.binding is BindingState.MISMATCH else None,
+                    read_off=device.binding is BindingState.READ_OFF,
                 )
             )
     if host in memory.beats:
@@ -79,7 +80,7 @@ def _in_band(binding: BindingState, guid: str) -> str:
             return f"not {guid}"
         case BindingState.NOT_TESTED:
             return ""
-        case BindingState.BOUND | BindingState.NOT_SEEN_ON:
+        case BindingState.BOUND | BindingState.NOT_SEEN_ON | BindingState.READ_OFF:
             return guid
 
 
