@@ -103,8 +103,8 @@ READINGS = made(
     incarnation=TEXT, guid=TEXT, raw=TEXT,
 )  # fmt: skip
 PROOFS = made(
-    OffProof, host=st.just(H1), incarnation=TEXT, kind=enum_of(OffProof, "kind"), proven_at=AT, sentence=TEXT, life=TEXT,
-    evidence=st.lists(READINGS, max_size=2).map(tuple), void=st.booleans(),
+    OffProof, host=st.just(H1), incarnation=TEXT, kind=enum_of(OffProof, "kind"), proven_at=AT, sentence=TEXT,
+    evidence=st.lists(READINGS, max_size=2).map(tuple), void=st.booleans(), life=TEXT,
 )  # fmt: skip
 HOST_RECORDS = made(
     HostRecord, id=st.just(H1), state=enum_of(HostRecord, "state"), since=AT, reason=TEXT, incarnation=TEXT,
