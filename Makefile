@@ -1,6 +1,6 @@
 # Verbs only; each says in one line what it runs. Everything but `lock` and `clean` prepares the machine by itself.
 .DEFAULT_GOAL := help
-.PHONY: help setup demo test check bench lab soak soak-storm soak-tests soak-table soak-idle soak-simulation lock clean
+.PHONY: help setup demo test check bench lab soak soak-storm soak-tests soak-table soak-idle soak-simulation mutants lock clean
 
 PYTHON := .venv/bin/python
 # Labs make namespaces and bridges, so whatever starts one runs as root.
@@ -44,7 +44,7 @@ bench: setup  ## recovery times over pulled plugs, as JSON
 lab: setup  ## bring up a lab to play with; `fangnetz lab down` removes it
 	$(AS_ROOT) .venv/bin/fangnetz lab up
 
-soak: soak-storm soak-tests soak-table soak-idle soak-simulation  ## every endurance run, the storm with one Redis and with Sentinels
+soak: soak-storm soak-tests soak-table soak-idle soak-simulation mutants  ## every endurance run, the storm with one Redis and with Sentinels
 	$(if $(SENTINEL),,$(MAKE) soak-storm SENTINEL=1)
 
 soak-storm: setup  ## random faults from a seed: SECONDS=600 SEED=7 RUNS=1 SENTINEL=1; results add up in build/soak.jsonl
@@ -62,6 +62,9 @@ soak-idle: setup  ## all cores saturated for minutes: nobody may be called lost
 
 soak-simulation: setup  ## stories by chance on a virtual clock: SEEDS=10000 SEED=0
 	.venv/bin/fangnetz simulate --random --seeds $(SEEDS) --seed $(or $(SEED),0)
+
+mutants: setup  ## sabotage core, engine and the store's scripts one by one; the simulator must notice each
+	.venv/bin/python -m tests.mutants.run $(if $(ONLY),--only "$(ONLY)") $(if $(JOBS),--jobs $(JOBS))
 
 lock:  ## resolve pyproject.toml anew into requirements.lock
 	@scripts/lock
