@@ -9,14 +9,17 @@ import math
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import AbstractContextManager
 from dataclasses import dataclass
+from enum import StrEnum
 from typing import Protocol, TypeVar
 
 from fangnetz.core.actions import Alarm, Happened
+from fangnetz.core.convergence import Advice, Progress
 from fangnetz.core.detector import Watch
 from fangnetz.core.model import (
     Answer,
     ClusterView,
     ControlLease,
+    Destination,
     Heartbeat,
     HostRecord,
     HostSpec,
@@ -145,6 +148,36 @@ class Domain:
     """Paused, and marked by `suspend`: the later of two running copies, out of date since."""
 
 
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Migration:
+    """A live migration to be sent: which copy, and where to. `downtime_s`: the guest stands still so long at first."""
+
+    vm: VmId
+    generation: Generation
+    to: Destination
+    downtime_s: Seconds
+    bound_s: Seconds
+
+
+class Departure(StrEnum):
+    """What became of the copy that a migration was to take away."""
+
+    LEFT = "left"
+    """It has left: libvirt says that it was migrated, and no such domain is here."""
+    STAYED = "stayed"
+    """It is here and no migration of it is under way."""
+    ENDED = "ended"
+    """It is not here, and libvirt does not say that it was migrated."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Departed:
+    """How a migration ended, by libvirt's own word, and the reason it gave."""
+
+    how: Departure
+    sentence: str
+
+
 class Hypervisor(Protocol):
     """libvirt on this host. Calls raise HypervisorUnreachable (nothing known) or HypervisorRefused (it said no)."""
 
@@ -184,6 +217,31 @@ class Hypervisor(Protocol):
 
         One that is paused already is marked, too: success.
         HypervisorRefused if no such copy is there. `still`: as in `create`.
+        """
+        ...
+
+    def receivable(self, vm: VmId, xml: str) -> None:
+        """Return if this host could run the VM now; HypervisorRefused with what it lacks. Changes nothing."""
+        ...
+
+    def migrate(
+        self,
+        migration: Migration,
+        still: Callable[[], object],
+        advise: Callable[[Progress], Advice],
+    ) -> Departed:
+        """Move a running domain away, or go on watching a move that is under way; return once it has ended.
+
+        The copy that arrives is marked with the new generation and never runs by itself. `advise` is told how it comes
+        on several times a second and may help it on or end it; `still`: as in `create`, before anything is sent.
+        HypervisorUnreachable: not known, it may be under way still; ask again.
+        """
+        ...
+
+    def resume(self, vm: VmId, generation: Generation, still: Callable[[], object] = lambda: None) -> None:
+        """Let an arrived copy of this generation run; returns when it does. One that runs already: success.
+
+        HypervisorRefused if no such copy is there, or its memory has not arrived yet. `still`: as in `create`.
         """
         ...
 
@@ -320,6 +378,7 @@ class Assign:
 
     `expected`: the generation the plan was made from; `floor`: the highest generation any host ever reported.
     `steps`: keys of the added steps whose order carries the new generation.
+    `moving`: the VM keeps its owner and its generation; `owner` is where it is being moved, at the new generation.
     """
 
     vm: VmId
@@ -329,6 +388,7 @@ class Assign:
     incarnation: Incarnation
     reason: str
     steps: tuple[str, ...]
+    moving: bool = False
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -19,18 +19,28 @@ from celery import shared_task
 from fangnetz.core.decide.wishes import WISH_AGE_MAX_S
 from fangnetz.core.errors import WishRefused
 from fangnetz.core.model import Wish, WishKind
-from fangnetz.core.units import Incarnation, Instant
+from fangnetz.core.units import HostId, Incarnation, Instant
 from tasks.runtime import WrongQueue, runtime
 
 SEEN_THERE = "the instant it is said, as `at` of `fangnetz status --json` shows it"
 
 
-def _wish(kind: WishKind, subject: str, by: str, at: Instant | None = None, boot: str = "") -> str:
+def _wish(
+    kind: WishKind, subject: str, by: str, at: Instant | None = None, boot: str = "", to: HostId | None = None
+) -> str:
     parts = runtime()
     if parts.operators is None or parts.nudge is None:
         raise WrongQueue(f"a {parts.role} process takes no wishes")
     said_at = parts.operators.now() if at is None else at
-    wish = Wish(id=uuid.uuid4().hex, kind=kind, subject=str(subject), by=str(by), at=said_at, boot=Incarnation(boot))
+    wish = Wish(
+        id=uuid.uuid4().hex,
+        kind=kind,
+        subject=str(subject),
+        by=str(by),
+        at=said_at,
+        boot=Incarnation(boot),
+        to=to,
+    )
     parts.operators.add_wish(wish)
     parts.nudge()
     return f"wish {wish.id} is written: {kind.value} {subject}"
@@ -90,6 +100,18 @@ def vm_start(vm: str, by: str = "celery") -> str:
 def vm_stop(vm: str, by: str = "celery") -> str:
     """Wish that a VM be stopped."""
     return _wish(WishKind.VM_STOP, vm, by)
+
+
+@shared_task(name="fangnetz.vm_migrate")
+def vm_migrate(vm: str, to: str = "", by: str = "celery") -> str:
+    """Wish that a VM move to another host while it runs: to `to`, or where there is most room."""
+    return _wish(WishKind.VM_MIGRATE, vm, by, to=HostId(str(to)) if to else None)
+
+
+@shared_task(name="fangnetz.cancel")
+def cancel(operation: str, by: str = "celery") -> str:
+    """Wish that a move under way be ended."""
+    return _wish(WishKind.OPERATION_CANCEL, operation, by)
 
 
 @shared_task(name="fangnetz.vm_remove")

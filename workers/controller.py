@@ -19,6 +19,7 @@ from fangnetz.engine.ledger import Ledger
 from fangnetz.engine.marked import marked_dispatcher, marked_files, marked_store
 from fangnetz.engine.steps.failover import FailoverSteps
 from fangnetz.engine.steps.fence import FenceSteps
+from fangnetz.engine.steps.move import MoveSteps
 from fangnetz.engine.tick import Controller
 from fangnetz.engine.watching import PowerAsker, probe_hosts
 from fangnetz.ports import FenceDevice
@@ -73,7 +74,10 @@ def install_controller(app: Celery, settings: Settings, me: Identity) -> None:
             _add_alarm_clock(app, runtime, me)
         case "work":
             steps = FailoverSteps(store, hosts, policy, ledger)
+            moves = MoveSteps(store, hosts, policy)
             effects = {
+                StepKind.PLAN_MOVE: moves.plan_move,
+                StepKind.HAND_OVER: moves.hand_over,
                 StepKind.CONFIRM: steps.confirm,
                 StepKind.PROVE: steps.prove,
                 StepKind.PLAN: steps.plan,

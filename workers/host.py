@@ -19,6 +19,7 @@ from fangnetz.engine.execute import Executor
 from fangnetz.engine.ledger import Ledger
 from fangnetz.engine.marked import marked_boot, marked_dispatcher, marked_files, marked_store
 from fangnetz.engine.report import InventoryKeeper, Reporter
+from fangnetz.engine.steps.move import MoveAtHost
 from fangnetz.engine.steps.vm import VmSteps
 from fangnetz.settings import Settings
 from tasks.dispatcher import CeleryDispatcher
@@ -62,6 +63,14 @@ class HostParts:
             report=self.inventory.kick,
             look=lambda: store.view(hosts, None),
         )
+        moves = MoveAtHost(
+            journal=store,
+            hypervisor=hypervisor,
+            boot=boot,
+            definition=self._definition,
+            policy=policy,
+            report=self.inventory.kick,
+        )
         self._store = store
         self.executor = Executor(
             name=f"host-{host}",
@@ -69,7 +78,14 @@ class HostParts:
             dispatcher=marked_dispatcher(CeleryDispatcher(app, settings.controllers)),
             process=process,
             policy=policy,
-            effects={StepKind.START: steps.start, StepKind.STOP: steps.stop, StepKind.PAUSE: steps.pause},
+            effects={
+                StepKind.START: steps.start,
+                StepKind.STOP: steps.stop,
+                StepKind.PAUSE: steps.pause,
+                StepKind.PREPARE: moves.prepare,
+                StepKind.MIGRATE: moves.migrate,
+                StepKind.RESUME: moves.resume,
+            },
             incarnation=boot.incarnation,
         )
         self.reporter = Reporter(

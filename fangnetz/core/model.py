@@ -94,7 +94,8 @@ class HostState(StrEnum):
 
 
 class Sighting(StrEnum):
-    """What a hypervisor says of a domain. `incoming` is a migration's target and no running copy."""
+    """What a hypervisor says of a domain. `incoming` is a migration's target and no running copy: memory still arrives,
+    or all of it has, and it waits to be resumed by us."""
 
     RUNNING = "running"
     PAUSED = "paused"
@@ -383,8 +384,23 @@ class HostRecord:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class Destination:
+    """Where a VM is being moved: that boot of that host may hold a copy of it at that generation, which does not run.
+
+    Its number is given before anything is sent there; it becomes the VM's own when the owner has let the VM go.
+    """
+
+    host: HostId
+    incarnation: Incarnation
+    generation: Generation
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class VmRecord:
-    """Who owns a VM. No copy may start except by `owner`'s `owner_incarnation` at `generation`."""
+    """Who owns a VM. No copy may start except by `owner`'s `owner_incarnation` at `generation`.
+
+    `moving`: set while a copy of it may be arriving elsewhere; until that is known to be gone, it is given to nobody.
+    """
 
     id: VmId
     state: VmState
@@ -396,6 +412,7 @@ class VmRecord:
     operation: OperationId | None = None
     failures: int = 0
     """Unplanned ends and refused starts in a row; cleared when it was seen running for a while."""
+    moving: Destination | None = None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -424,11 +441,13 @@ class WishKind(StrEnum):
     VM_START = "vm_start"
     VM_STOP = "vm_stop"
     VM_REMOVE = "vm_remove"
+    VM_MIGRATE = "vm_migrate"
+    OPERATION_CANCEL = "operation_cancel"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Wish:
-    """What an operator asked for; `subject` is a host or a VM. Settled once, with a sentence."""
+    """What an operator asked for; `subject` is a host, a VM or an operation. Settled once, with a sentence."""
 
     id: str
     kind: WishKind
@@ -440,6 +459,8 @@ class Wish:
     """For `vm_add`: the definition."""
     boot: Incarnation = Incarnation("")
     """For what touches power: the boot of the host that was meant. Empty: whichever is the last one known."""
+    to: HostId | None = None
+    """For `vm_migrate`: the host it is to run on. None: whichever has most room."""
 
 
 # --- the one view ------------------------------------------------------------------------------------------------

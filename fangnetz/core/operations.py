@@ -11,7 +11,7 @@ from dataclasses import dataclass, field, replace
 from enum import StrEnum
 
 from fangnetz.core.errors import IllegalTransition
-from fangnetz.core.model import OffProof
+from fangnetz.core.model import Destination, OffProof
 from fangnetz.core.units import (
     Epoch,
     Generation,
@@ -38,6 +38,10 @@ class OperationKind(StrEnum):
     STOP = "stop"
     PAUSE = "pause"
     """Hold the later of two running copies of one generation."""
+    MIGRATE = "migrate"
+    """Move one VM to another host while it runs."""
+    RESUME = "resume"
+    """Let a copy run that has arrived on its new owner and waits."""
     RETURN = "return"
     """Switch a host on again that a fence of ours cut."""
 
@@ -63,6 +67,12 @@ class StepKind(StrEnum):
     SEE_RUNNING = "see_running"
     STOP = "stop_vm"
     PAUSE = "pause_vm"
+    PLAN_MOVE = "plan_move"
+    PREPARE = "prepare_vm"
+    """Its new host says whether the VM can run there, before anything is sent."""
+    MIGRATE = "migrate_vm"
+    HAND_OVER = "hand_over_vm"
+    RESUME = "resume_vm"
     POWER_ON = "power_on_host"
     CLOSE = "close_operation"
 
@@ -106,6 +116,10 @@ class Order:
     force: bool = False
     beside: tuple[HostId, ...] = ()
     """For a pause: where the other copies of that generation run, by name: its host may have an older cluster file."""
+    arriving: bool = False
+    """For a stop: only while that copy was not let run yet. One that runs is somebody's VM."""
+    to: Destination | None = None
+    """For a migration: where to, and the generation of the copy that arrives there."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -185,6 +199,12 @@ QUEUE_WORK = "work"
 QUEUE_FENCE = "fence"
 
 
+AT_A_HOST = frozenset(
+    {StepKind.START, StepKind.STOP, StepKind.PAUSE, StepKind.PREPARE, StepKind.MIGRATE, StepKind.RESUME}
+)
+"""Carried out by the worker of the order's host, on its own libvirt."""
+
+
 def host_queue(host: HostId) -> str:
     """Return the queue only that host's worker reads."""
     return f"host.{host}"
@@ -192,7 +212,7 @@ def host_queue(host: HostId) -> str:
 
 def queue_of(step: Step) -> str:
     """Return the queue a step travels on: the host's for its VMs, `fence` for power, else `work`."""
-    if step.kind in (StepKind.START, StepKind.STOP, StepKind.PAUSE):
+    if step.kind in AT_A_HOST:
         if step.order is None:
             raise IllegalTransition(f"step {step.key} has no order")
         return host_queue(step.order.host)
@@ -234,6 +254,19 @@ def pause_steps(order: Order) -> tuple[Step, ...]:
     )
 
 
+def migrate_steps() -> tuple[Step, ...]:
+    """plan_move -> prepare -> migrate -> hand_over -> resume -> running; the plan adds all between."""
+    return (
+        Step(key="plan/1", kind=StepKind.PLAN_MOVE),
+        Step(key="close", kind=StepKind.CLOSE, after=(ALL_OTHERS,)),
+    )
+
+
+def resume_steps(order: Order) -> tuple[Step, ...]:
+    resume, running = _resume_and_see(order, attempt=1, after=())
+    return (resume, running, Step(key="close", kind=StepKind.CLOSE, after=(ALL_OTHERS,)))
+
+
 def return_steps() -> tuple[Step, ...]:
     return (
         Step(key="power_on", kind=StepKind.POWER_ON),
@@ -247,6 +280,26 @@ def vm_start_steps(order: Order, *, attempt: int, after: str) -> tuple[Step, Ste
     return (
         Step(key=start, kind=StepKind.START, after=(after,), order=order),
         Step(key=f"running/{order.vm}/{attempt}", kind=StepKind.SEE_RUNNING, after=(start,), order=order),
+    )
+
+
+def vm_move_steps(order: Order, there: Order, *, attempt: int, after: str) -> tuple[Step, ...]:
+    """Return the steps that move one VM. `order`: to the host it leaves; `there`: to the one it goes to."""
+    vm = order.vm
+    prepare, move, hand = f"prepare/{vm}/{attempt}", f"migrate/{vm}/{attempt}", f"hand_over/{vm}/{attempt}"
+    return (
+        Step(key=prepare, kind=StepKind.PREPARE, after=(after,), order=there),
+        Step(key=move, kind=StepKind.MIGRATE, after=(prepare,), order=order),
+        Step(key=hand, kind=StepKind.HAND_OVER, after=(move,), order=order),
+        *_resume_and_see(there, attempt=attempt, after=(hand,)),
+    )
+
+
+def _resume_and_see(order: Order, *, attempt: int, after: tuple[str, ...]) -> tuple[Step, Step]:
+    resume = f"resume/{order.vm}/{attempt}"
+    return (
+        Step(key=resume, kind=StepKind.RESUME, after=after, order=order),
+        Step(key=f"running/{order.vm}/{attempt}", kind=StepKind.SEE_RUNNING, after=(resume,), order=order),
     )
 
 

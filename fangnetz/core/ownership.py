@@ -102,6 +102,9 @@ def owner_let_go(view: ClusterView, record: VmRecord, promised: int = 0) -> Gran
     starting = starting_on(view, record.id)
     if starting:  # ordered in a life of the store that nobody remembers, or before it was rolled back
         return Withheld(because=f"{', '.join(starting)} is carrying out a start of {record.id}")
+    arriving = arriving_at(view, record)
+    if arriving:
+        return Withheld(because=arriving)
     if record.owner is None:
         return Granted(because=f"{record.id} has no owner")
     owner, incarnation = record.owner, record.owner_incarnation
@@ -117,6 +120,23 @@ def owner_let_go(view: ClusterView, record: VmRecord, promised: int = 0) -> Gran
     if beat is not None:
         return _after_reboot(view, owner, beat, record)
     return Withheld(because=f"{owner} owns {record.id} and is neither proven off nor heard without it")
+
+
+def arriving_at(view: ClusterView, record: VmRecord) -> str:
+    """Return where a copy of the VM may still be arriving, in a sentence, or an empty string.
+
+    It is known to be gone once that boot promised never to run it, is proven off, or was followed by another one.
+    """
+    to = record.moving
+    if to is None:
+        return ""
+    beat = heard(view, to.host)
+    gone = proof_of(view, to.host, to.incarnation) is not None
+    if beat is not None and beat.incarnation == to.incarnation:
+        gone = gone or (beat.promised(record.id) >= to.generation and beat.sees(record.id) is None)
+    elif beat is not None:
+        gone = gone or isinstance(_after_reboot(view, to.host, beat, record), Granted)
+    return "" if gone else f"a copy of {record.id} was being moved to {to.host} and may be there still"
 
 
 def _after_reboot(view: ClusterView, owner: HostId, beat: Heartbeat, record: VmRecord) -> Granted | Withheld:
@@ -164,6 +184,9 @@ def who_may_own(
     seen = seen_alive(view, record.id)
     # Ordered in a life of the store that nobody remembers, or before it was rolled back, and in hand at this moment.
     starting = starting_on(view, record.id)
+    arriving = arriving_at(view, record)
+    if arriving:
+        return dict.fromkeys(hosts, Withheld(because=arriving))
     let_go = owner_let_go(view, record, promised)
     ways: dict[HostId, Granted | Withheld] = {}
     for host, incarnation in hosts.items():

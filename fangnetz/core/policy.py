@@ -88,6 +88,14 @@ class Policy:
     """So many typed refusals (or failed starts in a row) and the VM is `failed`."""
     stop_bound_s: Seconds = Seconds(90.0)
     """An orderly guest shutdown may take this long before the VM is switched off."""
+    migrate_bound_s: Seconds = Seconds(3600.0)
+    """A live migration is ended after this long whatever its progress; the VM stays where it runs."""
+    migrate_stall_s: Seconds = Seconds(60.0)
+    """A live migration that has come no nearer to its end for this long is helped on, and ended when nothing helps."""
+    migrate_downtime_s: Seconds = Seconds(0.3)
+    """The guest stands still no longer than this at the end of a live migration, unless that never comes to an end."""
+    migrate_downtime_max_s: Seconds = Seconds(3.0)
+    """A guest that writes faster than its memory can be sent is given up to this long, step by step."""
     power_on_after_s: Seconds = Seconds(10.0)
     """A host that we cut is switched on again no sooner: the VMs it lost boot first."""
     startup_grace_s: Seconds = Seconds(60.0)
@@ -205,6 +213,14 @@ def policy_faults(policy: Policy) -> tuple[Fault, ...]:
     must(5 <= policy.start_bound_s <= 3600, "start_bound_s", "must lie between 5 and 3600 seconds")
     must(1 <= policy.start_attempts_max <= 100, "start_attempts_max", "must lie between 1 and 100")
     must(1 <= policy.stop_bound_s <= 3600, "stop_bound_s", "must lie between 1 and 3600 seconds")
+    must(10 <= policy.migrate_bound_s <= 86400, "migrate_bound_s", "must lie between 10 and 86400 seconds")
+    must(5 <= policy.migrate_stall_s <= 3600, "migrate_stall_s", "must lie between 5 and 3600 seconds")
+    must(0.01 <= policy.migrate_downtime_s <= 60, "migrate_downtime_s", "must lie between 0.01 and 60 seconds")
+    must(
+        policy.migrate_downtime_s <= policy.migrate_downtime_max_s <= 60,
+        "migrate_downtime_max_s",
+        f"must lie between migrate_downtime_s {policy.migrate_downtime_s:g} and 60 seconds",
+    )
     must(
         policy.startup_grace_s >= policy.window_s,
         "startup_grace_s",

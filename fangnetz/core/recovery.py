@@ -10,7 +10,7 @@ from dataclasses import dataclass
 
 from fangnetz.core.detector import Finding, Verdict, Watch, heard
 from fangnetz.core.identity import rivals
-from fangnetz.core.model import ClusterView, HostState, VmRecord, VmState
+from fangnetz.core.model import ClusterView, Heartbeat, HostState, VmRecord, VmState
 from fangnetz.core.operations import Operation, OperationKind, Step, StepKind, StepState
 from fangnetz.core.ownership import Granted, end_the_held, held_on, may_run, who_may_own
 from fangnetz.core.placement import HostRoom, NotPlaced, Placed, place
@@ -62,9 +62,7 @@ def rooms(view: ClusterView, verdicts: Mapping[HostId, Verdict]) -> tuple[HostRo
         owned = [
             view.vms[vm.id].spec
             for vm in view.vm_records.values()
-            if vm.owner == host
-            and vm.id in view.vms
-            and (vm.state in TAKES_ROOM or (vm.state is VmState.UNMANAGED and beat.sees(vm.id) is not None))
+            if vm.id in view.vms and (_takes_room(vm, host, beat) or (vm.moving is not None and vm.moving.host == host))
         ]
         result.append(
             HostRoom(
@@ -75,6 +73,13 @@ def rooms(view: ClusterView, verdicts: Mapping[HostId, Verdict]) -> tuple[HostRo
             )
         )
     return tuple(result)
+
+
+def _takes_room(vm: VmRecord, host: HostId, beat: Heartbeat) -> bool:
+    """Whether the VM is the host's and is, or may be, there."""
+    if vm.owner != host:
+        return False
+    return vm.state in TAKES_ROOM or (vm.state is VmState.UNMANAGED and beat.sees(vm.id) is not None)
 
 
 def starts_of(operation: Operation, vm: VmId) -> tuple[Step, ...]:

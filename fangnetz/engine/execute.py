@@ -48,11 +48,15 @@ def bound_of(kind: StepKind, policy: Policy) -> Seconds:
     match kind:
         case StepKind.FENCE | StepKind.POWER_ON:
             span = policy.fence_bound_s
-        case StepKind.START | StepKind.PAUSE:
+        case StepKind.START | StepKind.PAUSE | StepKind.PREPARE | StepKind.RESUME:
             span = policy.start_bound_s
+        case StepKind.MIGRATE:
+            span = policy.migrate_bound_s
         case StepKind.STOP:
             span = Seconds(policy.stop_bound_s + policy.start_bound_s)  # as long as its order holds
         case StepKind.CONFIRM | StepKind.PROVE | StepKind.PLAN | StepKind.SEE_RUNNING | StepKind.CLOSE:
+            span = THINKING_BOUND_S
+        case StepKind.PLAN_MOVE | StepKind.HAND_OVER:
             span = THINKING_BOUND_S
         case _:
             assert_never(kind)

@@ -20,6 +20,11 @@ STEP_NAMES: Mapping[StepKind, str] = {
     StepKind.SEE_RUNNING: "running",
     StepKind.STOP: "stop",
     StepKind.PAUSE: "pause",
+    StepKind.PLAN_MOVE: "plan_move",
+    StepKind.PREPARE: "prepare",
+    StepKind.MIGRATE: "migrate",
+    StepKind.HAND_OVER: "hand_over",
+    StepKind.RESUME: "resume",
     StepKind.POWER_ON: "power_on",
     StepKind.CLOSE: "close",
 }
@@ -50,6 +55,12 @@ EFFECTS: Mapping[str, str] = {
     "stop.destroyed": "the VM is switched off; the release is not promised yet",
     "pause.before_suspend": "two copies run by fresh reports and the lease is confirmed; none is paused yet",
     "pause.suspended": "the later copy is paused; nobody knows yet",
+    "migrate.before_send": "libvirt was asked all it is asked and the lease confirmed; no memory is sent yet",
+    "migrate.left": "the VM has left this host; the release is not promised yet",
+    "hand_over.before_put": "the VM was let go and the lease confirmed; it does not belong to its new host yet",
+    "hand_over.put": "the VM belongs to its new host; nobody was told to let it run yet",
+    "resume.before_resume": "the copy that arrived is found and the lease confirmed; it does not run yet",
+    "resume.resumed": "the copy runs; nobody knows yet",
 }
 """What is done to the world. The subject is the host for power, the VM for the rest."""
 

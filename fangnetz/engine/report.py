@@ -35,6 +35,7 @@ class InventoryKeeper:
     ) -> None:
         self._hypervisor, self._interval, self._changed, self._process = hypervisor, interval, changed, process
         self._kick, self._end = process.flag(), process.flag()
+        self._asked = False
         self.latest = Inventory(domains=(), taken_at=float("-inf"), error="not asked yet")
 
     def start(self) -> None:
@@ -45,13 +46,15 @@ class InventoryKeeper:
         self._kick.set()
 
     def kick(self) -> None:
-        """Ask now."""
+        """Ask now, and have it reported whatever the answer: a promise is news where no domain has changed."""
+        self._asked = True
         self._kick.set()
 
     def _run(self) -> None:
         while not self._end.is_set():
             self._kick.clear()
             before = self._process.monotonic()
+            asked, self._asked = self._asked, False
             try:
                 domains = tuple(
                     VmSighting(
@@ -64,7 +67,7 @@ class InventoryKeeper:
             except (FangnetzError, OSError) as error:
                 news = not self.latest.error
                 self.latest = Inventory(domains=self.latest.domains, taken_at=self.latest.taken_at, error=str(error))
-            if news:
+            if news or asked:
                 self._changed()
             if not self.latest.error:
                 with contextlib.suppress(FangnetzError, OSError):  # they stay open

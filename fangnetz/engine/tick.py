@@ -35,8 +35,8 @@ from fangnetz.core.decide.openings import wished_operation_id
 from fangnetz.core.detector import Watch, heard, look
 from fangnetz.core.errors import StoredContentError
 from fangnetz.core.fencing import holds
-from fangnetz.core.model import ClusterView, HostSpec, VmDoc, VmRecord, VmState
-from fangnetz.core.operations import Fact, Operation, Step, StepKind, StepState, chain_from, ready_steps
+from fangnetz.core.model import ClusterView, HostSpec, VmDoc, VmRecord, VmState, WishKind
+from fangnetz.core.operations import Fact, Operation, OperationKind, Step, StepKind, StepState, chain_from, ready_steps
 from fangnetz.core.policy import Policy
 from fangnetz.core.units import ControllerId, Epoch, HostId, Seconds, VmId
 from fangnetz.engine.execute import closed_event
@@ -133,7 +133,7 @@ class Controller:
     def _given_up(self, operation: Operation, step: Step, view: ClusterView) -> bool:
         """Settle an order that can never be carried out any more, or that was not answered in time."""
         order = step.order
-        if order is None:
+        if order is None or step.kind is StepKind.HAND_OVER:  # its VM has been let go, and waits for nobody else
             return False
         followers = chain_from(operation, step.key)[1:]
         void = void_order(step, view)
@@ -154,6 +154,11 @@ class Controller:
                 f"{order.host} was asked to stop {order.vm} and has not answered in time; it may be running there, so "
                 f"it starts nowhere else. It is taken up again when {order.host} answers; or fence it"
             )
+        if step.kind in (StepKind.PREPARE, StepKind.MIGRATE):
+            sentence = (
+                f"{order.host} was asked to help move {order.vm} and has not answered within "
+                f"{self._policy.start_bound_s:g} s: the move is given up, {order.vm} stays where it runs"
+            )
         if step.kind is StepKind.PAUSE:
             sentence = f"{order.host} did not pause {order.vm} within {self._policy.start_bound_s:g} s: {step.sentence}"
         given = self._store.give_up(operation, step, followers, sentence)
@@ -167,7 +172,8 @@ class Controller:
     def _without_carried_out(self, view: ClusterView, epoch: Epoch) -> ClusterView:
         """Settle the first wish if a controller that crashed has carried it out already; return the view after it."""
         for wish in view.wishes[:1]:
-            identity = wished_operation_id(wish)
+            kind = OperationKind.MIGRATE if wish.kind is WishKind.VM_MIGRATE else OperationKind.FAILOVER
+            identity = wished_operation_id(wish, kind)
             if self._store.operation(identity) is not None:
                 sentence = f"{identity} carries it out"
                 result = WishResult(id=wish.id, granted=True, sentence=sentence, operation=identity)
@@ -271,10 +277,15 @@ def file_digest(hosts: Mapping[HostId, HostSpec], declared: Mapping[VmId, VmDoc]
     return hashlib.sha256(repr(told).encode()).hexdigest()[:16]
 
 
-_OF_ONE_COPY = frozenset({StepKind.STOP, StepKind.PAUSE})
+_OF_ONE_COPY = frozenset({StepKind.STOP, StepKind.PAUSE, StepKind.PREPARE})
 """About one copy of one generation, whatever generation the VM has by now."""
-_UNANSWERED = {StepKind.STOP: "stop_unanswered", StepKind.PAUSE: "pause_unanswered"}
-_ORDERED = _OF_ONE_COPY | {StepKind.START, StepKind.SEE_RUNNING}
+_UNANSWERED = {
+    StepKind.STOP: "stop_unanswered",
+    StepKind.PAUSE: "pause_unanswered",
+    StepKind.PREPARE: "move_unanswered",
+    StepKind.MIGRATE: "move_unanswered",
+}
+_ORDERED = _OF_ONE_COPY | {StepKind.START, StepKind.SEE_RUNNING, StepKind.MIGRATE, StepKind.RESUME}
 
 
 def void_order(step: Step, view: ClusterView) -> str:

@@ -25,7 +25,7 @@ from fangnetz.core.operations import OperationState, Order, Step, StepKind, Step
 from fangnetz.core.units import Generation, HostId, Instant, Seconds, VmId
 from fangnetz.engine import execute
 from fangnetz.engine.execute import Done, Executor, Next
-from fangnetz.engine.steps import vm as vm_steps
+from fangnetz.engine.steps import at_host
 from fangnetz.engine.steps.vm import VmSteps
 from fangnetz.ports import Domain
 from tests.contract.subjects import C2, OP
@@ -445,7 +445,7 @@ with BootFilesOnDisk(Path(sys.argv[1])).lock(sys.argv[2], 5.0):
 def test_while_another_process_holds_the_vm_nothing_is_done_and_nothing_refused(
     host: Host, monkeypatch: pytest.MonkeyPatch, kind: StepKind
 ) -> None:
-    monkeypatch.setattr(vm_steps, "LOCK_BOUND_S", 0.3)
+    monkeypatch.setattr(at_host, "LOCK_BOUND_S", 0.3)
     host.ordered()
     other = subprocess.Popen([sys.executable, "-c", HOLD, host.run_dir, host.vm], stdout=subprocess.PIPE, text=True)
     assert other.stdout is not None
@@ -760,7 +760,7 @@ def test_nothing_is_paused_once_the_order_no_longer_holds(twice: Twice, monkeypa
         twice.bench.lead(C2)
         return is_to_pause(*what)  # type: ignore[arg-type]
 
-    monkeypatch.setattr(vm_steps, "is_to_pause", overthrown)
+    monkeypatch.setattr("fangnetz.engine.steps.vm.is_to_pause", overthrown)
     assert twice.pause().next is Next.STOP
     assert twice.state is Sighting.RUNNING
 

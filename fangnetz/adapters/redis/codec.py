@@ -10,7 +10,7 @@ from typing import Any, TypeVar, cast
 from pydantic import TypeAdapter, ValidationError
 
 from fangnetz.core.errors import StoredContentError
-from fangnetz.core.model import VmRecord, VmState
+from fangnetz.core.model import Destination, VmRecord, VmState
 from fangnetz.core.operations import Facts, Operation, OperationState, Order, Step, StepKind, StepState
 from fangnetz.core.units import (
     Epoch,
@@ -79,7 +79,28 @@ def vm_fields(record: VmRecord) -> Fields:
         "reason": record.reason,
         "operation": record.operation or "",
         "failures": str(record.failures),
+        **_destination_fields("moving", record.moving),
     }
+
+
+def _destination_fields(prefix: str, to: Destination | None) -> Fields:
+    """Return the three fields of a destination. All empty where there is none: they are written over older ones."""
+    return {
+        f"{prefix}_host": to.host if to else "",
+        f"{prefix}_incarnation": to.incarnation if to else "",
+        f"{prefix}_generation": str(to.generation) if to else "",
+    }
+
+
+def _destination(prefix: str, fields: Mapping[str, str]) -> Destination | None:
+    """KeyError or ValueError if one is named and not whole."""
+    if not fields.get(f"{prefix}_host"):
+        return None
+    return Destination(
+        host=HostId(fields[f"{prefix}_host"]),
+        incarnation=Incarnation(fields[f"{prefix}_incarnation"]),
+        generation=Generation(int(fields[f"{prefix}_generation"])),
+    )
 
 
 def vm_record(vm: VmId, fields: Mapping[str, str], key: str) -> VmRecord:
@@ -94,6 +115,7 @@ def vm_record(vm: VmId, fields: Mapping[str, str], key: str) -> VmRecord:
             reason=fields["reason"],
             operation=OperationId(fields["operation"]) if fields.get("operation") else None,
             failures=int(fields.get("failures", "0")),
+            moving=_destination("moving", fields),
         )
     except (KeyError, ValueError, OverflowError) as error:
         raise StoredContentError(f"{key}: is no VM record: {error!r}") from error
@@ -116,8 +138,11 @@ def step_fields(step: Step) -> Fields:
             "o_life": step.order.life,
             "o_deadline": micros(step.order.deadline),
             "o_force": "1" if step.order.force else "",
+            "o_arriving": "1" if step.order.arriving else "",
             "o_beside": json.dumps(step.order.beside),
         }
+        if step.order.to is not None:
+            fields |= _destination_fields("o_to", step.order.to)
     return fields
 
 
@@ -133,7 +158,9 @@ def step(key: str, fields: Mapping[str, str], where: str) -> Step:
                 life=StoreIncarnation(fields["o_life"]),
                 deadline=instant(fields["o_deadline"]),
                 force=bool(fields.get("o_force")),
+                arriving=bool(fields.get("o_arriving")),
                 beside=tuple(HostId(host) for host in _names(json.loads(fields.get("o_beside") or "[]"))),
+                to=_destination("o_to", fields),
             )
         return Step(
             key=key,

@@ -175,7 +175,7 @@ class RedisJournal:
         index = {step.key: position for position, step in enumerate(outcome.adds, start=1)}
         for give in assigns:
             args += [str(give.expected), str(give.floor), give.owner, give.incarnation, give.reason, identity]
-            args += [str(len(give.steps)), *(str(index[key]) for key in give.steps)]
+            args += ["1" if give.moving else "", str(len(give.steps)), *(str(index[key]) for key in give.steps)]
         answer = self._scripts(
             "settle",
             [

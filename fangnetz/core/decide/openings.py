@@ -15,9 +15,9 @@ def operation_id(kind: OperationKind, subject: str, now: Instant) -> OperationId
     return OperationId(f"{kind}-{subject}-{int(now * 1000):x}")
 
 
-def wished_operation_id(wish: Wish) -> OperationId:
-    """Return the id of the failover that carries out a wish: the same however often the wish is granted."""
-    return OperationId(f"{OperationKind.FAILOVER}-{wish.subject}-w{hashlib.sha256(wish.id.encode()).hexdigest()[:12]}")
+def wished_operation_id(wish: Wish, kind: OperationKind = OperationKind.FAILOVER) -> OperationId:
+    """Return the id of the operation that carries out a wish: the same however often the wish is granted."""
+    return OperationId(f"{kind}-{wish.subject}-w{hashlib.sha256(wish.id.encode()).hexdigest()[:12]}")
 
 
 def new_failover(

@@ -20,6 +20,7 @@ from fangnetz.core.actions import (
     SettleWish,
 )
 from fangnetz.core.decide.mending import copies_of, how_to_mend, unseen_copies
+from fangnetz.core.decide.moves import cancel, migrate
 from fangnetz.core.decide.openings import new_failover, wished_operation_id
 from fangnetz.core.decide.outside import last_boot
 from fangnetz.core.decide.questions import ASK_PAUSE_MAX_S
@@ -101,7 +102,7 @@ def _refuse_if_booted_anew(wish: Wish, latest: Incarnation) -> None:
 Granting = tuple[list[Action], str, OperationId | None]
 
 
-def _grant(
+def _grant(  # noqa: PLR0911 - one case a kind of wish
     wish: Wish, view: ClusterView, watch: Watch, verdicts: Mapping[HostId, Verdict], policy: Policy, epoch: Epoch
 ) -> Granting:
     match wish.kind:
@@ -128,6 +129,10 @@ def _grant(
             return _start(_vm(wish, view), view)
         case WishKind.VM_STOP:
             return _stop(_vm(wish, view), view)
+        case WishKind.VM_MIGRATE:
+            return migrate(wish, _vm(wish, view), view, watch, verdicts, policy, epoch)
+        case WishKind.OPERATION_CANCEL:
+            return cancel(wish, view)
         case WishKind.VM_REMOVE if wish.subject in view.unreadable_records:
             return _forget(wish, VmId(wish.subject), view, unheard_in_this_life(view, watch, policy), policy)
         case WishKind.VM_REMOVE:

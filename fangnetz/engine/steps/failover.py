@@ -12,7 +12,7 @@ from fangnetz.core.decide.wishes import WISH_AGE_MAX_S
 from fangnetz.core.detector import Finding, heard
 from fangnetz.core.errors import StaleToken
 from fangnetz.core.fencing import contradicted, holds
-from fangnetz.core.model import ClusterView, HostRecord, HostSpec, HostState, OffProof, VmState
+from fangnetz.core.model import ClusterView, HostRecord, HostSpec, HostState, OffProof, Sighting, VmState
 from fangnetz.core.operations import (
     Fact,
     Operation,
@@ -212,7 +212,7 @@ class FailoverSteps:
                     )
                 )
             seen = beat.sees(order.vm) if beat is not None and beat.incarnation == order.incarnation else None
-            if seen is not None and seen.generation == order.generation:
+            if seen is not None and seen.generation == order.generation and seen.state is not Sighting.INCOMING:
                 reason, epoch = f"runs on {order.host}", context.operation.epoch
                 self._store.mark_vm(order.vm, order.generation, VmState.RUNNING, reason, epoch)
                 event = Happened(
@@ -315,6 +315,16 @@ def grounds(
     return verdict.sentence, (), ""
 
 
+def _verdict_of_move(operation: Operation) -> tuple[OperationState, str]:
+    """A move has come to its end when the VM was seen running at its new host; else what was said last stands."""
+    for step in reversed(operation.steps):
+        if step.kind is StepKind.CLOSE or step.state is StepState.SKIPPED:
+            continue
+        ran = step.kind is StepKind.SEE_RUNNING and step.state is StepState.DONE
+        return (OperationState.DONE if ran else OperationState.FAILED), step.sentence
+    return OperationState.FAILED, f"{operation.subject} was not moved"
+
+
 def highest_reported(view: ClusterView, vm: VmId) -> Generation:
     """Return the highest generation of this VM that any host ever reported, running or released."""
     numbers = [0]
@@ -328,6 +338,8 @@ def verdict_of(operation: Operation) -> tuple[OperationState, str]:
     """Return the state and the sentence an operation ends with, from its steps."""
     if operation.kind is OperationKind.RETURN:
         return OperationState.DONE, f"{operation.subject} is switched on again"
+    if operation.kind in (OperationKind.MIGRATE, OperationKind.RESUME):
+        return _verdict_of_move(operation)
     if operation.kind in (OperationKind.STOP, OperationKind.PAUSE):
         only = next((step for step in operation.steps if step.kind in (StepKind.STOP, StepKind.PAUSE)), None)
         well = only is not None and only.state is StepState.DONE

@@ -6,8 +6,7 @@ call without an answer is never a refusal (SAFETY rule 3).
 
 from __future__ import annotations
 
-import contextlib
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from functools import partial
 
 from fangnetz.core.actions import Happened
@@ -15,7 +14,6 @@ from fangnetz.core.copies import is_to_pause
 from fangnetz.core.errors import (
     HypervisorRefused,
     HypervisorUnreachable,
-    StaleToken,
     StartNotSent,
     StorageLeaseHeld,
     StoredContentError,
@@ -28,10 +26,9 @@ from fangnetz.core.recovery import LEASE_HELD
 from fangnetz.core.units import Seconds, VmId
 from fangnetz.engine.execute import Context, Settlement
 from fangnetz.engine.faults import point
-from fangnetz.ports import BootFiles, Domain, Hypervisor, Journal
+from fangnetz.engine.steps.at_host import HeldVm, NotNow, again, ordered
+from fangnetz.ports import BootFiles, Hypervisor, Journal
 
-LOCK_BOUND_S = Seconds(3.0)
-"""Another worker process of this host may hold a VM's lock this long before we come back later."""
 POLL_S = Seconds(0.2)
 
 Definition = Callable[[VmId], str]
@@ -44,10 +41,6 @@ class _LeftAlone(WorldError):
     def __init__(self, answer: Answer, sentence: str) -> None:
         super().__init__(sentence)
         self.answer = answer
-
-
-class _NotNow(WorldError):
-    """A file of this boot cannot be locked or written at the moment: nothing is reported that would rest on it."""
 
 
 class VmSteps:
@@ -67,33 +60,36 @@ class VmSteps:
         """`look`: read the cluster as the store has it now; asked right before a copy is paused."""
         self._journal, self._hypervisor, self._boot = journal, hypervisor, boot
         self._definition, self._policy, self._report, self._look = definition, policy, report, look
+        self._held = HeldVm(hypervisor, boot)
 
     # -- start --
 
     def start(self, context: Context) -> Settlement:
         """Start one VM as ordered, or refuse for good, or come back because nothing is known."""
-        order = _order(context.step)
+        order = ordered(context.step)
         try:
             xml = self._definition(order.vm)
         except StoredContentError as error:
-            return self._again(f"{order.vm}: its definition cannot be read: {error}")
+            return again(f"{order.vm}: its definition cannot be read: {error}")
         try:
-            with self._lock(order):
+            with self._held.lock(order):
                 return self._start_locked(context, order, xml)
-        except _NotNow as why:
-            return self._again(str(why))
+        except NotNow as why:
+            return again(str(why))
         except StoredContentError as error:
-            return self._again(f"{order.vm} is not started: {error}")
+            return again(f"{order.vm} is not started: {error}")
 
     def _start_locked(self, context: Context, order: Order, xml: str) -> Settlement:
         released = self._boot.released(order.vm)
         if released >= order.generation:
             return self._refuse(context, order, f"{order.host} released {order.vm} at generation {released} for good")
         try:
-            present = self._find(order.vm)
+            present = self._held.find(order.vm)
         except HypervisorUnreachable as error:
-            return self._again(str(error))
+            return again(str(error))
         if present is not None:
+            if present.generation == order.generation and present.state is Sighting.INCOMING:
+                return again(f"{order.vm} has arrived on {order.host} by a move and waits to be resumed")
             if present.generation == order.generation:
                 return self._started(order, f"{order.vm} runs on {order.host} already")
             return self._refuse(
@@ -113,20 +109,20 @@ class VmSteps:
         except HypervisorRefused as error:
             return self._refused_by_libvirt(context, order, str(error), {"refusal": "libvirt"})
         except StartNotSent as error:
-            return self._again(f"{order.host} was not asked to start {order.vm}: {error}")
+            return again(f"{order.host} was not asked to start {order.vm}: {error}")
         except HypervisorUnreachable as error:
-            return self._again(f"{order.host} was asked to start {order.vm} and its libvirt did not answer: {error}")
+            return again(f"{order.host} was asked to start {order.vm} and its libvirt did not answer: {error}")
         point("start.created", order.vm)
         return self._started(order, f"{order.vm} is started on {order.host}", sent_at)
 
     def _refused_by_libvirt(self, context: Context, order: Order, said: str, facts: dict[str, Fact]) -> Settlement:
         """Believe libvirt's no only once it also says that no such domain is there."""
         try:
-            present = self._find(order.vm)
+            present = self._held.find(order.vm)
         except HypervisorUnreachable as error:
-            return self._again(f"{order.vm}: libvirt refused ({said}) and then did not say what runs: {error}")
+            return again(f"{order.vm}: libvirt refused ({said}) and then did not say what runs: {error}")
         if present is not None:
-            return self._again(f"{order.vm}: libvirt refused ({said}), yet such a domain is there")
+            return again(f"{order.vm}: libvirt refused ({said}), yet such a domain is there")
         return self._refuse(context, order, f"{order.host} cannot start {order.vm}: {said}", facts)
 
     def _refuse(
@@ -139,8 +135,8 @@ class VmSteps:
         try:
             self._hypervisor.settled(order.vm)
         except HypervisorUnreachable as error:
-            return self._again(f"{sentence}; not promised yet: {error}")
-        self._promise(order, sentence)
+            return again(f"{sentence}; not promised yet: {error}")
+        self._held.promise(order, sentence)
         attempt = context.step.key.rpartition("/")[2]
         _, running = vm_start_steps(order, attempt=int(attempt), after="")
         replan = Step(key=f"replan/{order.vm}/{attempt}", kind=StepKind.PLAN)
@@ -172,17 +168,17 @@ class VmSteps:
 
     def stop(self, context: Context) -> Settlement:
         """Stop one copy of one generation: ask the guest, then switch it off; released before it is reported."""
-        order = _order(context.step)
+        order = ordered(context.step)
         try:
-            with self._lock(order):
+            with self._held.lock(order):
                 return self._stop_locked(context, order)
-        except _NotNow as why:
-            return self._again(str(why))
+        except NotNow as why:
+            return again(str(why))
         except HypervisorUnreachable as error:
-            return self._again(str(error))
+            return again(str(error))
 
     def _stop_locked(self, context: Context, order: Order) -> Settlement:
-        present = self._find(order.vm)
+        present = self._held.find(order.vm)
         if present is not None and present.generation not in (None, order.generation):
             return Settlement(
                 Outcome(
@@ -191,22 +187,25 @@ class VmSteps:
                     f"not {order.generation}: left alone",
                 )
             )
+        if present is not None and order.arriving and present.state is not Sighting.INCOMING:
+            sentence = f"{order.vm} was let run on {order.host} meanwhile: left alone"
+            return Settlement(Outcome(state=StepState.FAILED, sentence=sentence))
         if present is not None:
             if not order.force:
                 self._hypervisor.shutdown(order.vm, partial(context.last_look, "stop.before_shutdown", order.vm))
                 point("stop.shut_down", order.vm)
                 end = context.clock.monotonic() + self._policy.stop_bound_s
-                while self._find(order.vm) is not None and context.clock.monotonic() < end:
+                while self._held.find(order.vm) is not None and context.clock.monotonic() < end:
                     context.still_held()
                     context.clock.sleep(POLL_S)
-            if self._find(order.vm) is not None:
+            if self._held.find(order.vm) is not None:
                 self._hypervisor.destroy(order.vm, partial(context.last_look, "stop.before_destroy", order.vm))
                 point("stop.destroyed", order.vm)
         self._hypervisor.settled(order.vm)  # before the last question: what was sent earlier must show in its answer
-        if self._find(order.vm) is not None:
-            return self._again(f"{order.vm} is still there after it was switched off")
+        if self._held.find(order.vm) is not None:
+            return again(f"{order.vm} is still there after it was switched off")
         sentence = f"{order.vm} is stopped on {order.host}"
-        self._promise(order, sentence)
+        self._held.promise(order, sentence)
         return Settlement(
             Outcome(state=StepState.DONE, sentence=sentence, facts={"released": order.generation}),
             events=[
@@ -224,17 +223,17 @@ class VmSteps:
 
     def pause(self, context: Context) -> Settlement:
         """Pause the later of two running copies of one generation; never the only one, and nothing is released."""
-        order = _order(context.step)
+        order = ordered(context.step)
         try:
-            with self._lock(order):
+            with self._held.lock(order):
                 return self._pause_locked(context, order)
-        except _NotNow as why:
-            return self._again(str(why))
+        except NotNow as why:
+            return again(str(why))
         except (HypervisorUnreachable, StoredContentError) as error:
-            return self._again(f"{order.vm} is not paused: {error}")
+            return again(f"{order.vm} is not paused: {error}")
 
     def _pause_locked(self, context: Context, order: Order) -> Settlement:
-        present = self._find(order.vm)
+        present = self._held.find(order.vm)
         if present is None or present.generation != order.generation:
             there = "no copy" if present is None else f"generation {present.generation}"
             return self._not_paused(f"{order.host} has {there} of {order.vm}, not {order.generation}: left alone")
@@ -243,13 +242,13 @@ class VmSteps:
                 order.vm, order.generation, partial(self._last_look_at_both, "pause.before_suspend", context, order)
             )
         except _LeftAlone as why:
-            return self._again(str(why)) if why.answer is Answer.UNKNOWN else self._not_paused(str(why))
+            return again(str(why)) if why.answer is Answer.UNKNOWN else self._not_paused(str(why))
         except HypervisorRefused as error:
-            return self._again(f"{order.vm} is not paused: {error}")  # it still runs twice
+            return again(f"{order.vm} is not paused: {error}")  # it still runs twice
         point("pause.suspended", order.vm)
-        present = self._find(order.vm)
+        present = self._held.find(order.vm)
         if present is None or present.state is not Sighting.PAUSED:
-            return self._again(f"{order.vm} was paused, and libvirt does not show it so")
+            return again(f"{order.vm} was paused, and libvirt does not show it so")
         sentence = f"{order.vm} is paused on {order.host}: an earlier started copy of it runs elsewhere"
         return Settlement(
             Outcome(state=StepState.DONE, sentence=sentence),
@@ -277,39 +276,3 @@ class VmSteps:
     @staticmethod
     def _not_paused(sentence: str) -> Settlement:
         return Settlement(Outcome(state=StepState.FAILED, sentence=sentence))
-
-    # -- helpers --
-
-    @contextlib.contextmanager
-    def _lock(self, order: Order) -> Iterator[None]:
-        with contextlib.ExitStack() as held:
-            try:
-                held.enter_context(self._boot.lock(order.vm, LOCK_BOUND_S))
-            except TimeoutError:
-                raise _NotNow(f"another worker of {order.host} holds {order.vm}") from None
-            except OSError as error:
-                raise _NotNow(f"{order.vm} cannot be locked on {order.host}, nothing is done to it: {error}") from error
-            yield
-
-    def _promise(self, order: Order, sentence: str) -> None:
-        """Write the promise that a report rests on; _NotNow if that fails: then `sentence` is not reported as the end.
-
-        The run folder may be full, or the promise there damaged. Asked again, it all holds still, or is done anew.
-        """
-        try:
-            self._boot.release(order.vm, order.generation)
-        except (OSError, StoredContentError) as error:
-            raise _NotNow(f"{sentence}; not promised yet, {order.host} cannot write it down: {error}") from error
-
-    def _find(self, vm: VmId) -> Domain | None:
-        return next((domain for domain in self._hypervisor.domains() if domain.vm == vm), None)
-
-    @staticmethod
-    def _again(sentence: str) -> Settlement:
-        return Settlement(Outcome(state=StepState.READY, sentence=sentence, retry_after_s=Seconds(1.0)))
-
-
-def _order(step: Step) -> Order:
-    if step.order is None:
-        raise StaleToken(f"{step.key} has no order")
-    return step.order

@@ -6,8 +6,18 @@ from collections.abc import Sequence
 from dataclasses import replace
 
 from fangnetz.core.errors import Conflict, StaleToken
-from fangnetz.core.model import VmState
-from fangnetz.core.operations import Facts, Operation, OperationState, Outcome, Step, StepKind, StepState
+from fangnetz.core.model import Destination, VmState
+from fangnetz.core.operations import (
+    AT_A_HOST,
+    Facts,
+    Operation,
+    OperationState,
+    Order,
+    Outcome,
+    Step,
+    StepKind,
+    StepState,
+)
 from fangnetz.core.units import Epoch, Generation, Incarnation, Instant, OperationId, Seconds
 from fangnetz.ports import Assign, Claim, NotClaimed
 from fangnetz.sim.store.memory import CLOSED_MAX, Memory, instant, micros
@@ -84,23 +94,34 @@ def _obstacle(m: Memory, identity: OperationId, key: str, me: Incarnation, now: 
     if step.settled:
         return "settled"
     order = step.order
-    if step.kind not in (StepKind.START, StepKind.STOP, StepKind.PAUSE):
+    if step.kind not in AT_A_HOST:
         return ""
-    if order is None or _us(order.deadline) <= now:
+    begun = step.kind is StepKind.MIGRATE and step.state is StepState.RUNNING
+    if order is None or (_us(order.deadline) <= now and not begun):
         return "deadline"
     if order.life != m.life[1]:
         return "life"
     if order.incarnation != me:
         return "incarnation"
-    if step.kind is StepKind.START:
-        vm = m.vms.get(order.vm)
-        if vm is None or (vm.owner, vm.owner_incarnation, vm.generation) != (
-            order.host,
-            order.incarnation,
-            order.generation,
-        ):
-            return "generation"
-    return ""
+    return "" if _is_as_ordered(m, step.kind, order) else "generation"
+
+
+def _is_as_ordered(m: Memory, kind: StepKind, order: Order) -> bool:
+    """Whether the VM belongs to whom the order says, and is being moved where it says."""
+    vm = m.vms.get(order.vm)
+    here = (order.host, order.incarnation, order.generation)
+    if kind in (StepKind.START, StepKind.MIGRATE, StepKind.RESUME) and (
+        vm is None or (vm.owner, vm.owner_incarnation, vm.generation) != here
+    ):
+        return False
+    if kind not in (StepKind.PREPARE, StepKind.MIGRATE):
+        return True
+    there = (
+        order.to
+        if kind is StepKind.MIGRATE
+        else Destination(host=order.host, incarnation=order.incarnation, generation=order.generation)
+    )
+    return vm is not None and vm.moving == there
 
 
 def claim(
@@ -222,6 +243,16 @@ def settle(m: Memory, held: Claim, outcome: Outcome, assigns: Sequence[Assign], 
     for give in assigns:
         number = Generation(m.next_number(give.expected, give.floor))
         generations |= dict.fromkeys(give.steps, number)
+        if give.moving:
+            m.vms[give.vm] = replace(
+                m.vms[give.vm],
+                moving=Destination(host=give.owner, incarnation=give.incarnation, generation=number),
+                state=VmState.MOVING,
+                since=instant(now),
+                reason=give.reason,
+                operation=identity,
+            )
+            continue
         m.vms[give.vm] = replace(
             m.vms[give.vm],
             owner=give.owner,
@@ -239,7 +270,7 @@ def settle(m: Memory, held: Claim, outcome: Outcome, assigns: Sequence[Assign], 
         if order is None or generation is None:
             added.append(fresh)
         else:
-            added.append(replace(fresh, order=replace(order, generation=generation)))
+            added.append(replace(fresh, order=_numbered(order, generation)))
     changed = _with(m, found, after, *skipped)
     closing = outcome.closes if outcome.closes is not None and is_open else None
     changed = replace(
@@ -253,6 +284,13 @@ def settle(m: Memory, held: Claim, outcome: Outcome, assigns: Sequence[Assign], 
     if closing:
         _close(m, changed, now)
     return changed
+
+
+def _numbered(order: Order, generation: Generation) -> Order:
+    """The order to the host that a VM leaves keeps its own number: the new one is that of the copy that arrives."""
+    if order.to is None:
+        return replace(order, generation=generation)
+    return replace(order, to=replace(order.to, generation=generation))
 
 
 def _may_settle(

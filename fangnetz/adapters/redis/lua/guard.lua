@@ -8,16 +8,24 @@ local function obstacle(lease_key, life_key, op_key, step_key, vm_key, me, now)
   if op[1] ~= 'open' then return 'closed' end
   if not in_charge(lease_key, op[2]) then return 'epoch' end
   local step = redis.call('HMGET', step_key, 'state', 'kind', 'o_vm', 'o_host', 'o_incarnation', 'o_generation',
-    'o_life', 'o_deadline')
+    'o_life', 'o_deadline', 'o_to_host', 'o_to_incarnation', 'o_to_generation')
   if not step[1] then return 'gone' end
   if step[1] ~= 'ready' and step[1] ~= 'running' then return 'settled' end
-  if step[2] ~= 'start_vm' and step[2] ~= 'stop_vm' and step[2] ~= 'pause_vm' then return nil end
-  if number(step[8]) <= now then return 'deadline' end
+  local kind = step[2]
+  local at_a_host = { start_vm = 1, stop_vm = 1, pause_vm = 1, prepare_vm = 1, migrate_vm = 1, resume_vm = 1 }
+  if not at_a_host[kind] then return nil end
+  -- A migration has to begin by its deadline; how long it may take its executor judges by how it comes on.
+  if number(step[8]) <= now and not (kind == 'migrate_vm' and step[1] == 'running') then return 'deadline' end
   if step[7] ~= life[1] then return 'life' end
   if step[5] ~= me then return 'incarnation' end
-  if step[2] == 'start_vm' then
+  if kind == 'start_vm' or kind == 'migrate_vm' or kind == 'resume_vm' then
     local vm = redis.call('HMGET', vm_key, 'owner', 'owner_incarnation', 'generation')
     if vm[1] ~= step[4] or vm[2] ~= step[5] or vm[3] ~= step[6] then return 'generation' end
+  end
+  if kind == 'prepare_vm' or kind == 'migrate_vm' then
+    local to = redis.call('HMGET', vm_key, 'moving_host', 'moving_incarnation', 'moving_generation')
+    local there = kind == 'migrate_vm' and { step[9], step[10], step[11] } or { step[4], step[5], step[6] }
+    if to[1] ~= there[1] or to[2] ~= there[2] or to[3] ~= there[3] then return 'generation' end
   end
   return nil
 end

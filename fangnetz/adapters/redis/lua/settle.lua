@@ -3,7 +3,8 @@
 -- ARGV: token, op id, state, sentence, facts (JSON), retry_us, closes ('' or a state), keys of added steps, one a line,
 --   number of skips, number of adds, number of assigns, placements counted when the plan was made,
 --   per add: n, field, value, ...
---   per assign: expected generation, floor, owner, incarnation, reason, op id, number of adds it numbers, their indexes ...
+--   per assign: expected generation, floor, owner, incarnation, reason, op id, '1' if it is only being moved there,
+--     number of adds it numbers, their indexes ...
 -- An added step that exists already is a clash; a VM whose generation moved on is a conflict: nothing is written then.
 -- Returns {1, now, generation ...} or {0, code}. Same token again after it settled: {1, now} and nothing changes.
 -- A claim whose lease ran out may still settle while nobody else has claimed: the truth is welcome late. So is its own line
@@ -32,7 +33,7 @@ local probe = at
 for i = 1, assigns do
   local vm = KEYS[6 + skips + adds + i]
   if redis.call('HGET', vm, 'generation') ~= ARGV[probe] then return {0, 'generation'} end
-  probe = probe + 7 + number(ARGV[probe + 6])
+  probe = probe + 8 + number(ARGV[probe + 7])
 end
 for i = 1, adds do
   if redis.call('EXISTS', KEYS[6 + skips + i]) == 1 then return {0, 'clash'} end
@@ -58,14 +59,22 @@ at = assign_at
 for i = 1, assigns do
   local vm = KEYS[6 + skips + adds + i]
   local generation = text(next_number(ARGV[at], ARGV[at + 1]))
-  redis.call('HSET', vm, 'owner', ARGV[at + 2], 'owner_incarnation', ARGV[at + 3], 'generation', generation,
-    'state', 'starting', 'since', text(now), 'reason', ARGV[at + 4], 'operation', ARGV[at + 5])
-  local n = number(ARGV[at + 6])
+  local moving = ARGV[at + 6] == '1'
+  if moving then
+    redis.call('HSET', vm, 'moving_host', ARGV[at + 2], 'moving_incarnation', ARGV[at + 3], 'moving_generation', generation,
+      'state', 'moving', 'since', text(now), 'reason', ARGV[at + 4], 'operation', ARGV[at + 5])
+  else
+    redis.call('HSET', vm, 'owner', ARGV[at + 2], 'owner_incarnation', ARGV[at + 3], 'generation', generation,
+      'state', 'starting', 'since', text(now), 'reason', ARGV[at + 4], 'operation', ARGV[at + 5])
+  end
+  local n = number(ARGV[at + 7])
   for j = 1, n do
-    redis.call('HSET', KEYS[6 + skips + number(ARGV[at + 6 + j])], 'o_generation', generation)
+    local line = KEYS[6 + skips + number(ARGV[at + 7 + j])]
+    local leaves = moving and redis.call('HEXISTS', line, 'o_to_host') == 1  -- the order to the host it leaves
+    redis.call('HSET', line, leaves and 'o_to_generation' or 'o_generation', generation)
   end
   answer[#answer + 1] = generation
-  at = at + 7 + n
+  at = at + 8 + n
 end
 if assigns > 0 then redis.call('INCR', KEYS[6]) end
 if adds > 0 then redis.call('HSET', KEYS[2], 'steps', redis.call('HGET', KEYS[2], 'steps') .. '\n' .. ARGV[8]) end

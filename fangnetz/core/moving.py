@@ -1,0 +1,111 @@
+"""Whether a VM that runs may be moved, and where to. Pure; the same questions for a preview, a wish and the plan step.
+
+Nothing here gives a VM away: it stays its owner's until that host has let it go.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+
+from fangnetz.core.detector import Finding, Verdict, Watch, heard
+from fangnetz.core.model import ClusterView, HypervisorHealth, Sighting, VmRecord, VmState
+from fangnetz.core.operations import Operation, Step, StepKind, StepState
+from fangnetz.core.ownership import arriving_at
+from fangnetz.core.placement import NotPlaced, Placed, place
+from fangnetz.core.policy import Policy
+from fangnetz.core.quorum import unheard_in_this_life
+from fangnetz.core.recovery import rooms
+from fangnetz.core.units import HostId, Incarnation, VmId
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Move:
+    """One VM, where it leaves and where it goes; `because` says why there."""
+
+    vm: VmId
+    source: HostId
+    target: HostId
+    incarnation: Incarnation
+    """Of the target's boot."""
+    because: str
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Stays:
+    """A VM that cannot be moved now, and why."""
+
+    vm: VmId
+    because: str
+
+
+def plan_move(
+    vm: VmId,
+    view: ClusterView,
+    watch: Watch,
+    verdicts: Mapping[HostId, Verdict],
+    policy: Policy,
+    *,
+    target: HostId | None = None,
+    refused: Mapping[HostId, str] | None = None,
+) -> Move | Stays:
+    """Return where `vm` goes. `target`: there or nowhere; `refused`: hosts that said no already, and why."""
+    record = view.vm_records.get(vm)
+    why = why_not_now(vm, view, watch, verdicts, policy)
+    if why or record is None or record.owner is None:
+        return Stays(vm=vm, because=why or f"{vm} runs nowhere")
+    forbidden = {record.owner: f"{record.owner} is where it runs", **(refused or {})}
+    if target is not None:
+        others = (host for host in view.hosts if host != target)
+        forbidden = dict.fromkeys(others, "") | {host: why for host, why in forbidden.items() if host == target}
+    (found,) = place([view.vms[vm].spec], rooms(view, verdicts), policy, forbidden={vm: forbidden})
+    match found:
+        case Placed():
+            incarnation = view.host_records[found.host].incarnation
+            return Move(vm=vm, source=record.owner, target=found.host, incarnation=incarnation, because=found.reason)
+        case NotPlaced():
+            open_ones = {room.spec.id for room in rooms(view, verdicts)}
+            closed = target is not None and target not in open_ones
+            reason = f"{target} is not online and open for VMs" if closed else found.reason.strip("; ")
+            return Stays(vm=vm, because=reason)
+
+
+def why_not_now(vm: VmId, view: ClusterView, watch: Watch, verdicts: Mapping[HostId, Verdict], policy: Policy) -> str:
+    """Return why the VM cannot be moved at the moment wherever it may go, or an empty string."""
+    doc, record = view.vms.get(vm), view.vm_records.get(vm)
+    if doc is None or record is None or record.owner is None:
+        return f"{vm} runs nowhere"
+    hold = unheard_in_this_life(view, watch, policy)
+    if hold:
+        return f"{', '.join(hold)} has not been heard since the store's life began and is not proven off"
+    if not doc.to_run:
+        return f"{vm} is not wished to run"
+    verdict, beat = verdicts.get(record.owner), heard(view, record.owner)
+    alive = verdict is not None and verdict.finding is Finding.ALIVE
+    if not alive or beat is None or beat.incarnation != record.owner_incarnation:
+        why = verdict.sentence if verdict is not None else "it is not in the cluster file"
+        return f"{record.owner}, where {vm} runs, is not well: {why}"
+    seen = beat.sees(vm)
+    if beat.hypervisor is not HypervisorHealth.OK or seen is None or seen.state is not Sighting.RUNNING:
+        return f"{vm} does not run on {record.owner}" if seen is None else f"{vm} is {seen.state} on {record.owner}"
+    if seen.generation not in (None, record.generation):
+        return f"{record.owner} runs {vm} of generation {seen.generation}, not {record.generation}"
+    return arriving_at(view, record) or _not_by_state(record)
+
+
+def _not_by_state(record: VmRecord) -> str:
+    return "" if record.state is VmState.RUNNING else f"{record.id} is {record.state}: {record.reason}"
+
+
+def refusals(operation: Operation, vm: VmId) -> dict[HostId, str]:
+    """Return the hosts that said in this operation that they cannot run the VM, and why."""
+    return {
+        step.order.host: step.sentence
+        for step in operation.of_kind(StepKind.PREPARE)
+        if step.order is not None and step.order.vm == vm and step.state is StepState.REFUSED
+    }
+
+
+def moves_of(operation: Operation, vm: VmId) -> tuple[Step, ...]:
+    """Return the operation's migrations of this VM, oldest first."""
+    return tuple(s for s in operation.of_kind(StepKind.MIGRATE) if s.order is not None and s.order.vm == vm)
