@@ -77,7 +77,8 @@ def open_hypervisor(settings: Settings, host: HostId, boot: BootFiles) -> Libvir
     """Return libvirt on this host; `boot` keeps the starts it has not answered, beyond the life of this process."""
     from fangnetz.adapters.libvirt import LibvirtHypervisor
 
-    return LibvirtHypervisor(settings.hosts[host].libvirt_uri, boot)
+    peers = {other: one.migration_uri for other, one in settings.hosts.items() if other != host}
+    return LibvirtHypervisor(settings.hosts[host].libvirt_uri, boot, peers=peers)
 
 
 def open_boot_files(run_dir: Path) -> BootFilesOnDisk:

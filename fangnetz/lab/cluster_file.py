@@ -84,6 +84,7 @@ def _host(plan: Plan, host: str) -> dict[str, Any]:
         "address": str(plan.address(host)),
         "libvirt_uri": "qemu:///system",
         "libvirt_port": LIBVIRT_PORT,
+        "migration_uri": f"qemu+tcp://{plan.address(host)}:{LIBVIRT_PORT}/system",
         "cpus": HOST_CPUS,
         "memory_mib": HOST_MEMORY_MIB,
         "bmc_guid_command": ["cat", "/run/bmc-guid"],

@@ -129,6 +129,7 @@ def _host(base: Path, host: HostId, shape: HostShape, controllers: tuple[Control
         address=shape.address,
         libvirt_uri=shape.libvirt_uri,
         libvirt_port=shape.libvirt_port,
+        migration_uri=shape.migration_uri or f"{shape.libvirt_uri.partition(':')[0]}+tls://{shape.address}/system",
         bmc_guid_command=tuple(shape.bmc_guid_command or ()),
         devices=devices,
     )

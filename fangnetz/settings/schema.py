@@ -115,6 +115,7 @@ class HostShape(Shape):
     address: Address
     libvirt_uri: LibvirtUri = "qemu:///system"
     libvirt_port: Port = 16509
+    migration_uri: LibvirtUri | None = None
     cpus: Cpus
     memory_mib: MemoryMiB
     bmc_guid_command: Annotated[list[Text], Field(min_length=1)] | None = None

@@ -66,6 +66,7 @@ def _host(host: HostSettings) -> dict[str, object]:
         "address": host.address,
         "libvirt_uri": host.libvirt_uri,
         "libvirt_port": host.libvirt_port,
+        "migration_uri": host.migration_uri,
         "cpus": host.spec.cpus,
         "memory_mib": host.spec.memory_mib,
         "bmc_guid_command": list(host.bmc_guid_command),

@@ -124,6 +124,8 @@ class HostSettings:
     address: str
     libvirt_uri: str
     libvirt_port: int
+    migration_uri: str
+    """How the other hosts reach its libvirt, to move a VM to it."""
     bmc_guid_command: tuple[str, ...]
     devices: Mapping[DeviceName, DeviceSettings]
 

@@ -16,7 +16,7 @@ from fangnetz.adapters.boot_files import BootFilesOnDisk
 from fangnetz.adapters.libvirt import LibvirtHypervisor
 from fangnetz.core.errors import HypervisorUnreachable
 from fangnetz.core.model import Sighting
-from fangnetz.core.units import Generation, Instant, Seconds, VmId
+from fangnetz.core.units import Generation, HostId, Instant, Seconds, VmId
 from fangnetz.ports import Hypervisor
 from fangnetz.sim.files import SimBootFiles
 from fangnetz.sim.libvirtd import Libvirtd, SimHypervisor, Times
@@ -94,7 +94,8 @@ class RealLibvirt:
 
     def _open(self, uri: str) -> Hypervisor:
         boot = BootFilesOnDisk(self._folder)
-        made = LibvirtHypervisor(uri, boot, settle=Seconds(0.5), settle_inherited=Seconds(1.5))
+        peers = {HostId("elsewhere"): self._uri}
+        made = LibvirtHypervisor(uri, boot, settle=Seconds(0.5), settle_inherited=Seconds(1.5), peers=peers)
         self._opened.append(made)
         return made
 

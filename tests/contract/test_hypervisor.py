@@ -8,10 +8,11 @@ from typing import Any
 
 import pytest
 
+from fangnetz.core.convergence import Advice
 from fangnetz.core.errors import HypervisorRefused, HypervisorUnreachable, StaleToken
-from fangnetz.core.model import Sighting
-from fangnetz.core.units import Generation, Instant, VmId
-from fangnetz.ports import Domain, Hypervisor
+from fangnetz.core.model import Destination, Sighting
+from fangnetz.core.units import Generation, HostId, Incarnation, Instant, Seconds, VmId
+from fangnetz.ports import Departure, Domain, Hypervisor, Migration
 from tests.adapters.conftest import libvirtd, wait_for
 from tests.contract.hypervisors import HypervisorSubject, RealLibvirt, SimLibvirt
 
@@ -312,3 +313,43 @@ def test_no_other_copy_is_paused(subject: HypervisorSubject, vm: VmId, generatio
             subject.hypervisor.suspend(name, Generation(asked))
     assert state(subject, vm) == (RUNNING, 7)
     assert state(subject, foreign) == (RUNNING, None)
+
+
+# --- moves -------------------------------------------------------------------------------------------------------
+
+
+def test_a_host_without_the_vm_can_receive_it_and_one_with_it_cannot(subject: HypervisorSubject, vm: VmId) -> None:
+    subject.hypervisor.receivable(vm, subject.xml(vm))
+    start(subject, vm)
+    with pytest.raises(HypervisorRefused):
+        subject.hypervisor.receivable(vm, subject.xml(vm))
+
+
+def test_what_runs_already_is_let_run_and_needs_no_permission(subject: HypervisorSubject, vm: VmId) -> None:
+    start(subject, vm)
+    subject.hypervisor.resume(vm, G7, gone_stale)
+    assert state(subject, vm) == (RUNNING, 7)
+
+
+def test_no_other_copy_is_let_run(subject: HypervisorSubject, vm: VmId) -> None:
+    with pytest.raises(HypervisorRefused):
+        subject.hypervisor.resume(vm, G7)
+    start(subject, vm)
+    with pytest.raises(HypervisorRefused):
+        subject.hypervisor.resume(vm, Generation(8))
+
+
+def test_a_vm_that_is_not_here_has_not_left_by_a_move_and_nothing_is_sent(subject: HypervisorSubject, vm: VmId) -> None:
+    to = Destination(host=HostId("elsewhere"), incarnation=Incarnation("b"), generation=Generation(9))
+    migration = Migration(vm=vm, generation=G7, to=to, downtime_s=Seconds(0.3), bound_s=Seconds(60.0))
+    departed = subject.hypervisor.migrate(migration, gone_stale, lambda _progress: Advice())
+    assert departed.how is Departure.ENDED
+
+
+def test_what_forbids_a_move_at_the_last_moment_prevents_it(subject: HypervisorSubject, vm: VmId) -> None:
+    start(subject, vm)
+    to = Destination(host=HostId("elsewhere"), incarnation=Incarnation("b"), generation=Generation(9))
+    migration = Migration(vm=vm, generation=G7, to=to, downtime_s=Seconds(0.3), bound_s=Seconds(60.0))
+    with pytest.raises(StaleToken):
+        subject.hypervisor.migrate(migration, gone_stale, lambda _progress: Advice())
+    assert state(subject, vm) == (RUNNING, 7)

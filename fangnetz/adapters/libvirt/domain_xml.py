@@ -17,7 +17,7 @@ from fangnetz.core.units import Generation, Instant, VmId
 NAMESPACE = "https://fangnetz.net/xmlns/domain/1"
 PREFIX = "fangnetz"
 ELEMENT = "vm"
-HELD = "yes"
+YES = "yes"
 
 _NUMBER = re.compile(r"[1-9][0-9]{0,18}")
 
@@ -27,11 +27,13 @@ class Mark:
     """What our element says. `start_sent_at`: in it as whole microseconds of the store's clock.
 
     `held`: set right before we pause the copy as the later of two, and never taken off a copy that we paused.
+    `arriving`: it came by a migration of ours and was not let run yet.
     """
 
     generation: Generation | None
     start_sent_at: Instant | None = None
     held: bool = False
+    arriving: bool = False
 
 
 NO_MARK = Mark(generation=None)
@@ -80,7 +82,9 @@ def _attributes(mark: Mark) -> dict[str, str]:
     if mark.start_sent_at is not None:
         found["start_sent_at"] = str(round(mark.start_sent_at * 1_000_000))
     if mark.held:
-        found["held"] = HELD
+        found["held"] = YES
+    if mark.arriving:
+        found["arriving"] = YES
     return found
 
 
@@ -96,7 +100,8 @@ def mark_in(metadata: str) -> Mark:
     return Mark(
         generation=Generation(int(number)) if _NUMBER.fullmatch(number) else None,
         start_sent_at=Instant(int(sent) / 1_000_000) if _NUMBER.fullmatch(sent) else None,
-        held=element.getAttribute("held") == HELD,
+        held=element.getAttribute("held") == YES,
+        arriving=element.getAttribute("arriving") == YES,
     )
 
 

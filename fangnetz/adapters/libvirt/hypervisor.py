@@ -7,8 +7,9 @@ could start itself later (SAFETY: transient domains; autostart and managed save 
 from __future__ import annotations
 
 import contextlib
-from collections.abc import Callable
-from dataclasses import replace
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, replace
+from pathlib import Path
 from typing import TypeVar
 
 import libvirt
@@ -16,14 +17,17 @@ import libvirt
 from fangnetz.adapters.libvirt.bounded import BoundedCalls, Deadline
 from fangnetz.adapters.libvirt.connection import Connections, Link
 from fangnetz.adapters.libvirt.domain_xml import NAMESPACE, NO_MARK, PREFIX, Mark, as_element, mark_in, with_mark
+from fangnetz.adapters.libvirt.migrating import Outgoing, help_on, progress_of, rest
+from fangnetz.adapters.libvirt.receiving import refuse_what_it_lacks
 from fangnetz.adapters.libvirt.refusals import NOT_THERE, translate
 from fangnetz.adapters.libvirt.sightings import sighting_of
 from fangnetz.adapters.libvirt.unanswered import UnansweredStarts
 from fangnetz.adapters.libvirt.watching import Watching
+from fangnetz.core.convergence import Advice, Progress
 from fangnetz.core.errors import HypervisorRefused, HypervisorUnreachable
 from fangnetz.core.model import Sighting
-from fangnetz.core.units import Generation, Instant, Seconds, VmId
-from fangnetz.ports import BootFiles, Domain, UnansweredStart
+from fangnetz.core.units import Generation, HostId, Instant, Seconds, VmId
+from fangnetz.ports import BootFiles, Departed, Departure, Domain, Migration, UnansweredStart
 
 T = TypeVar("T")
 
@@ -34,6 +38,11 @@ DESTROY_BOUND = Seconds(60.0)
 """libvirt gives QEMU 15 s after SIGTERM and 30 s after SIGKILL (longer with host devices)."""
 SUSPEND_BOUND = Seconds(30.0)
 """QEMU finishes what the guest has asked of its disks first; libvirt itself waits so long for a job under way."""
+ANSWER_BOUND = 5.0
+"""Seconds. Once a domain is gone, libvirt answers whoever sent it away within this."""
+LOG_DIR = Path("/var/log/libvirt/qemu")
+NO_PEERS: Mapping[HostId, str] = {}
+NOT_UNDER_WAY = "No migration of it is under way."
 WATCH_EVERY = Seconds(0.25)
 """A look costs 0.7 ms with ten VMs, libvirtd's part included: three thousandths of a core at this pace."""
 SETTLE = Seconds(10.0)
@@ -63,8 +72,12 @@ class LibvirtHypervisor:
         suspend_bound: Seconds = SUSPEND_BOUND,
         settle: Seconds = SETTLE,
         settle_inherited: Seconds = SETTLE_INHERITED,
+        peers: Mapping[HostId, str] = NO_PEERS,
+        log_dir: Path = LOG_DIR,
     ) -> None:
-        """`boot` keeps the starts that libvirt has not answered; the next process reads them there."""
+        """`boot` keeps the starts that libvirt has not answered; the next process reads them there. `peers`: how the
+        libvirt of each other host is reached from this one; `log_dir`: where libvirt keeps a log of each domain.
+        """
         self._connections = Connections(uri)
         self._questions = BoundedCalls("questions")
         self._effects = BoundedCalls("starts or stops")
@@ -73,6 +86,7 @@ class LibvirtHypervisor:
         self._destroy_bound = destroy_bound
         self._suspend_bound = suspend_bound
         self._unanswered = UnansweredStarts(boot, settle, settle_inherited)
+        self._outgoing = Outgoing(self._connections, peers.__getitem__, log_dir)
         self._watches: list[Watching[tuple[Domain, ...]]] = []
 
     def watch(self, callback: Callable[[], None], every: Seconds = WATCH_EVERY) -> None:
@@ -201,6 +215,76 @@ class LibvirtHypervisor:
 
         self._do(pause, self._suspend_bound)
 
+    def receivable(self, vm: VmId, xml: str) -> None:
+        """Return if the VM could run here; HypervisorRefused with what this host lacks, or if it is here already."""
+
+        def look(_deadline: Deadline, link: Link) -> None:
+            if _find(link, vm) is not None:
+                raise HypervisorRefused(f"{vm} is on this host already.")
+            refuse_what_it_lacks(link.connection, vm, xml)
+
+        self._ask(look)
+
+    def migrate(
+        self, migration: Migration, still: Callable[[], object], advise: Callable[[Progress], Advice]
+    ) -> Departed:
+        """Send a domain away, or go on watching a move that another process sent; return once it has ended.
+
+        It has left only if libvirt said so, to us or in its log: a domain that is simply gone may have gone on here
+        first, and then what has arrived there is out of date.
+        """
+        vm, sent = migration.vm, self._outgoing.of(migration.vm)
+        present = self._ask(lambda _deadline, link: _leaving(link, vm))
+        if present.here and present.progress is None and (sent is None or sent.answered.is_set()):
+            if present.mark.generation not in (None, migration.generation):
+                raise HypervisorRefused(f"{vm} is here at generation {present.mark.generation}.")
+            sent = self._outgoing.send(migration, present.mark, still)
+        while True:
+            over = sent is None or sent.answered.is_set()  # before the question: what it ended with shows in the answer
+            present = self._ask(lambda _deadline, link: _leaving(link, vm))
+            if not present.here:
+                break
+            if present.progress is not None:
+                self._advised(vm, advise(present.progress))
+            elif over:
+                why = str(sent.error) if sent is not None and sent.error is not None else NOT_UNDER_WAY
+                return Departed(how=Departure.STAYED, sentence=why)
+            rest(sent)
+        if sent is not None and sent.answered.wait(ANSWER_BOUND) and sent.error is None:
+            return Departed(how=Departure.LEFT, sentence="libvirt says that it was migrated.")
+        if self._outgoing.went(vm):
+            return Departed(how=Departure.LEFT, sentence="libvirt's log says that it was migrated.")
+        return Departed(how=Departure.ENDED, sentence="It is gone, and libvirt does not say that it was migrated.")
+
+    def _advised(self, vm: VmId, advice: Advice) -> None:
+        def do(_deadline: Deadline, link: Link) -> None:
+            domain = _find(link, vm)
+            if domain is not None:
+                help_on(domain, advice)
+
+        if advice.end or advice.downtime_s is not None:
+            self._ask(do)
+
+    def resume(self, vm: VmId, generation: Generation, still: Callable[[], object] = lambda: None) -> None:
+        """Let a copy that has arrived run, and take the mark off that it waits. One that runs already is success."""
+
+        def let_run(deadline: Deadline, link: Link) -> None:
+            domain = _find(link, vm)
+            if domain is None or not domain.isActive() or (mark := _mark_of(domain)).generation != generation:
+                raise HypervisorRefused(f"{vm} is not on this host at generation {generation}.")
+            if _is_paused(domain):
+                if sighting_of(domain, *domain.state()) is Sighting.INCOMING:
+                    raise HypervisorRefused(f"the memory of {vm} has not all arrived yet.")
+                still()
+                deadline.check()
+                domain.resume()
+                if _is_paused(domain):
+                    raise HypervisorRefused(f"libvirt let {vm} run, but it is paused.")
+            if mark.arriving:
+                _write_mark(domain, replace(mark, arriving=False))
+
+        self._do(let_run, self._suspend_bound)
+
     def settled(self, vm: VmId) -> None:
         """Return if every start of it that this boot sent has ended; HypervisorUnreachable while one has not."""
         self._ask(lambda _deadline, link: self._unanswered.refuse_while_any(vm, link.opened_at))
@@ -264,6 +348,8 @@ class LibvirtHypervisor:
                 if error.get_error_code() in NOT_THERE:
                     continue  # it ended since the listing
                 raise
+            if state is Sighting.PAUSED and mark.arriving:
+                state = Sighting.INCOMING
             marks[uuid, number] = mark
             found.append(
                 Domain(
@@ -322,6 +408,27 @@ def _mark_of(domain: libvirt.virDomain) -> Mark:
     except libvirt.libvirtError as error:
         if error.get_error_code() == libvirt.VIR_ERR_NO_DOMAIN_METADATA:
             return NO_MARK
+        raise
+
+
+@dataclass(frozen=True, slots=True)
+class _Leaving:
+    """A domain that may be on its way out: whether it is here, its mark, and how its migration comes on."""
+
+    here: bool
+    mark: Mark = NO_MARK
+    progress: Progress | None = None
+
+
+def _leaving(link: Link, vm: VmId) -> _Leaving:
+    domain = _find(link, vm)
+    try:
+        if domain is None or not domain.isActive():
+            return _Leaving(here=False)
+        return _Leaving(here=True, mark=_mark_of(domain), progress=progress_of(domain))
+    except libvirt.libvirtError as error:
+        if error.get_error_code() in NOT_THERE:
+            return _Leaving(here=False)
         raise
 
 
