@@ -15,7 +15,8 @@ from fangnetz.sim.libvirtd import Copy
 
 TOLD = frozenset(
     {"host_state", "fence_sent", "fence_proven", "rejoined", "vm_started", "vm_stopped", "operation_opened",
-     "operation_closed", "wish_refused", "vm_lost", "decided_not_to"}
+     "operation_closed", "wish_refused", "vm_lost", "decided_not_to",
+     "migration_failed", "migration_done"}
 )  # fmt: skip
 """Kinds of the event log that a result tells as they are."""
 
@@ -51,6 +52,15 @@ class Session:
     since: float
     until: float | None = None
     by: str = ""
+
+
+STANDS_STILL_S = 1.0
+"""A guest that goes on elsewhere within this was not down: as long as one may stand still in a live migration."""
+
+
+def went_on(one: Copy, two: Copy) -> bool:
+    """Whether the guest of one copy went on as the next, without a start."""
+    return one.end == "migrated" and two.arrived and two.since - (one.ended_at or 0.0) <= STANDS_STILL_S
 
 
 @dataclass(slots=True)

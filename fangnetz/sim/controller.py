@@ -17,6 +17,7 @@ from fangnetz.engine.ledger import Ledger
 from fangnetz.engine.marked import marked_store
 from fangnetz.engine.steps.failover import FailoverSteps
 from fangnetz.engine.steps.fence import FenceSteps
+from fangnetz.engine.steps.move import MoveSteps
 from fangnetz.engine.tick import Controller
 from fangnetz.engine.watching import PowerAsker, probe_hosts
 from fangnetz.ports import ProbeTarget
@@ -196,6 +197,7 @@ class ControllerProcesses:
         world = self._world
         process, _, store, dispatcher = self._process("work")
         steps = FailoverSteps(store, world.hosts, world.policy, self._ledger(process, store))
+        moves = MoveSteps(store, world.hosts, world.policy)
         executor = self._executor(
             "work", process, store, dispatcher,
             {
@@ -204,6 +206,8 @@ class ControllerProcesses:
                 StepKind.PLAN: steps.plan,
                 StepKind.SEE_RUNNING: steps.see_running,
                 StepKind.CLOSE: steps.close,
+                StepKind.PLAN_MOVE: moves.plan_move,
+                StepKind.HAND_OVER: moves.hand_over,
             },
         )  # fmt: skip
         prober = SimProber(process, self.machine, world.machines_of_hosts, world.daemons, world.network)

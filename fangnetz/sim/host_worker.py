@@ -16,6 +16,7 @@ from fangnetz.engine.execute import Executor
 from fangnetz.engine.ledger import Ledger
 from fangnetz.engine.marked import marked_boot, marked_store
 from fangnetz.engine.report import InventoryKeeper, Reporter
+from fangnetz.engine.steps.move import MoveAtHost
 from fangnetz.engine.steps.vm import VmSteps
 from fangnetz.ports import HostLoad
 from fangnetz.sim.bus import SimDispatcher, Worker
@@ -94,6 +95,14 @@ class _Parts:
             report=inventory.kick,
             look=lambda: self._store.view(world.hosts, None),
         )
+        moves = MoveAtHost(
+            journal=self._store,
+            hypervisor=hypervisor,
+            boot=boot,
+            definition=self._definition,
+            policy=policy,
+            report=inventory.kick,
+        )
         dispatcher = SimDispatcher(process, line, world.server, world.controllers)
         executor = Executor(
             name=f"host-{host}",
@@ -101,7 +110,14 @@ class _Parts:
             dispatcher=dispatcher,
             process=process,
             policy=policy,
-            effects={StepKind.START: steps.start, StepKind.STOP: steps.stop, StepKind.PAUSE: steps.pause},
+            effects={
+                StepKind.START: steps.start,
+                StepKind.STOP: steps.stop,
+                StepKind.PAUSE: steps.pause,
+                StepKind.PREPARE: moves.prepare,
+                StepKind.MIGRATE: moves.migrate,
+                StepKind.RESUME: moves.resume,
+            },
             incarnation=boot.incarnation,
         )
         self._reporter = Reporter(

@@ -104,6 +104,8 @@ class Laws:
         if line is None or line.token != held.token:
             return
         for give in assigns:
+            if give.moving:  # it stays whose it is until it is handed over
+                continue
             vm = memory.vms[give.vm]
             if vm.operation == after.id and vm.owner is not None:
                 self._assigned(vm, vm.owner)
@@ -180,6 +182,9 @@ class Laws:
         without = last is not None and last.sees(record.id) is None
         if not runs_there and not without and not self._void_since_new_life(before):
             self._report(law.no_start_without_proof((before, new), self._evidence(before)))
+        if new.generation > before.generation:  # handed over: the copy that arrived there may run
+            self._orders[new.vm, new.host, new.incarnation, new.generation] = None
+            self._highest[new.vm] = new
         self._owned[record.id] = new
         self._lives[record.id] = self._life
 

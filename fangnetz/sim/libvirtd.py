@@ -10,12 +10,14 @@ from contextlib import suppress
 from dataclasses import dataclass
 from typing import Any
 
+from fangnetz.core.convergence import Advice, Progress
 from fangnetz.core.errors import HypervisorRefused, HypervisorUnreachable
 from fangnetz.core.model import Sighting
 from fangnetz.core.units import Generation, HostId, Incarnation, Instant, Seconds, VmId
-from fangnetz.ports import BootFiles, Domain, UnansweredStart
+from fangnetz.ports import BootFiles, Departed, Departure, Domain, Migration, UnansweredStart
 from fangnetz.sim.kernel import Kernel
 from fangnetz.sim.machine import Machine
+from fangnetz.sim.migration import Migrations
 from fangnetz.sim.network import STORAGE, Network
 from fangnetz.sim.process import Process, Wait
 from fangnetz.sim.unanswered import UnansweredStarts
@@ -25,6 +27,7 @@ EFFECT_BOUND_S = 60.0
 SUSPEND_BOUND_S = 30.0
 WATCH_EVERY_S = 0.25
 """As in the libvirt adapter."""
+MIGRATION_LOOK_S = Seconds(0.2)
 CALL_S = 0.0007
 CONNECT_S = Seconds(0.02)
 NO_DISK_S = 10.0
@@ -47,6 +50,10 @@ class Copy:
     guest_hangs: bool = False
     ended_at: float | None = None
     end: str = ""
+    runs: bool = True
+    """False until it is let run: a copy that arrives by a migration writes nothing."""
+    arrived: bool = False
+    """All of its memory is here."""
 
 
 @dataclass(slots=True)
@@ -56,6 +63,11 @@ class Times:
     start_s: float = 2.0
     stop_s: float = 5.0
     guest_up_s: float = 5.0
+    migrate_s: float = 10.0
+
+
+def _alone(host: HostId) -> Libvirtd:
+    raise KeyError(f"there is no {host}")
 
 
 class Libvirtd:
@@ -69,6 +81,7 @@ class Libvirtd:
         times: Callable[[VmId], Times],
         began: Callable[[Copy], None],
         ended: Callable[[Copy], None],
+        peer: Callable[[HostId], Libvirtd] = _alone,
     ) -> None:
         self.kernel, self.machine, self._network, self._times = kernel, machine, network, times
         self._began, self._ended = began, ended
@@ -79,6 +92,9 @@ class Libvirtd:
         self._watchers: list[tuple[Process, Callable[[], None]]] = []
         self._backlog: list[Callable[[], object]] = []
         self._told = False
+        self.migrations = Migrations(self, network, peer)
+        self.departed: dict[VmId, str] = {}
+        """How the last copy of a VM ended here in this boot, as libvirt's own log has it."""
 
     @property
     def host(self) -> HostId:
@@ -93,7 +109,8 @@ class Libvirtd:
         self._backlog.clear()
         self._watchers.clear()
         for copy in list(self.copies.values()):
-            self._finish(copy, "power_lost")
+            self.finish(copy, "power_lost")
+        self.departed.clear()
 
     def thawed(self) -> None:
         self._go_on()
@@ -169,6 +186,40 @@ class Libvirtd:
         self._changed()
         return copy
 
+    # -- migrations --
+
+    def receive(self, source: Copy, generation: Generation) -> Copy:
+        """Make room for a copy that arrives; it does not run."""
+        boot = self.machine.boot
+        copy = Copy(
+            vm=source.vm,
+            host=self.host,
+            incarnation=boot.incarnation if boot else Incarnation(""),
+            generation=generation,
+            since=self.kernel.now,
+            start_sent_at=source.start_sent_at,
+            state=Sighting.INCOMING,
+            runs=False,
+        )
+        self.copies[copy.vm] = copy
+        self._changed()
+        return copy
+
+    def becomes(self, copy: Copy, state: Sighting) -> None:
+        copy.state = state
+        self._changed()
+
+    def resume(self, vm: VmId, wait: Wait) -> None:
+        copy = self.copies.get(vm)
+        if copy is None or not (copy.runs or copy.arrived):
+            wait.wake(HypervisorRefused(f"{vm} has not arrived."))
+            return
+        if not copy.runs:
+            copy.runs, copy.state, copy.since = True, Sighting.RUNNING, self.kernel.now
+            self._began(copy)
+            self._changed()
+        wait.wake(None)
+
     def create(self, vm: VmId, generation: Generation, start_sent_at: Instant | None, wait: Wait) -> None:
         after = self.kernel.after
         if vm in self.copies:
@@ -176,11 +227,20 @@ class Libvirtd:
         elif self.start_fails.get(vm, 0) > 0:
             self.start_fails[vm] -= 1
             after(self._times(vm).start_s / 2, wait.wake, HypervisorRefused(f"{vm} cannot be started here"))
-        elif not self._network.both_ways(self.machine.name, "", STORAGE):
+        elif not self.has_disk:
             after(NO_DISK_S, wait.wake, HypervisorRefused(f"the disk of {vm} cannot be opened"))
         else:
             self.run(vm, generation, start_sent_at)
             after(self._times(vm).start_s, wait.wake, None)
+
+    def send_away(self, migration: Migration, wait: Wait) -> None:
+        """Begin a migration; answers why it cannot begin, or with an empty string. It goes on without its sender."""
+        copy = self.copies.get(migration.vm)
+        if copy is None or copy.state is not Sighting.RUNNING:
+            wait.wake(f"{migration.vm} does not run here")
+            return
+        takes = self._times(migration.vm).migrate_s
+        wait.wake(self.migrations.begin(copy, migration.to.host, migration.to.generation, takes))
 
     def shutdown(self, vm: VmId) -> None:
         """Ask the guest; it obeys once it is up, unless it hangs."""
@@ -193,10 +253,12 @@ class Libvirtd:
 
     def _guest_stops(self, copy: Copy) -> None:
         runs = copy.ended_at is None and copy.state is Sighting.RUNNING
-        if runs and not self.machine.frozen and self._has_disk() and not copy.guest_hangs:
-            self._finish(copy, "stopped")
+        if runs and not self.machine.frozen and self.has_disk and not copy.guest_hangs:
+            self.finish(copy, "stopped")
 
-    def _has_disk(self) -> bool:
+    @property
+    def has_disk(self) -> bool:
+        """Whether this host reaches the disks."""
         return self._network.both_ways(self.machine.name, "", STORAGE)
 
     def destroy(self, vm: VmId, wait: Wait) -> None:
@@ -204,14 +266,14 @@ class Libvirtd:
         if copy is None:
             wait.wake(None)
             return
-        if self.stop_fails.get(vm, 0) > 0 or not self._has_disk():
+        if self.stop_fails.get(vm, 0) > 0 or not self.has_disk:
             self.stop_fails[vm] = max(0, self.stop_fails.get(vm, 0) - 1)
             self.kernel.after(1.0, wait.wake, HypervisorRefused(f"libvirt ended {vm}, but it is still there."))
             return
 
         def end() -> None:
             if copy.ended_at is None:
-                self._finish(copy, "stopped")
+                self.finish(copy, "stopped")
             wait.wake(None)
 
         self.kernel.after(0.2, end)
@@ -228,13 +290,16 @@ class Libvirtd:
     def crash(self, vm: VmId) -> None:
         copy = self.copies.get(vm)
         if copy is not None:
-            self._finish(copy, "crashed")
+            self.finish(copy, "crashed")
 
-    def _finish(self, copy: Copy, how: str) -> None:
+    def finish(self, copy: Copy, how: str) -> None:
+        """A copy is no more."""
         copy.ended_at, copy.end = self.kernel.now, how
+        self.departed[copy.vm] = how
         if self.copies.get(copy.vm) is copy:
             del self.copies[copy.vm]
-        self._ended(copy)
+        if copy.runs:
+            self._ended(copy)
         self._changed()
 
     # -- who watches --
@@ -333,6 +398,39 @@ class SimHypervisor:
             copy.marked_held = before
             raise
         self._request(SUSPEND_BOUND_S, lambda wait: self._daemon.suspend(vm, wait))
+
+    def receivable(self, vm: VmId, xml: str) -> None:
+        if self._find(vm) is not None:
+            raise HypervisorRefused(f"{vm} is on this host already.")
+        if not self._daemon.has_disk:
+            raise HypervisorRefused(f"the disk of {vm} cannot be opened.")
+
+    def migrate(
+        self, migration: Migration, still: Callable[[], object], advise: Callable[[Progress], Advice]
+    ) -> Departed:
+        vm, jobs = migration.vm, self._daemon.migrations.jobs
+        refused = ""
+        if self._find(vm) is not None and vm not in jobs:
+            still()
+            refused = self._request(QUESTION_BOUND_S, lambda wait: self._daemon.send_away(migration, wait))
+        while not refused and self._find(vm) is not None and (job := jobs.get(vm)) is not None:
+            advice = advise(job.progress(self._daemon.kernel.now))
+            if advice.end:
+                self._daemon.migrations.end(vm, advice.end)
+            self._process.sleep(MIGRATION_LOOK_S)
+        if self._find(vm) is not None:
+            why = refused or self._daemon.migrations.said.get(vm, "no migration of it is under way")
+            return Departed(how=Departure.STAYED, sentence=why)
+        left = self._daemon.departed.get(vm) == "migrated"
+        return Departed(how=Departure.LEFT if left else Departure.ENDED, sentence=self._daemon.departed.get(vm, ""))
+
+    def resume(self, vm: VmId, generation: Generation, still: Callable[[], object] = lambda: None) -> None:
+        present = self._find(vm)
+        if present is None or present.generation != generation:
+            raise HypervisorRefused(f"{vm} is not on this host at generation {generation}.")
+        if present.state is not Sighting.RUNNING:
+            still()
+            self._request(QUESTION_BOUND_S, lambda wait: self._daemon.resume(vm, wait))
 
     def settled(self, vm: VmId) -> None:
         self.domains()

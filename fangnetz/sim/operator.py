@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING
 
 from fangnetz.core.errors import StoreUnreachable
 from fangnetz.core.model import VmDoc, Wish, WishKind
+from fangnetz.core.units import HostId
 from fangnetz.sim.machine import Machine
 from fangnetz.sim.store.line import ServerLine
 from fangnetz.sim.store.twin import StoreTwin
@@ -19,6 +20,7 @@ KINDS = {
     "confirm_off": WishKind.HOST_CONFIRM_OFF,
     "start": WishKind.VM_START,
     "stop": WishKind.VM_STOP,
+    "migrate": WishKind.VM_MIGRATE,
     "remove": WishKind.VM_REMOVE,
     "add": WishKind.VM_ADD,
 }
@@ -30,14 +32,15 @@ class Operator:
         self._process = machine.run("operator", world.failed)
         self._line = ServerLine(self._process, machine, world.server, world.network)
 
-    def wish(self, verb: str, subject: str, doc: VmDoc | None = None) -> None:
-        self._process.spawn(f"{verb} {subject}", lambda: self._write(verb, subject, doc))
+    def wish(self, verb: str, subject: str, doc: VmDoc | None = None, to: HostId | None = None) -> None:
+        self._process.spawn(f"{verb} {subject}", lambda: self._write(verb, subject, doc, to))
 
-    def _write(self, verb: str, subject: str, doc: VmDoc | None) -> None:
+    def _write(self, verb: str, subject: str, doc: VmDoc | None, to: HostId | None) -> None:
         store = StoreTwin(self._line)
         name = self._world.kernel.name("w")
         try:
-            wish = Wish(id=name, kind=KINDS[verb], subject=subject, by="operator", at=store.now(), doc=doc)
+            at = store.now()
+            wish = Wish(id=name, kind=KINDS[verb], subject=subject, by="operator", at=at, doc=doc, to=to)
             store.add_wish(wish)
         except StoreUnreachable as away:
             self._world.chronicle.tell("wish_not_written", f"{verb} {subject}: {away}", wish=verb)

@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from itertools import pairwise
 from typing import Any
 
 from fangnetz.core.model import HostState, VmState
 from fangnetz.core.units import HostId, VmId
-from fangnetz.sim.chronicle import Broken, at
+from fangnetz.sim.chronicle import Broken, at, went_on
 from fangnetz.sim.judge import judge
+from fangnetz.sim.libvirtd import Copy
 from fangnetz.sim.stories.story import Story
 from fangnetz.sim.world import World
 
@@ -49,27 +51,34 @@ def result_of(world: World, seed: int) -> Result:
 
 def _counts(world: World) -> dict[str, int]:
     kinds = [event["kind"] for event in world.chronicle.events]
+    copies = [copy for of_vm in world.chronicle.copies.values() for copy in of_vm]
     return {
         "fences": kinds.count("fence_sent"),
-        "starts": sum(1 for copies in world.chronicle.copies.values() for copy in copies if copy.since > 0),
-        "migrations": 0,
+        "starts": sum(1 for copy in copies if copy.since > 0 and not copy.arrived),
+        "migrations": sum(1 for copy in copies if copy.arrived),
         "alarms": kinds.count("alarm"),
     }
 
 
 def _running(world: World) -> dict[str, list[dict[str, Any]]]:
     return {
-        vm: [
-            {
-                "host": copy.host,
-                "from": at(copy.since),
-                "to": None if copy.ended_at is None else at(copy.ended_at),
-                "end": copy.end or None,
-            }
-            for copy in world.chronicle.copies.get(vm, ())
-        ]
+        vm: _runs(world.chronicle.copies.get(vm, []))
         for vm in sorted({VmId(vm.name) for vm in world.story.vms} | set(world.chronicle.copies))
     }
+
+
+def _runs(copies: list[Copy]) -> list[dict[str, Any]]:
+    """Return one VM's copies in order; one that went on elsewhere ends as the other begins."""
+    ends = {id(one): two.since for one, two in pairwise(copies) if went_on(one, two)}
+    return [
+        {
+            "host": copy.host,
+            "from": at(copy.since),
+            "to": None if copy.ended_at is None else at(ends.get(id(copy), copy.ended_at)),
+            "end": copy.end or None,
+        }
+        for copy in copies
+    ]
 
 
 def _power(world: World) -> dict[str, list[dict[str, Any]]]:

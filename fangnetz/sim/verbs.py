@@ -194,8 +194,17 @@ def _stop_fails(world: World, line: Line) -> None:
         daemon.stop_fails[VmId(line.on)] = cast("int", line.more["times"])
 
 
+def _migrate_fails(world: World, line: Line) -> None:
+    for daemon in world.daemons.values():
+        daemon.migrations.fails[VmId(line.on)] = cast("int", line.more["times"])
+
+
 def _wish(world: World, line: Line) -> None:
     vm = line.more.get("vm")
+    if line.verb == "migrate":
+        to = str(line.more["to"])
+        world.operator.wish(line.verb, line.on, to=HostId(to) if to else None)
+        return
     if not isinstance(vm, VmOfStory):
         world.operator.wish(line.verb, line.on)
         return
@@ -230,4 +239,5 @@ _DO: Mapping[str, Callable[[World, Line], None]] = {
     "io_error": _io_error,
     "start_fails": _start_fails,
     "stop_fails": _stop_fails,
+    "migrate_fails": _migrate_fails,
 }

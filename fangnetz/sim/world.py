@@ -20,7 +20,7 @@ from fangnetz.sim.network import Network
 from fangnetz.sim.operator import Operator
 from fangnetz.sim.store.queues import Bound
 from fangnetz.sim.store.server import Server
-from fangnetz.sim.stories.story import HostOfStory, Story, VmOfStory
+from fangnetz.sim.stories.story import VM_TIMES, HostOfStory, Story, VmOfStory
 from fangnetz.sim.strikes import Strikes
 
 _PASSING_HOST = frozenset({HostState.SUSPECT, HostState.FENCING, HostState.RETURNING, HostState.UNKNOWN})
@@ -113,6 +113,7 @@ class World:
             lambda vm: self.vm_times[vm],
             self.laws.copy_began,
             self.laws.copy_ended,
+            lambda other: self.daemons[other],
         )
         devices: dict[DeviceName, Bmc] = {}
         for level in host.fencing:
@@ -127,7 +128,7 @@ class World:
 
     def _times(self, vm: VmOfStory) -> Times:
         times = {**self.story.times, **vm.times}
-        return Times(start_s=times["start_s"], stop_s=times["stop_s"], guest_up_s=times["guest_up_s"])
+        return Times(**{name: times[name] for name in VM_TIMES})
 
     def _bound_queues(self) -> None:
         queues = self.server.queues

@@ -23,12 +23,12 @@ class Sabotage:
 SABOTAGES: tuple[Sabotage, ...] = (
     # -- proof ----------------------------------------------------------------------------------------------------
     Sabotage(
-        name="a proof is not required",
-        rule="2",
-        file="core/ownership.py",
-        old='        return Withheld(because=f"{owner} is alive as the boot that owns {record.id} and has not released it")',
-        new='        return Granted(because="nobody objects")',
-        stories=("fencing/bmc_dark", "fencing/wrong_password"),
+        name="whatever a device reads is proof",
+        rule="2a",
+        file="core/fencing.py",
+        old="            counts_as_off(latest.get(device), bindings.get((spec.id, device)), incarnation, heard_at)\n",
+        new="            device in latest\n",
+        stories=("network/one_host_cut", "fencing/bmc_dark"),
     ),
     Sabotage(
         name="the power is not read back after the cut",
@@ -125,7 +125,7 @@ SABOTAGES: tuple[Sabotage, ...] = (
         name="a refusal is reported without a promise",
         rule="3",
         file="engine/steps/vm.py",
-        old="        self._promise(order, sentence)\n        attempt = context.step.key",
+        old="        self._held.promise(order, sentence)\n        attempt = context.step.key",
         new="        attempt = context.step.key",
         stories=("vms/start_refused_once", "vms/start_refused_everywhere"),
     ),
@@ -133,7 +133,7 @@ SABOTAGES: tuple[Sabotage, ...] = (
         name="a stop is reported without a promise",
         rule="3",
         file="engine/steps/vm.py",
-        old='        sentence = f"{order.vm} is stopped on {order.host}"\n        self._promise(order, sentence)',
+        old='        sentence = f"{order.vm} is stopped on {order.host}"\n        self._held.promise(order, sentence)',
         new='        sentence = f"{order.vm} is stopped on {order.host}"',
         stories=("operators/stop_and_start",),
     ),
@@ -142,7 +142,7 @@ SABOTAGES: tuple[Sabotage, ...] = (
         rule="3",
         file="engine/steps/vm.py",
         old="        except HypervisorUnreachable as error:\n"
-        '            return self._again(f"{order.host} was asked to start {order.vm} and its libvirt did not answer: {error}")',
+        '            return again(f"{order.host} was asked to start {order.vm} and its libvirt did not answer: {error}")',
         new="        except HypervisorUnreachable as error:\n"
         "            return self._refused_by_libvirt(context, order, str(error), {})",
         stories=("processes/libvirt_hung_while_it_starts",),
@@ -167,15 +167,15 @@ SABOTAGES: tuple[Sabotage, ...] = (
         name="an order is carried out whatever the VM's number",
         rule="3",
         file="sim/store/journal.py",
-        old='            return "generation"\n    return ""',
-        new='            return ""\n    return ""',
+        old='    return "" if _is_as_ordered(m, step.kind, order) else "generation"',
+        new='    return ""',
         stories=("messages/late_and_out_of_order",),
     ),
     Sabotage(
         name="an order past its deadline is carried out",
         rule="3",
         file="sim/store/journal.py",
-        old="    if order is None or _us(order.deadline) <= now:",
+        old="    if order is None or (_us(order.deadline) <= now and not begun):",
         new="    if order is None:",
     ),
     Sabotage(

@@ -24,6 +24,6 @@ def test_there_are_enough_and_no_two_are_alike() -> None:
 
 
 def test_one_is_noticed_by_a_law() -> None:
-    first = next(one for one in SABOTAGES if one.name == "a proof is not required")
+    first = next(one for one in SABOTAGES if one.name == "whatever a device reads is proof")
     found = try_one(first, seeds=0)
-    assert (found.by, found.what) == ("law", "no_start_without_proof")
+    assert (found.by, found.what) == ("law", "one_writer")

@@ -309,6 +309,11 @@ class _Reader:
         vm = self._name((*path, "vm"), self._vms, "VM")
         return Line(at=at, verb=verb, on=vm, names=(vm,), more={"times": self._whole((*path, "times"), 1, low=1)})
 
+    def _migrate(self, at: float, verb: str, path: KeyPath) -> Line:
+        vm = self._name((*path, "vm"), self._vms, "VM")
+        to = self._name((*path, "to"), self._hosts, "host", missing="")
+        return Line(at=at, verb=verb, on=vm, names=(vm,), more={"to": to})
+
     def _strike(self, at: float, verb: str, path: KeyPath) -> Line:
         process = self._text((*path, "process"), "")
         role, _, name = process.partition(" ")
@@ -335,6 +340,8 @@ class _Reader:
         "clock": _clock,
         "start_fails": _start_fails,
         "stop_fails": _stop_fails,
+        "migrate_fails": _stop_fails,
+        "migrate": _migrate,
         "strike": _strike,
     }
 

@@ -5,15 +5,14 @@ from __future__ import annotations
 from collections.abc import Mapping
 
 NOT_BUILT_VERBS = (
-    "reboot", "shutdown", "load", "migrate_fails", "evacuate", "ignore", "migrate", "relocate", "pause", "resume",
+    "reboot", "shutdown", "load", "evacuate", "ignore", "relocate", "pause", "resume",
 )  # fmt: skip
 NOT_BUILT_KEYS: Mapping[str, tuple[str, ...]] = {
     "host": ("zone", "watchdog", "shutdown_s"),
     "vm": (
         "live", "allowed", "strict", "preferred", "together", "apart", "failback", "max_restarts", "max_relocations",
-        "migrate_s",
     ),
-    "world": ("shutdown_s", "migrate_s"),
+    "world": ("shutdown_s",),
     "policy": ("on_shutdown", "evacuate_deadline_s", "unmovable", "quarantine_exits", "start_on", "rank_by"),
 }  # fmt: skip
 
@@ -31,12 +30,14 @@ WITH_WORDS: Mapping[str, tuple[str, ...]] = {
     "clock": ("host", "jump_s"),
     "start_fails": ("vm", "hosts", "times"),
     "stop_fails": ("vm", "times"),
+    "migrate_fails": ("vm", "times"),
+    "migrate": ("vm", "to"),
     "strike": ("at_point", "process", "subject", "action", "seconds"),
     "add": (),
 }
 """Verbs that take a group of words."""
 VERBS = (*OF_HOST, *OF_CONTROLLER, *OF_MACHINE, *OF_VM, *WITH_WORDS, "partition")
-WISHES = ("activate", "fence", "confirm_off", "start", "stop", "remove", "add")
+WISHES = ("activate", "fence", "confirm_off", "start", "stop", "remove", "add", "migrate")
 
 STORE_STATES = ("ok", "down", "hung", "wiped", "rolled-back", "failover")
 LIBVIRT_STATES = ("ok", "hung", "dead")
