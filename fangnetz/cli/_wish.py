@@ -17,7 +17,7 @@ from fangnetz.cli._items import print_item
 from fangnetz.cli._session import Session
 from fangnetz.core.errors import FangnetzError, StoreUnreachable, WishRefused, WorldError
 from fangnetz.core.model import VmDoc, Wish, WishKind
-from fangnetz.core.units import Incarnation
+from fangnetz.core.units import HostId, Incarnation
 from fangnetz.ports import WishResult
 
 ANSWER_S = 15.0
@@ -71,6 +71,7 @@ def ask(
     force: bool = False,
     doc: VmDoc | None = None,
     boot: Incarnation = NO_BOOT,
+    to: HostId | None = None,
 ) -> WishResult:
     """Write a wish and return its answer. WishRefused with the controller's sentence; NoAnswer after `ANSWER_S`.
 
@@ -86,6 +87,7 @@ def ask(
             force=force,
             doc=doc,
             boot=boot,
+            to=to,
         )
         store.add_wish(wish)
     result = _answer(session, wish.id)

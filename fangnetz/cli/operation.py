@@ -12,11 +12,13 @@ from fangnetz.cli._console import QUIET, Fields, Row, Rows, clock, out, say, spa
 from fangnetz.cli._items import operation_item, print_item, print_list
 from fangnetz.cli._session import Json, open_session
 from fangnetz.cli._tables import operations_table
+from fangnetz.cli._wish import ask, carry
 from fangnetz.core.errors import WishRefused
+from fangnetz.core.model import WishKind
 from fangnetz.core.operations import ALL_OTHERS, Operation, OperationState, Step
 from fangnetz.core.units import OperationId
 
-app = typer.Typer(no_args_is_help=True, help="See operations and their steps.")
+app = typer.Typer(no_args_is_help=True, help="See operations and their steps; cancel a move.")
 
 
 @app.command("list")
@@ -48,6 +50,13 @@ def show(identity: Annotated[str, typer.Argument(metavar="ID")], as_json: Json =
         print_item(operation_item(operation))
     else:
         out().print(_page(operation, now))
+
+
+@app.command("cancel")
+def cancel(identity: Annotated[str, typer.Argument(metavar="ID")], as_json: Json = False) -> None:
+    """End a move under way: the VM stays where it runs. Nothing else is cancelled: it would leave VMs down."""
+    session = open_session()
+    carry(ask(session, WishKind.OPERATION_CANCEL, identity), as_json=as_json, wait=False)
 
 
 def _page(operation: Operation, now: float) -> RenderableType:

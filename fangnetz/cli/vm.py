@@ -11,7 +11,7 @@ from rich.console import Group, RenderableType
 from rich.text import Text
 
 from fangnetz.cli._console import QUIET, Fields, age, clock, err, out, say, state_cell, title
-from fangnetz.cli._follow import Ended, follow_vm
+from fangnetz.cli._follow import Ended, follow_operation, follow_vm
 from fangnetz.cli._items import print_item, print_list, vm_item
 from fangnetz.cli._session import Json, Session, open_session
 from fangnetz.cli._snapshot import Snapshot, take
@@ -20,12 +20,12 @@ from fangnetz.cli._wish import TIMEOUT_S, Timeout, Wait, ask, carry
 from fangnetz.core.detector import heard
 from fangnetz.core.errors import SettingsError, WishRefused
 from fangnetz.core.model import DROPPED, FROM_CLI, FROM_FILE, REMOVED, VmDoc, VmState, VmWish, WishKind
-from fangnetz.core.units import VmId
+from fangnetz.core.units import HostId, VmId
 
 if TYPE_CHECKING:
     from fangnetz.settings import DomainFacts
 
-app = typer.Typer(no_args_is_help=True, help="See VMs; add, start, stop, remove.")
+app = typer.Typer(no_args_is_help=True, help="See VMs; add, start, stop, migrate, remove.")
 
 Vm = Annotated[str, typer.Argument(metavar="NAME")]
 DECLARED = {
@@ -197,6 +197,26 @@ def start(vm: Vm, wait: Wait = False, timeout: Timeout = TIMEOUT_S, as_json: Jso
 def stop(vm: Vm, wait: Wait = False, timeout: Timeout = TIMEOUT_S, as_json: Json = False) -> None:
     """Wish a VM to be stopped: its guest is asked first, and switched off after a bound."""
     _wish_state(WishKind.VM_STOP, vm, VmState.STOPPED, wait, timeout, as_json)
+
+
+@app.command("migrate")
+def migrate(
+    vm: Vm,
+    to: Annotated[str, typer.Option("--to", metavar="HOST", help="There; else where there is most room.")] = "",
+    wait: Wait = False,
+    timeout: Timeout = TIMEOUT_S,
+    as_json: Json = False,
+) -> None:
+    """Move a VM to another host while it runs; its users notice nothing. If it cannot be moved, it runs on.
+
+    `fangnetz operation cancel ID` ends a move under way.
+    """
+    session = open_session()
+    name = _known(take(session, holes=True), vm)
+    result = ask(session, WishKind.VM_MIGRATE, name, to=HostId(to) if to else None)
+    operation = result.operation
+    follow = None if operation is None else (lambda: follow_operation(session, operation, timeout))
+    carry(result, as_json=as_json, wait=wait, follow=follow)
 
 
 @app.command("remove")
