@@ -91,6 +91,24 @@ def test_copies_of_different_vms_may_live_together() -> None:
     assert unproven_starts([copy("host1", 0.0, 10.0), replace(copy("host2", 5.0, 9.0), vm="vm2")]) == ()
 
 
+def arrived(started: float, ended: float, runs_from: float | None, pid: int = 9) -> Copy:
+    return replace(copy("host2", started, ended, pid=pid), incoming=True, runs_from=runs_from)
+
+
+def test_what_arrives_by_a_migration_is_a_copy_from_when_it_runs() -> None:
+    leaves = copy("host1", 0.0, 10.0)
+    assert unproven_starts([leaves, arrived(9.0, 20.0, 10.2)]) == ()
+    (said,) = unproven_starts([leaves, arrived(9.0, 20.0, 9.5)])
+    assert "started on host2" in said
+    assert "0.50 s more" in said
+
+
+def test_what_arrived_and_was_never_let_run_is_no_copy() -> None:
+    assert unproven_starts([copy("host1", 0.0, 30.0), arrived(9.0, 20.0, None)]) == ()
+    assert unproven_starts([arrived(9.0, 20.0, None), copy("host3", 15.0, 30.0)]) == ()
+    assert unproven_starts([arrived(9.0, 20.0, 10.0), copy("host3", 15.0, 30.0)]), "it ran, and another was started"
+
+
 def test_a_number_that_comes_back_or_goes_down_is_told() -> None:
     assert repeated_generations([copy("host1", 0.0, 1.0, 7), copy("host2", 2.0, 3.0, 7)])
     assert repeated_generations([copy("host1", 0.0, 1.0, 7), copy("host2", 2.0, 3.0, 6)])

@@ -11,7 +11,7 @@ from dataclasses import dataclass, field, replace
 
 from fangnetz.core.invariants import Assigned, BootedWithout, Evidence, Released, no_start_without_proof
 from fangnetz.core.model import ClusterView, Heartbeat, HypervisorHealth, OffProof, Release
-from fangnetz.core.operations import Operation, Order, StepKind, StepState
+from fangnetz.core.operations import Operation, Order, Step, StepKind, StepState
 from fangnetz.core.units import Generation, HostId, Incarnation, Instant, VmId
 from fangnetz.engine.steps.failover import PROOF
 
@@ -112,7 +112,7 @@ class Chronicle:
                 continue
             if step.facts.get("released") and step.state in (StepState.REFUSED, StepState.DONE):
                 self._released(chapter, order, step.ended_at)
-            if step.kind is StepKind.START:
+            if step.kind is StepKind.START or (step.kind is StepKind.RESUME and step.started_at):
                 key = (order.vm, order.generation)
                 self.numbers.setdefault(key, set()).add((order.host, order.incarnation))
                 chapter.ordered.setdefault(
@@ -122,7 +122,7 @@ class Chronicle:
                         host=order.host,
                         incarnation=order.incarnation,
                         generation=order.generation,
-                        at=_assigned_at(order.generation, Instant(now)),
+                        at=_given_at(step, order, now),
                     ),
                 )
 
@@ -171,6 +171,13 @@ def _who(line: Assigned) -> tuple[HostId, Incarnation, Generation]:
 
 def _assigned_at(generation: Generation, otherwise: Instant) -> Instant:
     return Instant(min(otherwise, generation / 1e6)) if generation > _NUMBERED_BY_TIME else otherwise
+
+
+def _given_at(step: Step, order: Order, now: float) -> Instant:
+    """A start is given with its number; what arrives by a move has its number before, and is given when it may run."""
+    if step.kind is StepKind.RESUME:
+        return step.started_at
+    return _assigned_at(order.generation, Instant(now))
 
 
 def _as_of_then(item: Evidence) -> Evidence:

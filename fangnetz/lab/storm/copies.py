@@ -26,6 +26,15 @@ class Copy:
     alive: bool
     generation: int | None = None
     """What libvirt keeps in the domain's metadata; None if it could not be read while it lived."""
+    incoming: bool = False
+    """It began as a migration's target: no copy before it runs."""
+    runs_from: float | None = None
+    """Of an incoming one: when libvirt was first seen to say that it runs; None if it never was."""
+
+    @property
+    def began_at(self) -> float | None:
+        """When it became a copy that may write; None if it never did."""
+        return self.runs_from if self.incoming else self.started_at
 
 
 SLACK_S = 0.03
@@ -39,7 +48,7 @@ def second_copies(copies: Iterable[Copy]) -> tuple[tuple[Copy, Copy], ...]:
         for ordered in _by_vm(copies)
         for index, later in enumerate(ordered)
         for earlier in ordered[:index]
-        if earlier.ended_at > later.started_at + SLACK_S
+        if earlier.began_at is not None and later.began_at is not None and earlier.ended_at > later.began_at + SLACK_S
     )
 
 
@@ -47,7 +56,7 @@ def unproven_starts(copies: Iterable[Copy]) -> tuple[str, ...]:
     """Return each start of a VM while an earlier copy of it still lived somewhere, on whatever host, frozen or not."""
     return tuple(
         f"{later.vm} was started on {later.host} (pid {later.pid}) while its copy on {earlier.host} "
-        f"(pid {earlier.pid}) lived for {earlier.ended_at - later.started_at:.2f} s more"
+        f"(pid {earlier.pid}) lived for {earlier.ended_at - (later.began_at or 0.0):.2f} s more"
         for earlier, later in second_copies(copies)
     )
 
@@ -72,6 +81,6 @@ def runs_at(copies: Iterable[Copy], at: float) -> tuple[Copy, ...]:
 
 
 def _by_vm(copies: Iterable[Copy]) -> Iterable[Sequence[Copy]]:
-    known = sorted(copies, key=lambda copy: (copy.started_at, copy.pid))
+    known = sorted(copies, key=lambda copy: (copy.began_at or copy.started_at, copy.pid))
     for vm in sorted({copy.vm for copy in known}):
         yield [copy for copy in known if copy.vm == vm]

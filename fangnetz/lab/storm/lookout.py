@@ -111,10 +111,16 @@ def _carriers(overlap: Mapping[str, Any], sight: Sight) -> list[Copy]:
 
 
 def _carried(vm: str, boot: Mapping[str, Any], copies: Sequence[Copy]) -> bool:
-    return any(
-        copy.vm == vm and copy.started_at <= boot["first_at"] and copy.ended_at >= boot["last_at"] - WITNESS_LATE_S
-        for copy in copies
-    )
+    """Also one after the other: a guest that was moved goes on with the boot it had."""
+    mine = sorted((copy for copy in copies if copy.vm == vm), key=lambda copy: copy.started_at)
+    for first in (copy for copy in mine if copy.started_at <= boot["first_at"]):
+        end = first.ended_at
+        for copy in mine:
+            if copy.incoming and copy.runs_from is not None and first.started_at < copy.started_at <= end:
+                end = max(end, copy.ended_at)
+        if end >= boot["last_at"] - WITNESS_LATE_S:
+            return True
+    return False
 
 
 class Lookout:

@@ -23,6 +23,7 @@ LOOK_EVERY_S = 0.2
 ALIVE_EVERY_S = 0.05
 _GUEST = re.compile(rb"guest=([^,\0]+)")
 _GENERATION = re.compile(r"<fangnetz:vm[^>]*\bgeneration=['\"](\d+)['\"]")
+_RUNNING = re.compile(r"<domstatus\s+state='running'[^>]*\bpid='(\d+)'")
 _TICKS = os.sysconf("SC_CLK_TCK")
 
 
@@ -136,7 +137,10 @@ class Truth:
                 generation = kept.copy.generation
                 if generation is None:
                     generation = _generation(kept.copy.pid, kept.copy.vm)
-                kept.copy = replace(kept.copy, generation=generation)
+                runs_from = kept.copy.runs_from
+                if kept.copy.incoming and runs_from is None and _runs(kept.copy.pid, kept.copy.vm):
+                    runs_from = time.time()
+                kept.copy = replace(kept.copy, generation=generation, runs_from=runs_from)
             for host in self.plan.hosts:
                 boot = self._boot_of(host)
                 if boot:
@@ -172,6 +176,7 @@ class Truth:
             started_at=started_at,
             ended_at=max(now, started_at),
             alive=True,
+            incoming=b"\0-incoming\0" in words,
         )
         with self._lock:
             self._kept[pid] = _Kept(copy=copy, handle=handle)
@@ -207,6 +212,16 @@ def _generation(pid: int, vm: str) -> int | None:
     record, found = re.search(r"<domstatus[^>]*\bpid='(\d+)'", text), _GENERATION.search(text)
     inner = _inner_pid(pid)
     return int(found[1]) if record and found and int(record[1]) == inner else None
+
+
+def _runs(pid: int, vm: str) -> bool:
+    """Whether libvirt's own record says that this very process runs."""
+    try:
+        text = Path(f"/proc/{pid}/root/run/libvirt/qemu/{vm}.xml").read_text(errors="replace")
+    except OSError:
+        return False
+    record = _RUNNING.search(text)
+    return record is not None and int(record[1]) == _inner_pid(pid)
 
 
 def _inner_pid(pid: int) -> int:

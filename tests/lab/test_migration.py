@@ -1,0 +1,91 @@
+"""A VM is moved while it runs, on real libvirt: the same boot goes on writing elsewhere, or goes on where it was."""
+
+from __future__ import annotations
+
+import pytest
+
+from fangnetz.lab.arming import arm, armed, disarm
+from tests.lab.cluster import Cluster
+
+pytestmark = pytest.mark.lab
+
+
+def a_move(cluster: Cluster) -> tuple[str, str, str]:
+    """Return a VM, the host it runs on and another one."""
+    source = cluster.busiest()
+    target = next(host for host in cluster.lab.plan.hosts if host != source)
+    return cluster.on(source)[0], source, target
+
+
+def boots(cluster: Cluster, vm: str) -> list[str]:
+    return [each["boot"] for each in cluster.boots(vm)]
+
+
+def writes_on(cluster: Cluster, vm: str) -> None:
+    """Wait until the last boot of a VM has written after now."""
+    at = cluster.cursor()
+    cluster.until(lambda: cluster.boots(vm)[-1]["last_at"] > at, 10, f"{vm} writes on")
+
+
+def test_a_guest_goes_on_writing_elsewhere_with_the_boot_it_had(cluster: Cluster) -> None:
+    vm, source, target = a_move(cluster)
+    before, at = boots(cluster, vm), cluster.cursor()
+    assert f"{vm} runs on {target}" in cluster.asked("vm", "migrate", vm, "--to", target, "--wait")
+    writes_on(cluster, vm)
+    assert (boots(cluster, vm), cluster.vm(vm)["host"], cluster.vm(vm)["state"]) == (before, target, "running")
+    (done,) = cluster.since(at, "migration_done")
+    assert (done["vm"], done["host"]) == (vm, target)
+    cluster.asked("vm", "migrate", vm, "--to", source, "--wait")
+    writes_on(cluster, vm)
+    assert (boots(cluster, vm), cluster.vm(vm)["host"]) == (before, source)
+
+
+@pytest.mark.parametrize("point", ["migrate.left", "migrate.claimed", "resume.before_resume"])
+def test_a_worker_that_is_killed_in_a_move_leaves_one_guest_with_the_boot_it_had(cluster: Cluster, point: str) -> None:
+    vm, source, target = a_move(cluster)
+    before = boots(cluster, vm)
+    struck = f"{target if point.startswith('resume') else source}/worker"
+    arm(cluster.lab.plan, struck, f"{point}@{vm}:kill")
+    try:
+        cluster.asked("vm", "migrate", vm, "--to", target)
+        cluster.until(lambda: not armed(cluster.lab.plan, struck), 30, f"{struck} passes {point}")
+    finally:
+        disarm(cluster.lab.plan, struck)
+    moved = next(op for op in cluster.listed("operation")["items"] if op["kind"] == "migrate" and op["subject"] == vm)
+    cluster.until(lambda: operation(cluster, moved["id"])["state"] != "open", 60, "the move ends")
+    writes_on(cluster, vm)
+    assert operation(cluster, moved["id"])["state"] == "done"
+    assert (boots(cluster, vm), cluster.vm(vm)["host"]) == (before, target)
+
+
+def operation(cluster: Cluster, identity: str) -> dict[str, str]:
+    return next(op for op in cluster.listed("operation")["items"] if op["id"] == identity)
+
+
+def test_the_host_that_is_left_dies_as_the_guest_has_left(cluster: Cluster) -> None:
+    vm, source, target = a_move(cluster)
+    before = boots(cluster, vm)
+    arm(cluster.lab.plan, f"{source}/worker", f"migrate.settled@{vm}:hang")
+    cluster.asked("vm", "migrate", vm, "--to", target)
+    cluster.until(lambda: not armed(cluster.lab.plan, f"{source}/worker"), 30, "the guest has left")
+    at = cluster.lab.power(source, "off")  # and what was armed there with it
+    cluster.incident_of(source, at)
+    cluster.until(lambda: cluster.vm(vm)["state"] == "running", 60, f"{vm} runs")
+    writes_on(cluster, vm)
+    assert (boots(cluster, vm), cluster.vm(vm)["host"]) == (before, target)
+
+
+def test_the_host_it_goes_to_dies_and_the_guest_goes_on_where_it_was(cluster: Cluster) -> None:
+    vm, source, target = a_move(cluster)
+    before = boots(cluster, vm)
+    arm(cluster.lab.plan, f"{source}/worker", f"migrate.before_send@{vm}:hang")
+    try:
+        cluster.asked("vm", "migrate", vm, "--to", target)
+        cluster.until(lambda: not armed(cluster.lab.plan, f"{source}/worker"), 30, "it is about to be sent")
+        at = cluster.lab.power(target, "off")
+    finally:
+        disarm(cluster.lab.plan, f"{source}/worker")
+    cluster.incident_of(target, at)
+    cluster.until(lambda: cluster.vm(vm)["state"] == "running", 90, f"{vm} runs")
+    writes_on(cluster, vm)
+    assert (boots(cluster, vm), cluster.vm(vm)["host"]) == (before, source)
