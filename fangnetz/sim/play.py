@@ -6,6 +6,7 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 
 from fangnetz.engine import faults
+from fangnetz.sim.mending import idle, mend
 from fangnetz.sim.result import Result, result_of
 from fangnetz.sim.stories.story import Story
 from fangnetz.sim.verbs import schedule
@@ -14,14 +15,20 @@ from fangnetz.sim.world import World
 CALM_S = 12.0
 """So long nothing may be under way before a story is called over."""
 LOOK_S = 3.0
+MENDS_MAX = 4
+"""A host is confirmed off, then a VM is stopped, then started: one thing a person does may show the next."""
+MENDED_WITHIN_S = 180.0
 
 
 def play(story: Story, seed: int = 0, *, until_calm: bool = False) -> Result:
     """Return what happens in this story with this seed: always the same.
 
-    `until_calm`: not to its end, if nothing is under way any more for a while after its last line.
+    `until_calm`: not to its end, if nothing is under way any more for a while after its last line. Then a person does
+    what the alarms ask for, and after that every VM that is wished to run must run.
     """
     with played(story, seed, until_calm=until_calm) as world:
+        if until_calm:
+            _mend(world)
         return result_of(world, seed)
 
 
@@ -37,7 +44,8 @@ def played(
         world.strikes.listen()
         try:
             if until_calm:
-                _run_until_calm(world)
+                last = max((line.at for line in world.story.timeline), default=0.0)
+                _run_until_calm(world, last, world.story.until)
             else:
                 world.kernel.run(story.until)
         finally:
@@ -47,11 +55,22 @@ def played(
         end(world)
 
 
-def _run_until_calm(world: World) -> None:
-    now = max((line.at for line in world.story.timeline), default=0.0)
-    busy_at = now
-    while now < world.story.until and now - busy_at < CALM_S:
-        now = min(now + LOOK_S, world.story.until)
+def _mend(world: World) -> None:
+    """Every fault is over: whatever still runs nowhere, although a person did what was asked for, breaks a law."""
+    for _ in range(MENDS_MAX):
+        if not idle(world) or not mend(world):
+            break
+        now = world.kernel.now
+        _run_until_calm(world, now, now + MENDED_WITHIN_S)
+    for vm, why in idle(world):
+        sentence = f"{vm} is wished to run, every fault is over, and it runs nowhere; it is {why}"
+        world.chronicle.broke("wished_vms_run", sentence, vm=vm)
+
+
+def _run_until_calm(world: World, since: float, until: float) -> None:
+    now = busy_at = since
+    while now < until and now - busy_at < CALM_S:
+        now = min(now + LOOK_S, until)
         world.kernel.run(now)
         if world.under_way():
             busy_at = now

@@ -43,6 +43,8 @@ class World:
         self.workers: dict[HostId, HostWorker] = {}
         self.controllers: dict[ControllerId, ControllerProcesses] = {}
         self.vm_times = {VmId(vm.name): self._times(vm) for vm in story.vms}
+        self.to_start_again: set[VmId] = set()
+        """VMs that a person has stopped only to start them anew."""
         self.strikes = Strikes(self)
         self.laws = Laws(self.kernel, self.chronicle, self.machines_of_hosts)
         for host in story.hosts:

@@ -104,3 +104,36 @@ def test_an_error_nobody_catches_is_a_fault_of_ours(world: World) -> None:
     world.machines["host1"].run("any", world.failed).spawn("thread", fails)
     world.kernel.run(11.0)
     assert broken(world) == {"uncaught"}
+
+
+# --- once every fault is over ------------------------------------------------------------------------------------
+
+CRASH = """
+hosts: {host1: {}, host2: {}, host3: {}}
+vms: {web1: {host: host1}, db1: {host: host2}}
+timeline:
+  - {at: 20, vm_crash: web1}
+"""
+DARK = """
+hosts: {host1: {}, host2: {}, host3: {}}
+vms: {web1: {host: host1}, db1: {host: host2}}
+timeline:
+  - {at: 20, unplug: host1}
+"""
+
+
+def by_chance(text: str) -> set[str]:
+    """Play it as a story by chance is played: to its calm, then mended by a person."""
+    return {item["what"] for item in play(story_of(read_tree("story", text)), until_calm=True).data["broken"]}
+
+
+def test_a_vm_that_nobody_starts_again_is_seen(monkeypatch: pytest.MonkeyPatch) -> None:
+    assert by_chance(CRASH) == set()
+    monkeypatch.setattr("fangnetz.core.decide.vms.VmDecisions._ended_by_itself", lambda *_: None)
+    assert "wished_vms_run" in by_chance(CRASH)
+
+
+def test_a_person_does_what_is_asked_for_and_then_all_run(monkeypatch: pytest.MonkeyPatch) -> None:
+    assert by_chance(DARK) == set()
+    monkeypatch.setattr("fangnetz.sim.play.mend", lambda _world: False)
+    assert by_chance(DARK) == {"wished_vms_run"}

@@ -177,16 +177,28 @@ class _Maker:
             case "remove":
                 self._add(at, remove=vm)
 
+    def _migrate(self, at: float) -> None:
+        """VMs are on the move, one of them perhaps in vain, while other things happen."""
+        chance = self._chance
+        for vm in chance.sample(self._vms, min(3, len(self._vms))):
+            if chance.random() < 0.2:
+                self._add(at, migrate_fails={"vm": vm, "times": 1})
+            words = {"vm": vm, **({"to": chance.choice(self._hosts)} if chance.random() < 0.5 else {})}
+            self._add(at + chance.uniform(0.0, 5.0), migrate=words)
+
     def _strike(self, at: float) -> None:
         chance = self._chance
         role = chance.choice(("host", "control", "work", "fence"))
         name = chance.choice(self._hosts if role == "host" else ["c1", "c2"])
         points = {
-            "host": ("start.", "stop.", "promise.", "ledger."),
+            "host": ("start.", "stop.", "promise.", "ledger.", "prepare.", "migrate.", "resume."),
             "control": ("operation.", "host.", "vm.", "lease.", "ledger.", "alarms.", "events.", "wish.", "step."),
-            "work": ("confirm.", "prove.", "plan.", "running.", "close.", "reading.", "probe.", "host.", "ledger."),
+            "work": (
+                "confirm.", "prove.", "plan.", "running.", "close.", "reading.", "probe.", "host.", "ledger.",
+                "plan_move.", "hand_over.",
+            ),
             "fence": ("fence.", "power_on.", "host.", "reading."),
-        }[role]
+        }[role]  # fmt: skip
         point = chance.choice([p for p in STRUCK if p.startswith(points)])
         words: dict[str, Any] = {"process": f"{role} {name}", "at_point": point}
         words["action"] = chance.choice(("kill", "freeze"))
@@ -213,6 +225,7 @@ _FAULTS: list[tuple[Callable[[_Maker, float], None], int]] = [
     (_Maker._clock, 2),
     (_Maker._vm, 4),
     (_Maker._wish, 4),
+    (_Maker._migrate, 6),
     (_Maker._strike, 8),
 ]
 """Each kind of fault and how often it comes."""
