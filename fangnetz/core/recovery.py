@@ -51,6 +51,7 @@ class RecoveryPlan:
 def rooms(view: ClusterView, verdicts: Mapping[HostId, Verdict]) -> tuple[HostRoom, ...]:
     """Return the hosts that may take VMs now: online, reporting, not in maintenance, with what they already carry."""
     result: list[HostRoom] = []
+    theirs = _by_host(view)
     for host, spec in view.hosts.items():
         record, beat, doc = view.host_records.get(host), heard(view, host), view.host_docs.get(host)
         if record is None or record.state is not HostState.ONLINE or beat is None:
@@ -61,8 +62,8 @@ def rooms(view: ClusterView, verdicts: Mapping[HostId, Verdict]) -> tuple[HostRo
             continue
         owned = [
             view.vms[vm.id].spec
-            for vm in view.vm_records.values()
-            if vm.id in view.vms and (_takes_room(vm, host, beat) or (vm.moving is not None and vm.moving.host == host))
+            for vm in theirs.get(host, ())
+            if _takes_room(vm, host, beat) or (vm.moving is not None and vm.moving.host == host)
         ]
         result.append(
             HostRoom(
@@ -73,6 +74,19 @@ def rooms(view: ClusterView, verdicts: Mapping[HostId, Verdict]) -> tuple[HostRo
             )
         )
     return tuple(result)
+
+
+def _by_host(view: ClusterView) -> dict[HostId, list[VmRecord]]:
+    """Return, per host, the known VMs that it owns or that are being moved there: looked through once for all hosts."""
+    found: dict[HostId, list[VmRecord]] = {}
+    for vm in view.vm_records.values():
+        if vm.id not in view.vms:
+            continue
+        if vm.owner is not None:
+            found.setdefault(vm.owner, []).append(vm)
+        if vm.moving is not None and vm.moving.host != vm.owner:
+            found.setdefault(vm.moving.host, []).append(vm)
+    return found
 
 
 def _takes_room(vm: VmRecord, host: HostId, beat: Heartbeat) -> bool:

@@ -61,6 +61,8 @@ class Laws:
         self._in_charge_since: float | None = None
         self._life_in_charge = ""
         self._last_tick = 0.0
+        self.last_view: ClusterView | None = None
+        """What whoever was in charge read last."""
         self.memory: Callable[[], Memory] = lambda: cast("Memory", None)
 
     # -- what the store was told --
@@ -277,6 +279,7 @@ class Laws:
         view = cast("_Watched", store).last
         if view is None or not ticked.in_charge:
             return
+        self.last_view = view
         gap = self._kernel.now - self._last_tick > SAYS_WHY_S / 4
         if self._in_charge_since is None or gap or view.life.incarnation != self._life_in_charge:
             self._in_charge_since, self._life_in_charge = self._kernel.now, view.life.incarnation

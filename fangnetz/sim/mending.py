@@ -66,4 +66,3 @@ def idle(world: World) -> list[tuple[str, str]]:
             record = memory.vms.get(vm)
             found.append((vm, f"{record.state}: {record.reason}" if record is not None else "not recorded"))
     return found
-

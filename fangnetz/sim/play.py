@@ -34,9 +34,17 @@ def play(story: Story, seed: int = 0, *, until_calm: bool = False) -> Result:
 
 @contextmanager
 def played(
-    story: Story, seed: int, *, until_calm: bool, prepare: Callable[[World], None] = lambda _world: None
+    story: Story,
+    seed: int,
+    *,
+    until_calm: bool,
+    prepare: Callable[[World], None] = lambda _world: None,
+    until: float | None = None,
 ) -> Iterator[World]:
-    """Give the world at the end of a story; it is gone afterwards. `prepare` may change it before anything happens."""
+    """Give the world at the end of a story, or at `until`; it is gone afterwards.
+
+    `prepare` may change it before anything happens.
+    """
     world = World(story, seed)
     try:
         prepare(world)
@@ -47,7 +55,7 @@ def played(
                 last = max((line.at for line in world.story.timeline), default=0.0)
                 _run_until_calm(world, last, world.story.until)
             else:
-                world.kernel.run(story.until)
+                world.kernel.run(story.until if until is None else until)
         finally:
             faults.listen_to(None)
         yield world

@@ -23,6 +23,7 @@ from fangnetz.lab.bench.machine_load import machine_load
 from fangnetz.lab.bench.report import IdleBoot, IdleWorkers, Series, whole
 from fangnetz.lab.bench.resume import Resume, resumes
 from fangnetz.lab.bench.rounds import Cause, Round, gather, play, restore
+from fangnetz.lab.bench.simulation import SimulationCost, simulation_cost
 from fangnetz.lab.bench.table import show
 from fangnetz.lab.errors import LabError
 from fangnetz.lab.lab import Lab
@@ -56,6 +57,7 @@ class Bench:
         self.workers: list[IdleWorkers] = []
         self.journal: JournalCost | None = None
         self.resumes: list[Resume] = []
+        self.simulation: SimulationCost | None = None
 
     def idle_boots(self) -> None:
         """The guest alone, and as many at once as the big series has, in a lab without Fangnetz."""
@@ -68,6 +70,11 @@ class Bench:
                 self._say(f"  {at_once} at once: {', '.join(f'{took:.1f}' for took in last)} s")
             self.journal = journal_cost(lab)
             self._say(f"  the journal costs a step {self.journal.step_us:.0f} µs")
+
+    def simulated(self) -> None:
+        """The simulator and one decision, alone on the machine."""
+        self._say("simulation")
+        self.simulation = simulation_cost(self._name, self._say)
 
     def kills(self) -> None:
         """Each kind of process, killed with its work in hand."""
@@ -200,11 +207,20 @@ def main() -> int:
             bench.one_vm(policy, CAUSES[policy])
             bench.many_vms(policy)
         bench.kills()
+        bench.simulated()
     except (LabError, FangnetzError) as error:
         problem = str(error)
     except KeyboardInterrupt:
         problem = "interrupted"
-    figures = whole(bench.series, bench.boots, bench.workers, began_at, journal=bench.journal, resumes=bench.resumes)
+    figures = whole(
+        bench.series,
+        bench.boots,
+        bench.workers,
+        began_at,
+        journal=bench.journal,
+        resumes=bench.resumes,
+        simulation=bench.simulation,
+    )
     report = {**figures, "error": problem or None}
     if chosen.json is not None and (bench.series or not problem):
         chosen.json.write_text(json.dumps(report, indent=1) + "\n")

@@ -16,6 +16,7 @@ from fangnetz.lab.bench.journal import JournalCost
 from fangnetz.lab.bench.machine_load import MachineLoad
 from fangnetz.lab.bench.resume import REDIS, Resume, store_resume_s
 from fangnetz.lab.bench.rounds import Cause, Round, VmFigures
+from fangnetz.lab.bench.simulation import SimulationCost
 
 SCHEMA = 1
 OVERHEAD_MAX_S = 1.5
@@ -23,6 +24,7 @@ PSS_MAX_BYTES = 130_000_000
 CPU_MAX_SHARE = 0.02
 JOURNAL_MAX_US = 10_000.0
 """What the journal may add to a step: nobody notices a hundredth of a second in a recovery of seconds."""
+BIG_MAX_S = 60.0
 RESUME_MAX_S = 5.0
 STORE_RESUME_MAX_S = float(store_resume_s(Policy()))
 """Longer than after any process of ours: a new memory's control lease rests first."""
@@ -85,6 +87,7 @@ def whole(
     *,
     journal: JournalCost | None = None,
     resumes: Sequence[Resume] = (),
+    simulation: SimulationCost | None = None,
 ) -> dict[str, Any]:
     """Return everything that was measured."""
     by_count = {boot.at_once: spread(boot.last_s) for boot in boots}
@@ -114,7 +117,8 @@ def whole(
             for each in resumes
         ],
         "overlaps": max((one.overlaps for each in series for one in each.rounds), default=0),
-        "goals": [*goals(rows, workers), *journal_goals(journal, resumes)],
+        "simulation": None if simulation is None else simulation.plain(),
+        "goals": [*goals(rows, workers), *journal_goals(journal, resumes), *simulation_goals(simulation)],
     }
 
 
@@ -225,6 +229,18 @@ def journal_goals(journal: JournalCost | None, resumes: Sequence[Resume]) -> lis
         {"goal": name, "limit": limit, "measured": value, "met": value is not None and value <= limit}
         for name, limit, value in found
     ]
+
+
+def simulation_goals(cost: SimulationCost | None) -> list[dict[str, Any]]:
+    """Return the goals of the simulator: what it takes for a thousand stories, and for a big cluster's bad day."""
+    if cost is None:
+        return []
+    found = [
+        ("a thousand stories by chance, minutes", 1.0, round(1000 / cost.seeds_a_minute, 2)),
+        ("stories by chance: laws broken", 0, cost.laws_broken),
+        ("a big cluster loses ten hosts, s", BIG_MAX_S, cost.big_s),
+    ]
+    return [{"goal": name, "limit": limit, "measured": value, "met": value <= limit} for name, limit, value in found]
 
 
 def _worst_pss_mb(costs: Iterable[WorkerCost]) -> float | None:

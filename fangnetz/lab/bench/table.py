@@ -42,6 +42,7 @@ def show(console: Console, report: dict[str, Any]) -> None:
                 markup=False,
             )
     _show_crashes(console, report)
+    _show_simulation(console, report["simulation"])
     console.print()
     console.print(Text("Goals", style="bold"))
     console.print(_goals(report))
@@ -68,6 +69,22 @@ def _show_crashes(console: Console, report: dict[str, Any]) -> None:
             )
         for words in each["faults"]:
             console.print(f"    {words}", style="red", markup=False)
+
+
+def _show_simulation(console: Console, cost: dict[str, Any] | None) -> None:
+    if cost is None:
+        return
+    console.print()
+    console.print(Text("Simulation", style="bold"))
+    for words in (
+        f"  stories by chance: {cost['seeds_a_minute']:.0f} a minute, {cost['laws_broken']} broke a law",
+        f"  a big cluster's bad day: {cost['big_s']:.0f} s, {cost['big_starts']} starts",
+        *(
+            f"  one decision about {tick['hosts']} hosts with {tick['vms']} VMs: {tick['decide_s'] * 1000:.1f} ms"
+            for tick in cost["ticks"]
+        ),
+    ):
+        console.print(f"{words} ({_load(cost['load'])})", markup=False)
 
 
 def _spread(took: dict[str, float]) -> str:
