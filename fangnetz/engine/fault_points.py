@@ -57,8 +57,6 @@ EFFECTS: Mapping[str, str] = {
     "pause.suspended": "the later copy is paused; nobody knows yet",
     "migrate.before_send": "libvirt was asked all it is asked and the lease confirmed; no memory is sent yet",
     "migrate.left": "the VM has left this host; the release is not promised yet",
-    "hand_over.before_put": "the VM was let go and the lease confirmed; it does not belong to its new host yet",
-    "hand_over.put": "the VM belongs to its new host; nobody was told to let it run yet",
     "resume.before_resume": "the copy that arrived is found and the lease confirmed; it does not run yet",
     "resume.resumed": "the copy runs; nobody knows yet",
 }

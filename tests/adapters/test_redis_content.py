@@ -24,6 +24,7 @@ from fangnetz.core.model import (
     UNKNOWN_BOOT,
     Answer,
     Binding,
+    Destination,
     Heartbeat,
     HostDoc,
     HostRecord,
@@ -110,9 +111,11 @@ HOST_RECORDS = made(
     HostRecord, id=st.just(H1), state=enum_of(HostRecord, "state"), since=AT, reason=TEXT, incarnation=TEXT,
     proof=st.none() | PROOFS, cut_by=st.none() | NAME, suspected_at=st.none() | AT, cut_possible_until=AT,
 )  # fmt: skip
+DESTINATIONS = made(Destination, host=NAME, incarnation=TEXT, generation=NUMBER)
 VM_RECORDS = made(
     VmRecord, id=st.just(WEB), state=enum_of(VmRecord, "state"), owner=st.none() | NAME, owner_incarnation=TEXT,
     generation=NUMBER, since=AT, reason=TEXT, operation=st.none() | NAME, failures=st.integers(0, 99),
+    moving=st.none() | DESTINATIONS,
 )  # fmt: skip
 SIGHTINGS = made(
     VmSighting, vm=NAME, state=enum_of(VmSighting, "state"), generation=st.none() | NUMBER,
@@ -146,7 +149,7 @@ BINDINGS = made(
 )  # fmt: skip
 WISHES = made(
     Wish, id=NAME, kind=st.sampled_from(list(WishKind)), subject=TEXT, by=TEXT, at=AT, force=st.booleans(),
-    doc=st.none() | VM_DOCS, boot=TEXT,
+    doc=st.none() | VM_DOCS, boot=TEXT, to=st.none() | NAME,
 )  # fmt: skip
 ALARMS = made(Alarm, kind=TEXT, subject=TEXT, sentence=TEXT, highest=st.booleans())
 WATCHED = made(HostWatch, incarnation=TEXT, sequence=NUMBER, heard_at=AT, silent_for=SPAN, back_at=AT)
@@ -157,6 +160,8 @@ ORDERS = made(
     Order,
     vm=NAME,
     host=NAME,
+    arriving=st.booleans(),
+    to=st.none() | DESTINATIONS,
     incarnation=TEXT,
     generation=NUMBER,
     life=TEXT,

@@ -83,6 +83,8 @@ AROUND = {
     "shutdown": {("stop.before_shutdown", "stop.shut_down")},
     "destroy": {("stop.before_destroy", "stop.destroyed")},
     "suspend": {("pause.before_suspend", "pause.suspended")},
+    "migrate": {("migrate.before_send", "migrate.left")},
+    "resume": {("resume.before_resume", "resume.resumed")},
     "switch": {("fence.before_cut", "fence.sent"), ("power_on.before_switch", "power_on.switched")},
 }
 """Effects of the hypervisor and of a fence device, each with the points its steps pass right before and after it."""
@@ -95,7 +97,11 @@ AROUND = {
         ((ports.Dispatcher,), set(DISPATCHER_CALLS), set()),
         ((ports.LedgerFiles,), set(FILE_CALLS), {"load"}),
         ((ports.BootFiles,), set(BOOT_CALLS), {"lock", "released", "releases", "unanswered_starts"}),
-        ((ports.Hypervisor,), set(AROUND) - {"switch"}, {"domains", "settled", "settle", "unanswered_since"}),
+        (
+            (ports.Hypervisor,),
+            set(AROUND) - {"switch"},
+            {"domains", "receivable", "settled", "settle", "unanswered_since"},
+        ),
         ((ports.FenceDevice,), {"switch"}, {"status"}),
     ],
     ids=["store", "dispatcher", "ledger files", "boot files", "hypervisor", "fence device"],

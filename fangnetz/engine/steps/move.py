@@ -119,7 +119,7 @@ class MoveSteps:
             if record is not None and (record.owner, record.generation) == (to.host, to.generation):
                 return _done(f"{order.vm} belongs to {to.host} already")
             return _superseded(context, order)
-        context.last_look("hand_over.before_put", order.vm)
+        context.guard()
         new = replace(
             record,
             owner=to.host,
@@ -133,7 +133,6 @@ class MoveSteps:
         )
         if not self._store.put_vm(new, record.generation, context.operation.epoch):
             return _superseded(context, order)
-        point("hand_over.put", order.vm)
         return _done(f"{order.vm} belongs to {to.host} from now on")
 
     def _when_seen_gone(self, context: Context, order: Order) -> ClusterView:
