@@ -54,6 +54,8 @@ class Laws:
         self._proofs: dict[tuple[HostId, Incarnation], OffProof] = {}
         self._released: dict[tuple[HostId, Incarnation, VmId], law.Released] = {}
         self._beats: dict[HostId, dict[Incarnation, Heartbeat]] = {}
+        self._latest: dict[tuple[HostId, Incarnation], Instant] = {}
+        """When each boot was last heard."""
         self._running: dict[VmId, list[Copy]] = {}
         self._ended_at: dict[VmId, float] = {}
         self._lives: dict[VmId, str] = {}
@@ -82,6 +84,7 @@ class Laws:
         if answer is None:
             return
         kept = self.memory().beats[beat.host]
+        self._latest[beat.host, beat.incarnation] = kept.received_at
         listed_at = kept.received_at - kept.inventory_age_s
         if beat.hypervisor is HypervisorHealth.OK or listed_at >= kept.boot_since:
             self._beats.setdefault(beat.host, {})[beat.incarnation] = kept
@@ -101,6 +104,10 @@ class Laws:
         if order is not None and isinstance(released, int):
             release = Release(vm=order.vm, generation=Generation(released))
             self._promised(order.host, order.incarnation, release, Instant(memory.seen_us() / 1e6))
+            boot = self._machines[order.host].boot if order.host in self._machines else None
+            if boot is not None and boot.incarnation == order.incarnation and boot.released.get(order.vm, 0) < released:
+                sentence = f"{order.host} said that it released {order.vm} at {released}, and has not promised it"
+                self._chronicle.broke("promise_not_written", sentence, host=order.host, vm=order.vm)
         after = cast("Operation", answer)
         line = after.step(held.step.key)
         if line is None or line.token != held.token:
@@ -130,6 +137,12 @@ class Laws:
         life = self.memory().life
         return life[1] if life is not None else ""
 
+    @property
+    def _life_began(self) -> float:
+        """By the store's clock; a proof of an earlier life is by another clock."""
+        life = self.memory().life
+        return life[2] / 1e6 if life is not None else 0.0
+
     def _void_since_new_life(self, owner: law.Assigned) -> bool:
         """Whether its order was given in a former life of the store, where no claim of it is granted any more, and that
         very boot was heard in this life without the VM (SAFETY rule 4).
@@ -143,8 +156,11 @@ class Laws:
 
     def _evidence(self, owner: law.Assigned) -> list[law.Evidence]:
         found: list[law.Evidence] = []
-        proof = self._proofs.get((owner.host, owner.incarnation))
-        if proof is not None:
+        proof, beat = (
+            self._proofs.get((owner.host, owner.incarnation)),
+            self._latest.get((owner.host, owner.incarnation)),
+        )
+        if proof is not None and (beat is None or beat <= proof.proven_at or proof.proven_at < self._life_began):
             found.append(proof)
         promise = self._released.get((owner.host, owner.incarnation, owner.vm))
         if promise is not None:

@@ -41,12 +41,19 @@ class Noticed:
     seconds: float
 
 
-def sabotaged(sabotage: Sabotage, text: str) -> str:
-    """Return the file's text with the sabotage. ValueError if its place is not there exactly once."""
-    count = text.count(sabotage.old)
-    if count != 1:
-        raise ValueError(f"{sabotage.name}: its text stands {count} times in {sabotage.file}, not once")
-    return text.replace(sabotage.old, sabotage.new)
+def sabotaged(sabotage: Sabotage, root: Path) -> dict[str, str]:
+    """Return the files it changes, by path below the package, each with its sabotaged text.
+
+    ValueError if a place is not there exactly once.
+    """
+    texts: dict[str, str] = {}
+    for file, old, new in ((sabotage.file, sabotage.old, sabotage.new), *sabotage.more):
+        text = texts.get(file) or (root / file).read_text()
+        count = text.count(old)
+        if count != 1:
+            raise ValueError(f"{sabotage.name}: its text stands {count} times in {file}, not once")
+        texts[file] = text.replace(old, new)
+    return texts
 
 
 def try_one(sabotage: Sabotage, seeds: int) -> Noticed:
@@ -55,8 +62,8 @@ def try_one(sabotage: Sabotage, seeds: int) -> Noticed:
     with tempfile.TemporaryDirectory(prefix="fangnetz-mutant-") as place:
         package = Path(place) / "fangnetz"
         shutil.copytree(ROOT / "fangnetz", package, ignore=shutil.ignore_patterns("__pycache__"))
-        file = package / sabotage.file
-        file.write_text(sabotaged(sabotage, file.read_text()))
+        for file, text in sabotaged(sabotage, package).items():
+            (package / file).write_text(text)
         words = [sys.executable, str(PLAY), str(STORIES), str(seeds), *sabotage.stories]
         environment = {**os.environ, "PYTHONPATH": place, "PYTHONDONTWRITEBYTECODE": "1"}
         try:

@@ -10,9 +10,9 @@ from dataclasses import replace
 from fangnetz.core.actions import Alarm, AskPower, Remember
 from fangnetz.core.detector import Verdict
 from fangnetz.core.fencing import bind, holds, protection, unbind, waits_for_files
-from fangnetz.core.model import ClusterView, Heartbeat, HostRecord, HostSpec
+from fangnetz.core.model import Binding, ClusterView, Heartbeat, HostRecord, HostSpec
 from fangnetz.core.policy import Policy
-from fangnetz.core.units import Instant
+from fangnetz.core.units import DeviceName, Instant
 
 ASK_PAUSE_MAX_S = 10.0
 """A silent host's fence device is asked again after this long at the latest."""
@@ -24,11 +24,8 @@ def bindings_to_remember(
     """Return what the latest readings of a living host's devices teach about whose plug they are."""
     if beat is None or not verdict.fresh:
         return []
-    found: list[Remember] = []
+    found = [Remember(binding=one) for one in _spoilt(spec, view, beat)]
     for reading in view.readings.get(spec.id, ()):
-        spoilt = unbind(reading, beat, view.bindings.get((spec.id, reading.device)))
-        if spoilt is not None and not view.bindings[spec.id, reading.device].read_off:
-            found.append(Remember(binding=spoilt))
         made = bind(reading, beat)
         if made is None:
             continue
@@ -40,6 +37,20 @@ def bindings_to_remember(
         if not same or (old and made.seen_on_at - old.seen_on_at >= policy.binding_check_s / 2):
             found.append(Remember(binding=made))
     return found
+
+
+def _spoilt(spec: HostSpec, view: ClusterView, beat: Heartbeat) -> list[Binding]:
+    """Return the bindings of every level that reads OFF, all of it, although the host reports: one feed of two may."""
+    latest = {reading.device: reading for reading in view.readings.get(spec.id, ())}
+    found: dict[DeviceName, Binding] = {}
+    for level in spec.fencing:
+        spoilt = {
+            device: unbind(latest[device], beat, view.bindings.get((spec.id, device))) if device in latest else None
+            for device in level
+        }
+        if all(spoilt.values()):
+            found.update({device: one for device, one in spoilt.items() if one is not None})
+    return [one for device, one in found.items() if not view.bindings[spec.id, device].read_off]
 
 
 def power_to_ask(
