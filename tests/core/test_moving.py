@@ -22,7 +22,7 @@ from fangnetz.core.model import (
     WishKind,
 )
 from fangnetz.core.moving import Move, Stays, plan_move
-from fangnetz.core.operations import Operation, OperationKind, OperationState, StepKind, migrate_steps
+from fangnetz.core.operations import Operation, OperationKind, OperationState, Step, StepKind, StepState, migrate_steps
 from fangnetz.core.ownership import Granted, Withheld, arriving_at, may_own, owner_let_go
 from fangnetz.core.policy import Policy
 from fangnetz.core.units import Epoch, Generation, HostId, Incarnation, Instant, OperationId, VmId
@@ -272,8 +272,21 @@ def test_a_wish_to_move_it_nowhere_is_refused(to: str, sentence: str) -> None:
     assert sentence in refused.sentence
 
 
-def test_only_a_move_is_cancelled() -> None:
+def under_way(kind: OperationKind = OperationKind.MIGRATE, *steps: Step) -> Operation:
+    return Operation(
+        id=OperationId("op"), kind=kind, subject="web", epoch=Epoch(7), opened_at=Instant(T0 - 5), reason="ada asked",
+        steps=(*migrate_steps(), *steps),
+    )  # fmt: skip
+
+
+def test_only_a_move_is_cancelled_and_only_while_the_guest_has_not_left() -> None:
     assert "no open operation" in answer(seen(), WishKind.OPERATION_CANCEL, "x").sentence
+    failover = answer(seen(operations=[under_way(OperationKind.FAILOVER)]), WishKind.OPERATION_CANCEL, "op")
+    assert (failover.granted, "carried through" in failover.sentence) == (False, True)
+    assert answer(seen(operations=[under_way()]), WishKind.OPERATION_CANCEL, "op").granted
+    left = Step(key="migrate/web/1", kind=StepKind.MIGRATE, state=StepState.DONE)
+    refused = answer(seen(operations=[under_way(OperationKind.MIGRATE, left)]), WishKind.OPERATION_CANCEL, "op")
+    assert (refused.granted, "has left already" in refused.sentence) == (False, True)
 
 
 def test_a_move_to_a_host_that_has_booted_anew_is_over_whatever_its_executor_waits_for() -> None:

@@ -10,7 +10,14 @@ from fangnetz.core.detector import Verdict, Watch
 from fangnetz.core.errors import WishRefused
 from fangnetz.core.model import ClusterView, Wish
 from fangnetz.core.moving import Stays, plan_move
-from fangnetz.core.operations import Operation, OperationKind, OperationState, migrate_steps
+from fangnetz.core.operations import (
+    Operation,
+    OperationKind,
+    OperationState,
+    StepKind,
+    StepState,
+    migrate_steps,
+)
 from fangnetz.core.policy import Policy
 from fangnetz.core.units import Epoch, HostId, OperationId, VmId
 
@@ -59,5 +66,7 @@ def cancel(wish: Wish, view: ClusterView) -> tuple[list[Action], str, OperationI
         raise WishRefused(f"{wish.subject} is no open operation")
     if operation.kind not in CANCELLABLE:
         raise WishRefused(f"{operation.id} cannot be cancelled: a {operation.kind} is carried through to its end")
+    if any(step.kind is StepKind.MIGRATE and step.state is StepState.DONE for step in operation.steps):
+        raise WishRefused(f"{operation.subject} has left already: what has arrived goes on in a moment")
     sentence = f"{wish.by} cancelled it; {operation.subject} stays where it runs"
     return [EndOperation(id=operation.id, state=OperationState.CANCELLED, sentence=sentence)], sentence, operation.id
