@@ -6,8 +6,8 @@ import hashlib
 
 from fangnetz.core.detector import heard
 from fangnetz.core.model import ClusterView, OffProof, Wish
-from fangnetz.core.operations import Operation, OperationKind, failover_steps
-from fangnetz.core.units import Epoch, HostId, Incarnation, Instant, OperationId
+from fangnetz.core.operations import Operation, OperationKind, Order, Step, failover_steps
+from fangnetz.core.units import Epoch, Generation, HostId, Incarnation, Instant, OperationId, VmId
 
 
 def operation_id(kind: OperationKind, subject: str, now: Instant) -> OperationId:
@@ -49,4 +49,34 @@ def new_failover(
         proof=proof,
         suspected_at=suspected_at,
         last_heard_at=beat.received_at if beat else None,
+    )
+
+
+def order_to(view: ClusterView, vm: VmId, host: HostId, generation: Generation, for_s: float) -> Order | None:
+    """Return an order to the boot of the host that reports; None if none does. It holds for `for_s` seconds."""
+    beat = heard(view, host)
+    if beat is None:
+        return None
+    return Order(
+        vm=vm,
+        host=host,
+        incarnation=beat.incarnation,
+        generation=generation,
+        life=view.life.incarnation,
+        deadline=Instant(view.now + for_s),
+    )
+
+
+def vm_operation(
+    kind: OperationKind, vm: VmId, reason: str, steps: tuple[Step, ...], view: ClusterView, epoch: Epoch
+) -> Operation:
+    """Return an operation about one VM, ready to be journaled."""
+    return Operation(
+        id=operation_id(kind, vm, view.now),
+        kind=kind,
+        subject=vm,
+        epoch=epoch,
+        opened_at=view.now,
+        reason=reason,
+        steps=steps,
     )

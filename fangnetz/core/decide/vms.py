@@ -6,9 +6,10 @@ from collections import Counter
 from collections.abc import Collection, Iterable, Mapping
 from dataclasses import replace
 
-from fangnetz.core.actions import Action, Alarm, EndOperation, OpenOperation, PutVm
+from fangnetz.core.actions import Action, Alarm, OpenOperation, PutVm
 from fangnetz.core.copies import later_copy, listed, paused_later_copy, running
-from fangnetz.core.decide.openings import operation_id
+from fangnetz.core.decide.arrivals import Arrival, Arrivals
+from fangnetz.core.decide.openings import operation_id, order_to, vm_operation
 from fangnetz.core.detector import Finding, Verdict, Watch, heard
 from fangnetz.core.identity import rivals
 from fangnetz.core.model import (
@@ -27,19 +28,17 @@ from fangnetz.core.model import (
 from fangnetz.core.operations import (
     Operation,
     OperationKind,
-    OperationState,
     Order,
     Step,
     StepKind,
     pause_steps,
-    resume_steps,
     start_steps,
     stop_steps,
 )
-from fangnetz.core.ownership import Granted, arriving_at, end_the_held, owner_let_go, proof_of, seen_running
+from fangnetz.core.ownership import Granted, end_the_held, owner_let_go, proof_of, seen_running
 from fangnetz.core.policy import Policy
 from fangnetz.core.recovery import plan_starts, starts_of
-from fangnetz.core.units import Epoch, Generation, HostId, Incarnation, Instant, VmId
+from fangnetz.core.units import Epoch, Generation, HostId, Incarnation, VmId
 
 RUNS = frozenset({Sighting.RUNNING, Sighting.PAUSED, Sighting.STOPPING})
 _SAID_ALREADY = frozenset({VmState.FAILED, VmState.NEEDS_PERSON, VmState.STOPPED})
@@ -87,6 +86,7 @@ class VmDecisions:
         self.view, self.watch, self.verdicts, self.policy, self.epoch = view, watch, verdicts, policy, epoch
         self.opened, self.but = tuple(opened), frozenset(but)
         self.rivals = rivals(view.vms)
+        self.arrivals = Arrivals(view, verdicts, policy, epoch)
         self.seen = self._seen(view.hosts)
         self.seen_outside = self._seen_outside(view.outside)
         self.stopping = Counter(
@@ -149,13 +149,13 @@ class VmDecisions:
         sightings = self.seen.get(record.id, {})
         copies = {host: seen for host, seen in sightings.items() if seen.state in RUNS}
         beyond = self.seen_outside.get(record.id, {})
-        if not self._busy(record) and (self._end_move(record) or self._remove_stray(record, sightings)):
+        if not self._busy(record) and self._take(self.arrivals.of_nobodys(record, sightings)):
             return
         if len(copies) + len(beyond) > 1:
             self._twice(record, {**copies, **beyond})
             return
         if self._busy(record):
-            self._end_hopeless_move(record)
+            self._take(self.arrivals.of_carried(record))
             if not copies:
                 self._lost_meanwhile(doc, record)
             return
@@ -165,64 +165,11 @@ class VmDecisions:
             return
         self._not_seen(doc, record)
 
-    def _end_move(self, record: VmRecord) -> bool:
-        """A move that nobody carries on: what came of it at its destination is removed. True if that was news.
-
-        The VM goes on where it is meanwhile; elsewhere it starts only once that copy is known to be gone.
-        """
-        to = record.moving
-        if to is None:
-            return False
-        arriving = arriving_at(self.view, record)
-        if not arriving:
-            reason = f"its move to {to.host} has ended, and nothing of it is left there"
-            self._put(replace(record, moving=None, reason=reason), record.generation)
-            return True
-        beat = heard(self.view, to.host)
-        if beat is not None and beat.incarnation == to.incarnation and self._is_fresh(to.host):
-            seen = beat.sees(record.id)
-            if seen is not None and seen.state is not Sighting.INCOMING:
-                return False  # it runs there: whoever decides on copies takes it up
-            reason = f"its move to {to.host} has ended, and what came of it there is removed"
-            self._remove_arriving(record, to.host, to.generation, reason)
-            return True
-        self.alarms.append(
-            Alarm(kind="move_unfinished", subject=record.id, sentence=f"{arriving}: {to.host} is silent")
-        )
-        return False
-
-    def _end_hopeless_move(self, record: VmRecord) -> None:
-        """A move whose destination is off or has booted anew is over, however long its executor waits for an answer."""
-        to = record.moving
-        if to is None or arriving_at(self.view, record):
-            return
-        sentence = f"{to.host}, where it was going, is off or has booted anew; {record.id} stays where it runs"
-        self.actions.extend(
-            EndOperation(id=op.id, state=OperationState.FAILED, sentence=sentence)
-            for op in self.view.operations.values()
-            if op.kind is OperationKind.MIGRATE and op.subject == record.id
-        )
-
-    def _remove_stray(self, record: VmRecord, sightings: Mapping[HostId, VmSighting]) -> bool:
-        """A copy of a move that this store does not remember is removed: it was never let run. True if there is one.
-
-        Told by its number, which is higher than the VM's own; one that somebody moves by hand keeps the VM's.
-        """
-        for host, seen in sorted(sightings.items()):
-            if seen.state is Sighting.INCOMING and (seen.generation or 0) > record.generation:
-                reason = f"it came to {host} by a move that nobody remembers, and never ran there"
-                self._remove_arriving(record, host, seen.generation or Generation(0), reason)
-                return True
-        return False
-
-    def _is_fresh(self, host: HostId) -> bool:
-        return host in self.verdicts and self.verdicts[host].fresh
-
-    def _remove_arriving(self, record: VmRecord, host: HostId, generation: Generation, reason: str) -> None:
-        order = self._order(record.id, host, generation, self.policy.start_bound_s)
-        if order is not None:
-            steps = stop_steps(replace(order, force=True, arriving=True))
-            self._open(OperationKind.STOP, record.id, reason, steps)
+    def _take(self, arrival: Arrival) -> bool:
+        """Do what was decided about a copy that arrives; say whether that is all for this VM."""
+        self.actions.extend(arrival.actions)
+        self.alarms.extend(arrival.alarms)
+        return arrival.settled
 
     def _seen(self, hosts: Iterable[HostId]) -> dict[VmId, dict[HostId, VmSighting]]:
         """Where fresh reports show each VM; a report of a boot proven off shows nothing any more."""
@@ -433,8 +380,7 @@ class VmDecisions:
 
     def _not_seen(self, doc: VmDoc, record: VmRecord) -> None:
         owner = record.owner
-        if owner is not None and self._arrived(record, owner):
-            self._open_resume(record, owner)
+        if owner is not None and self._take(self.arrivals.at_owner(record, owner)):
             return
         if doc.wish is VmWish.STOPPED:
             if self._known_absent(record):
@@ -475,13 +421,6 @@ class VmDecisions:
         if verdict.finding in (Finding.LOST, Finding.ISOLATED, Finding.UNKNOWN):
             state = VmState.UNKNOWN if verdict.finding is Finding.UNKNOWN else VmState.LOST
             self._set(record, state, f"{verdict.sentence}; {self._what_next(doc, host.state, owner)}")
-
-    def _arrived(self, record: VmRecord, owner: HostId) -> bool:
-        """Whether the copy that its owner is to run has arrived there by a move and waits."""
-        beat = heard(self.view, owner)
-        seen = beat.sees(record.id) if beat is not None and beat.incarnation == record.owner_incarnation else None
-        waits = seen is not None and seen.state is Sighting.INCOMING and seen.generation == record.generation
-        return waits and self._is_fresh(owner)
 
     def _outside(self, record: VmRecord, owner: HostId) -> None:
         """Its owner is not in the cluster file any more: it may be asked by nobody, and fenced by nobody."""
@@ -579,11 +518,6 @@ class VmDecisions:
         self.stopping[host] += 0 if force else 1
         self._open(OperationKind.STOP, record.id, reason, stop_steps(replace(order, force=force)))
 
-    def _open_resume(self, record: VmRecord, host: HostId) -> None:
-        order = self._order(record.id, host, record.generation, self.policy.start_bound_s)
-        if order is not None:
-            self._open(OperationKind.RESUME, record.id, f"it has arrived on {host} and waits", resume_steps(order))
-
     def _open_pause(self, record: VmRecord, host: HostId, copies: Mapping[HostId, VmSighting], reason: str) -> None:
         """Order it, and say on record that it was: one that was not made is not ordered again before a while."""
         generation = copies[host].generation
@@ -601,30 +535,10 @@ class VmDecisions:
             self._put(named, record.generation)
 
     def _order(self, vm: VmId, host: HostId, generation: Generation, for_s: float) -> Order | None:
-        """Return an order to the boot of the host that reports; None if none does."""
-        beat = heard(self.view, host)
-        if beat is None:
-            return None
-        return Order(
-            vm=vm,
-            host=host,
-            incarnation=beat.incarnation,
-            generation=generation,
-            life=self.view.life.incarnation,
-            deadline=Instant(self.view.now + for_s),
-        )
+        return order_to(self.view, vm, host, generation, for_s)
 
     def _open(self, kind: OperationKind, vm: VmId, reason: str, steps: tuple[Step, ...]) -> None:
-        operation = Operation(
-            id=operation_id(kind, vm, self.view.now),
-            kind=kind,
-            subject=vm,
-            epoch=self.epoch,
-            opened_at=self.view.now,
-            reason=reason,
-            steps=steps,
-        )
-        self.actions.append(OpenOperation(operation=operation))
+        self.actions.append(OpenOperation(operation=vm_operation(kind, vm, reason, steps, self.view, self.epoch)))
 
     # -- helpers --
 
