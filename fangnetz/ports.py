@@ -27,6 +27,7 @@ from fangnetz.core.model import (
     PowerReading,
     ProbeRound,
     Release,
+    Reports,
     Sighting,
     StoreLife,
     VmDoc,
@@ -472,6 +473,14 @@ class Store(Journal, Protocol):
     def view(self, hosts: Mapping[HostId, HostSpec], controller: ControllerId | None) -> ClusterView:
         """Read everything in one go. `lease` is set only if `controller` holds it. Records, heartbeats and readings
         are also those of hosts that are only remembered; what cannot be read is named in `unreadable` and left out."""
+        ...
+
+    def reports(self, hosts: Mapping[HostId, HostSpec], controller: ControllerId) -> Reports:
+        """Read what `controller` watches while another is in charge. As `view`, it writes down that it looked."""
+        ...
+
+    def unfinished(self, controller: ControllerId) -> bool:
+        """Whether `controller` was the last to take the control lease and operations are open."""
         ...
 
     def put_watch(self, controller: ControllerId, watch: Watch) -> None: ...

@@ -10,7 +10,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from enum import StrEnum
 
-from fangnetz.core.model import Answer, ClusterView, Heartbeat, HypervisorHealth, ProbeRound
+from fangnetz.core.model import Answer, ClusterView, Heartbeat, HypervisorHealth, ProbeRound, Reports
 from fangnetz.core.policy import Policy
 from fangnetz.core.units import HostId, Incarnation, Instant, Seconds, StoreIncarnation
 
@@ -40,7 +40,7 @@ class Watch:
     """Why `since` last started anew."""
 
 
-def heard(view: ClusterView, host: HostId) -> Heartbeat | None:
+def heard(view: Reports, host: HostId) -> Heartbeat | None:
     """Return the host's last heartbeat if this life of the store heard it, else None."""
     beat = view.heartbeats.get(host)
     return beat if beat is not None and beat.received_at >= view.life.since else None
@@ -61,7 +61,7 @@ def known_incarnation(view: ClusterView, host: HostId) -> Incarnation:
     return max(bound, key=lambda b: b.seen_on_at).incarnation if bound else Incarnation("")
 
 
-def look(previous: Watch | None, view: ClusterView, policy: Policy) -> Watch:
+def look(previous: Watch | None, view: Reports, policy: Policy) -> Watch:
     """Return the observation after one more look. A pause longer than `policy.gap_s` starts every window anew."""
     span = 0.0 if previous is None else view.now - previous.looked_at
     gap = ""
@@ -119,6 +119,9 @@ class Finding(StrEnum):
     """Never heard, by anyone, ever."""
 
 
+_FRESH = (Finding.ALIVE, Finding.REBOOTED, Finding.DEGRADED)
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Signal:
     """One piece of evidence: what was asked, the answer, and the detail that a person wants to see."""
@@ -141,7 +144,7 @@ class Verdict:
     @property
     def fresh(self) -> bool:
         """Whether its reports arrive."""
-        return self.finding in (Finding.ALIVE, Finding.REBOOTED, Finding.DEGRADED)
+        return self.finding in _FRESH
 
     @property
     def silent(self) -> bool:
@@ -157,8 +160,10 @@ def _probe_signals(
     silent = cut_off = 0
     answered = False
     for probe in rounds:
+        if probe.started_at <= last_heard or now - probe.ended_at > policy.window_s:
+            continue
         answer = probe.answer(host)
-        if answer is None or probe.started_at <= last_heard or now - probe.ended_at > policy.window_s:
+        if answer is None:
             continue
         said = f"ping {answer.ping}, kernel {answer.kernel}, libvirt {answer.libvirt}"
         source = f"probe by {probe.prober}"
@@ -191,7 +196,7 @@ def judge(host: HostId, view: ClusterView, watch: Watch, policy: Policy) -> Verd
     def verdict(finding: Finding, sentence: str, *signals: Signal) -> Verdict:
         heartbeat = Signal(
             source="heartbeat",
-            answer=Answer.YES if finding in (Finding.ALIVE, Finding.REBOOTED, Finding.DEGRADED) else Answer.NO,
+            answer=Answer.YES if finding in _FRESH else Answer.NO,
             detail=f"none for {silent:.1f} s" if beat else "none in this life of the store",
         )
         return Verdict(

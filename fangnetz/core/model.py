@@ -467,20 +467,28 @@ class Wish:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class ClusterView:
-    """All a decision may use, read at `now` in one go. Mappings are never changed.
+class Reports:
+    """What hosts say of themselves, read at `now` in one go: all that watching needs. Mappings are never changed."""
+
+    now: Instant
+    life: StoreLife
+    hosts: Mapping[HostId, HostSpec]
+    heartbeats: Mapping[HostId, Heartbeat]
+    files: Mapping[ControllerId, str] = field(default_factory=dict)
+    """Digest of the cluster file each controller read when it started; empty once it has left."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ClusterView(Reports):
+    """All a decision may use, read at `now` in one go.
 
     `host_records`, `heartbeats` and `readings` also hold those of `outside`.
     """
 
-    now: Instant
-    life: StoreLife
     lease: ControlLease | None
     """Only if whoever looks holds it."""
-    hosts: Mapping[HostId, HostSpec]
     host_records: Mapping[HostId, HostRecord]
     host_docs: Mapping[HostId, HostDoc]
-    heartbeats: Mapping[HostId, Heartbeat]
     probes: tuple[ProbeRound, ...]
     """Latest rounds of all probers, oldest first."""
     readings: Mapping[HostId, tuple[PowerReading, ...]]
@@ -499,8 +507,6 @@ class ClusterView:
     """When each controller last looked at the store."""
     proofs: Mapping[HostId, OffProof] = field(default_factory=dict)
     """The last proof remembered in files of each host: it outlives the store (`fencing.remembered_proof`)."""
-    files: Mapping[ControllerId, str] = field(default_factory=dict)
-    """Digest of the cluster file each controller read when it started; empty once it has left."""
     unreadable: tuple[str, ...] = ()
     """What the store holds and nobody can read, a sentence each; it is left out of all else."""
     unreadable_vms: tuple[VmId, ...] = ()

@@ -6,14 +6,14 @@ Neither thread does anything to a VM.
 from __future__ import annotations
 
 import contextlib
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 
 from fangnetz.core.errors import FangnetzError
 from fangnetz.core.model import Heartbeat, HypervisorHealth, VmSighting
 from fangnetz.core.ownership import unanswered_order
 from fangnetz.core.units import HostId, Seconds, VmId
-from fangnetz.ports import BootFiles, HostLoad, Hypervisor, Process, Store
+from fangnetz.ports import BootFiles, Domain, HostLoad, Hypervisor, Process, Store
 
 HUNG_AFTER_S = 5.0
 """An inventory older than this means that libvirt hangs."""
@@ -36,6 +36,8 @@ class InventoryKeeper:
         self._hypervisor, self._interval, self._changed, self._process = hypervisor, interval, changed, process
         self._kick, self._end = process.flag(), process.flag()
         self._asked = False
+        self._listed: Sequence[Domain] = ()
+        self._seen: tuple[VmSighting, ...] = ()
         self.latest = Inventory(domains=(), taken_at=float("-inf"), error="not asked yet")
 
     def start(self) -> None:
@@ -50,18 +52,23 @@ class InventoryKeeper:
         self._asked = True
         self._kick.set()
 
+    def _sightings(self, listed: Sequence[Domain]) -> tuple[VmSighting, ...]:
+        """Return what a report says of these domains; what it said before, where nothing has changed."""
+        if listed != self._listed:
+            self._listed = listed
+            self._seen = tuple(
+                VmSighting(vm=d.vm, state=d.state, generation=d.generation, start_sent_at=d.start_sent_at, held=d.held)
+                for d in listed
+            )
+        return self._seen
+
     def _run(self) -> None:
         while not self._end.is_set():
             self._kick.clear()
             before = self._process.monotonic()
             asked, self._asked = self._asked, False
             try:
-                domains = tuple(
-                    VmSighting(
-                        vm=d.vm, state=d.state, generation=d.generation, start_sent_at=d.start_sent_at, held=d.held
-                    )
-                    for d in self._hypervisor.domains()
-                )
+                domains = self._sightings(self._hypervisor.domains())
                 news = domains != self.latest.domains or bool(self.latest.error)
                 self.latest = Inventory(domains=domains, taken_at=before, error="")
             except (FangnetzError, OSError) as error:

@@ -35,7 +35,7 @@ from fangnetz.core.decide.openings import wished_operation_id
 from fangnetz.core.detector import Watch, heard, look
 from fangnetz.core.errors import StoredContentError
 from fangnetz.core.fencing import holds
-from fangnetz.core.model import ClusterView, HostSpec, VmDoc, VmRecord, VmState, WishKind
+from fangnetz.core.model import ClusterView, HostSpec, Reports, VmDoc, VmRecord, VmState, WishKind
 from fangnetz.core.operations import Fact, Operation, OperationKind, Step, StepKind, StepState, chain_from, ready_steps
 from fangnetz.core.policy import Policy
 from fangnetz.core.units import ControllerId, Epoch, HostId, Seconds, VmId
@@ -51,6 +51,11 @@ class Ticked:
     in_charge: bool
     due_in: Seconds | None
     decision: Decision
+
+
+NOT_IN_CHARGE = Ticked(
+    in_charge=False, due_in=None, decision=Decision(actions=(), verdicts=(), alarms=(), next_due=None)
+)
 
 
 class Controller:
@@ -77,24 +82,33 @@ class Controller:
         """One look, one decision. StoreUnreachable if the store is away; StaleToken if the lease went elsewhere."""
         self._store.meet()
         self._ledger.sync()  # before the lease: who cannot read or write its own files must not stay in charge
-        self._store.take_lease(self._me, self._policy.control_lease_s)
+        if self._store.take_lease(self._me, self._policy.control_lease_s) is None:
+            self._watch_on(self._store.reports(self._hosts, self._me))
+            return NOT_IN_CHARGE
         try:
             view = self._store.view(self._hosts, self._me)
         except StoredContentError:
             self._store.drop_lease(self._me)  # a controller that understands it may take over
             raise
-        self._watch = look(self._watch, view, self._policy)
-        self._store.put_watch(self._me, self._watch)
+        watch = self._watch_on(view)
+        lease = view.lease
+        if lease is None:
+            return NOT_IN_CHARGE
         if view.files.get(self._me) != self._digest:
-            self._store.put_files(self._me, self._digest)
             view = replace(view, files={**view.files, self._me: self._digest})
-        if view.lease is not None:
-            view = self._without_carried_out(view, view.lease.epoch)
-        decision = decide(view, self._watch, self._policy, self._declared)
-        if view.lease is not None:
-            self._apply(decision, view, view.lease.epoch)
+        view = self._without_carried_out(view, lease.epoch)
+        decision = decide(view, watch, self._policy, self._declared)
+        self._apply(decision, view, lease.epoch)
         due = None if decision.next_due is None else Seconds(max(0.0, decision.next_due - view.now))
-        return Ticked(in_charge=view.lease is not None, due_in=due, decision=decision)
+        return Ticked(in_charge=True, due_in=due, decision=decision)
+
+    def _watch_on(self, reports: Reports) -> Watch:
+        """Add what was just read to this controller's own observation, and tell the others both of it and its file."""
+        self._watch = look(self._watch, reports, self._policy)
+        self._store.put_watch(self._me, self._watch)
+        if reports.files.get(self._me) != self._digest:
+            self._store.put_files(self._me, self._digest)
+        return self._watch
 
     def leave(self) -> None:
         """Give the control lease back; whoever has left has no say in what the cluster file is."""
@@ -103,6 +117,8 @@ class Controller:
 
     def sweep(self) -> int:
         """Send on its way again whatever an open operation waits for and nobody holds; return how many chains."""
+        if not self._store.unfinished(self._me):
+            return 0
         view = self._store.view(self._hosts, self._me)
         if view.lease is None:
             return 0

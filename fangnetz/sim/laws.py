@@ -10,7 +10,7 @@ from collections.abc import Callable, Mapping
 from typing import Any, cast
 
 from fangnetz.core import invariants as law
-from fangnetz.core.model import ClusterView, Heartbeat, HostSpec, HypervisorHealth, OffProof, Release, VmRecord
+from fangnetz.core.model import ClusterView, Heartbeat, HostSpec, HypervisorHealth, OffProof, Release, VmRecord, VmWish
 from fangnetz.core.operations import Operation, Outcome
 from fangnetz.core.units import ControllerId, Generation, HostId, Incarnation, Instant, Seconds, VmId
 from fangnetz.engine.tick import Ticked
@@ -308,7 +308,8 @@ class Laws:
             if not doc.to_run or vm not in self._wished:
                 self._ended_at[vm] = self._kernel.now  # not before somebody wanted it to run
             self._wished[vm] = None
-        if self._kernel.now - self._in_charge_since > SAYS_WHY_S:
+        idle = any(doc.wish is VmWish.RUNNING and not self._running.get(vm) for vm, doc in view.vms.items())
+        if idle and self._kernel.now - self._in_charge_since > SAYS_WHY_S:
             found = law.wished_vms_run_or_say_why(self._truth(now=view.now), view, SAYS_WHY_S)
             silent = [item for item in found if self._host_is_alarmed(view, ticked, item.subject)]
             self._ended_at |= {VmId(item.subject): self._kernel.now for item in silent}  # known from when it reports

@@ -54,6 +54,23 @@ class Copy:
     """False until it is let run: a copy that arrives by a migration writes nothing."""
     arrived: bool = False
     """All of its memory is here."""
+    _listed: Domain | None = None
+
+    def domain(self) -> Domain:
+        """Return it as libvirt lists it; the same object as long as nothing about it changes."""
+        held, last = self.marked_held and self.state is Sighting.PAUSED, self._listed
+        if last is None or (last.state, last.generation, last.start_sent_at, last.held) != (
+            self.state, self.generation, self.start_sent_at, held,
+        ):  # fmt: skip
+            last = self._listed = Domain(
+                vm=self.vm,
+                state=self.state,
+                generation=self.generation,
+                uuid=self.vm,
+                start_sent_at=self.start_sent_at,
+                held=held,
+            )
+        return last
 
 
 @dataclass(slots=True)
@@ -158,17 +175,7 @@ class Libvirtd:
     # -- VMs --
 
     def domains(self) -> tuple[Domain, ...]:
-        return tuple(
-            Domain(
-                vm=copy.vm,
-                state=copy.state,
-                generation=copy.generation,
-                uuid=copy.vm,
-                start_sent_at=copy.start_sent_at,
-                held=copy.marked_held and copy.state is Sighting.PAUSED,
-            )
-            for copy in self.copies.values()
-        )
+        return tuple(copy.domain() for copy in self.copies.values())
 
     def run(self, vm: VmId, generation: Generation | None, start_sent_at: Instant | None = None) -> Copy:
         """Open the VM's disk and start it."""

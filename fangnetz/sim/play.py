@@ -12,9 +12,11 @@ from fangnetz.sim.stories.story import Story
 from fangnetz.sim.verbs import schedule
 from fangnetz.sim.world import World
 
-CALM_S = 12.0
+CALM_S = 5.0
 """So long nothing may be under way before a story is called over."""
-LOOK_S = 3.0
+LONG_CALM_S = 15.0
+"""The same where a VM that should run does not: longer than any silence, lease or pause goes unnoticed."""
+LOOK_S = 1.0
 MENDS_MAX = 4
 """A host is confirmed off, then a VM is stopped, then started: one thing a person does may show the next."""
 MENDED_WITHIN_S = 180.0
@@ -66,18 +68,24 @@ def played(
 def _mend(world: World) -> None:
     """Every fault is over: whatever still runs nowhere, although a person did what was asked for, breaks a law."""
     for _ in range(MENDS_MAX):
-        if not idle(world) or not mend(world):
+        if not idle(world):
             break
         now = world.kernel.now
-        _run_until_calm(world, now, now + MENDED_WITHIN_S)
+        if mend(world):
+            _run_until_calm(world, now, now + MENDED_WITHIN_S)
+            continue
+        _run_until_calm(world, now, now + MENDED_WITHIN_S, LONG_CALM_S)
+        if not mend(world):
+            break
+        _run_until_calm(world, world.kernel.now, world.kernel.now + MENDED_WITHIN_S)
     for vm, why in idle(world):
         sentence = f"{vm} is wished to run, every fault is over, and it runs nowhere; it is {why}"
         world.chronicle.broke("wished_vms_run", sentence, vm=vm)
 
 
-def _run_until_calm(world: World, since: float, until: float) -> None:
+def _run_until_calm(world: World, since: float, until: float, calm: float = CALM_S) -> None:
     now = busy_at = since
-    while now < until and now - busy_at < CALM_S:
+    while now < until and now - busy_at < calm:
         now = min(now + LOOK_S, until)
         world.kernel.run(now)
         if world.under_way():

@@ -9,7 +9,7 @@ import pytest
 
 from fangnetz.core.errors import StaleToken
 from fangnetz.core.operations import OperationKind, OperationState, Outcome, Step, StepKind, StepState, failover_steps
-from fangnetz.core.units import Generation, HostId, Incarnation, OperationId, Seconds, StoreIncarnation
+from fangnetz.core.units import ControllerId, Generation, HostId, Incarnation, OperationId, Seconds, StoreIncarnation
 from fangnetz.ports import Claim, NotClaimed
 from tests.contract.subjects import BOOT, C2, H1, H2, LEASE, OP, WEB, Cluster
 
@@ -55,6 +55,17 @@ def test_one_operation_of_a_kind_and_subject_is_open_at_a_time(cluster: Cluster)
     assert cluster.store.open_operation(cluster.operation(identity="op-4", kind=OperationKind.STOP))
     cluster.store.end_operation(OperationId("op-1"), OperationState.DONE, "done", cluster.epoch)
     assert cluster.store.open_operation(cluster.operation(identity="op-5"))
+
+
+def test_whoever_is_in_charge_is_told_whether_anything_is_unfinished(cluster: Cluster) -> None:
+    holder = cluster.store.control_lease()
+    assert holder is not None
+    assert not cluster.store.unfinished(holder.holder)
+    assert cluster.store.open_operation(cluster.operation())
+    assert cluster.store.unfinished(holder.holder)
+    assert not cluster.store.unfinished(ControllerId("another")), "that is not its matter"
+    cluster.store.end_operation(OP, OperationState.DONE, "done", cluster.epoch)
+    assert not cluster.store.unfinished(holder.holder)
 
 
 def test_of_many_that_open_the_same_at_once_one_does(cluster: Cluster) -> None:

@@ -183,6 +183,18 @@ def test_executors_judge_with_the_watch_of_whoever_is_in_charge(cluster: Cluster
     assert cluster.store.holder_watch() == watch(2.0)
 
 
+def test_who_watches_reads_the_very_reports_that_the_view_holds_and_is_known_to_have_looked(cluster: Cluster) -> None:
+    cluster.store.put_heartbeat(beat("h1", 1.0, seq=5, runs={"web": 7}))
+    cluster.store.put_heartbeat(beat("h9", 1.0, seq=5))
+    cluster.store.put_files(C2, "d1")
+    view, reports = cluster.store.view(HOSTS, None), cluster.store.reports(HOSTS, C2)
+    assert (reports.life, reports.hosts, reports.heartbeats, reports.files) == (
+        view.life, view.hosts, view.heartbeats, {C2: "d1"},
+    )  # fmt: skip
+    assert view.now <= reports.now <= cluster.store.now()
+    assert cluster.store.view(HOSTS, None).controllers[C2] == reports.now
+
+
 def test_the_view_tells_which_controllers_looked_and_when(cluster: Cluster) -> None:
     cluster.store.view(HOSTS, C2)
     assert set(cluster.store.view(HOSTS, None).controllers) == {C2}

@@ -95,6 +95,20 @@ def test_a_key_of_another_type_stops_no_tick_and_the_others_are_decided_on(bench
     assert record.state is HostState.ONLINE
 
 
+def test_whoever_takes_over_has_watched_all_along(bench: Bench, tmp_path: Path, c1: Machine) -> None:
+    c2 = Machine(bench, C2, tmp_path)
+    assert c1.tick()
+    bench.report()
+    assert not c2.tick()
+    handed_over_at = bench.store.now()
+    c1.controller.leave()
+    assert c2.tick()
+    watch = bench.store.holder_watch()
+    assert watch is not None
+    assert watch.started_at < handed_over_at
+    assert watch.since < handed_over_at, "no gap: what it saw before counts"
+
+
 def test_one_of_two_controllers_acts_and_the_other_watches(bench: Bench, tmp_path: Path, c1: Machine) -> None:
     c2 = Machine(bench, C2, tmp_path, declared=("web",))
     assert c1.tick()

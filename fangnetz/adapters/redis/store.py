@@ -34,6 +34,7 @@ from fangnetz.core.model import (
     HostSpec,
     PowerReading,
     ProbeRound,
+    Reports,
     StoreLife,
     VmDoc,
     VmRecord,
@@ -100,6 +101,17 @@ class RedisStore(RedisJournal):
         view = look.take(hosts, controller)
         self._documents = look.documents
         return view
+
+    def reports(self, hosts: Mapping[HostId, HostSpec], controller: ControllerId) -> Reports:
+        return Look(self._redis, self._keys, self.operations_of, self._documents).reports(hosts, controller)
+
+    def unfinished(self, controller: ControllerId) -> bool:
+        with reading(self._keys.lease):
+            holder = self._redis.hget(self._keys.lease, "holder")
+        if holder != controller:
+            return False
+        with reading(self._keys.open):
+            return bool(self._redis.hlen(self._keys.open))
 
     # -- observation --
 

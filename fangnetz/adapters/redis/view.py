@@ -27,6 +27,7 @@ from fangnetz.core.model import (
     HostSpec,
     PowerReading,
     ProbeRound,
+    Reports,
     StoreLife,
     VmRecord,
     Wish,
@@ -119,10 +120,6 @@ class Look:
         found = self._hosts([*hosts, *outside, *owners], [*rows, *remembered, *self._rows(owners)])
         taken = lease_of(lease, keys) if "holder" in lease else None
         taken = taken if taken is not None and taken.until > now else None
-        with naming(keys.life, "life of a store"):
-            store_life = StoreLife(
-                incarnation=StoreIncarnation(life.get("incarnation", "")), since=instant(life.get("since"))
-            )
         with naming(keys.controllers, "list of controllers"):
             looked = {ControllerId(c): instant(at) for c, at in controllers.items()}
         with naming(keys.placements, "counter"):
@@ -130,7 +127,7 @@ class Look:
         operations = self._operations([OperationId(identity) for identity in opened.values()])
         return ClusterView(
             now=now,
-            life=store_life,
+            life=self._life(life),
             lease=taken if taken is not None and taken.holder == controller else None,
             hosts=hosts,
             host_records=found.records,
@@ -147,13 +144,40 @@ class Look:
             placements=placed,
             holder=taken.holder if taken is not None else None,
             controllers=looked,
-            files={ControllerId(name): digest for name, digest in files.items()},
+            files=_files(files),
             proofs=docs.proofs,
             unreadable=tuple(self._unreadable),
             unreadable_vms=tuple(sorted(docs.unreadable_vms | broken)),
             unreadable_records=tuple(sorted(broken)),
             set_aside={vm: doc for vm, doc in docs.vms.items() if vm in broken},
         )
+
+    def reports(self, hosts: Mapping[HostId, HostSpec], controller: ControllerId) -> Reports:
+        """Read what hosts say of themselves, and write down that `controller` looked."""
+        keys = self._keys
+        asked = (keys.clock, keys.life, keys.files)
+        pipe = self._redis.pipeline(transaction=True)
+        pipe.time()
+        for key in (*asked, *(keys.heartbeat(host) for host in hosts)):
+            pipe.hgetall(key)
+        time, *first = answers(pipe)
+        clock, life, files = (sound(answer, key) for key, answer in zip(asked, first, strict=False))
+        now = self._clock(time, clock)
+        beats: dict[HostId, Heartbeat] = {}
+        for host, answer in zip(hosts, first[len(asked) :], strict=True):
+            raw = self._row(answer, keys.heartbeat(host), {})
+            if raw and (beat := self._try(partial(self._heartbeat, host, raw))) is not None:
+                beats[host] = beat
+        pipe = self._redis.pipeline(transaction=True)
+        pipe.hset(keys.controllers, controller, micros(now))
+        answers(pipe)
+        return Reports(now=now, life=self._life(life), hosts=hosts, heartbeats=beats, files=_files(files))
+
+    def _life(self, fields: Raw) -> StoreLife:
+        with naming(self._keys.life, "life of a store"):
+            return StoreLife(
+                incarnation=StoreIncarnation(fields.get("incarnation", "")), since=instant(fields.get("since"))
+            )
 
     def _rows(self, hosts: Sequence[HostId]) -> list[Any]:
         if not hosts:
@@ -243,6 +267,10 @@ class Look:
                 "contested_at": int(fields.get("contested") or 0) / 1_000_000,
             }
         return decode(Heartbeat, json.dumps(data), self._keys.heartbeat(host))
+
+
+def _files(fields: Raw) -> dict[ControllerId, str]:
+    return {ControllerId(name): digest for name, digest in fields.items()}
 
 
 def _count(text: str) -> int:

@@ -28,6 +28,11 @@ _ALARMED = frozenset(
      HostState.QUARANTINED}
 )  # fmt: skip
 """States in which nothing may be under way, and which a person should therefore know of."""
+_ALARMED_VMS = (
+    (VmState.NEEDS_PERSON, "needs_person", ":"),
+    (VmState.FAILED, "vm_failed", ":"),
+    (VmState.WAITING, "vm_waiting", " waits:"),
+)
 
 
 def judge_all(view: ClusterView, watch: Watch, policy: Policy) -> dict[HostId, Verdict]:
@@ -41,6 +46,7 @@ def decide(view: ClusterView, watch: Watch, policy: Policy, declared: Mapping[Vm
     `declared`: the VMs of this controller's cluster file; None leaves all definitions as they are.
     """
     verdicts = judge_all(view, watch, policy)
+    unheard = unheard_in_this_life(view, watch, policy)
     actions: list[Action] = []
     alarms: list[Alarm] = []
     if view.lease is not None:
@@ -57,10 +63,10 @@ def decide(view: ClusterView, watch: Watch, policy: Policy, declared: Mapping[Vm
         alarms.extend(host_alarms)
         if not changes:
             opened = [action.operation for action in host_actions if isinstance(action, OpenOperation)]
-            more, warnings = _definitions_and_vms(view, watch, verdicts, policy, epoch, opened, declared)
+            more, warnings = _definitions_and_vms(view, watch, verdicts, policy, epoch, opened, declared, unheard)
             actions.extend(more)
             alarms.extend(warnings)
-    alarms.extend(_standing(view, watch, policy))
+    alarms.extend(_standing(view, unheard))
     return Decision(
         actions=tuple(actions),
         verdicts=tuple(verdicts.values()),
@@ -77,11 +83,12 @@ def _definitions_and_vms(
     epoch: Epoch,
     opened: list[Operation],
     declared: Mapping[VmId, VmDoc] | None,
+    unheard: tuple[HostId, ...],
 ) -> tuple[list[Action], list[Alarm]]:
     actions, alarms = decide_outside(view, policy, same_files=not differing_files(view))
     touched: set[VmId] = set()
     if declared is not None:
-        more, warnings = Definitions(view, declared, unheard_in_this_life(view, watch, policy)).decide()
+        more, warnings = Definitions(view, declared, unheard).decide()
         actions.extend(more)
         alarms.extend(warnings)
         touched |= {action.vm for action in more if isinstance(action, ForgetVm)}
@@ -104,23 +111,14 @@ def _hosts(
     return actions, alarms
 
 
-def _standing(view: ClusterView, watch: Watch, policy: Policy) -> list[Alarm]:
+def _standing(view: ClusterView, unheard: tuple[HostId, ...]) -> list[Alarm]:
     """Return the alarms that follow from records alone."""
     alarms = [
-        Alarm(kind="needs_person", subject=vm.id, sentence=f"{vm.id}: {vm.reason}")
+        Alarm(kind=kind, subject=vm.id, sentence=f"{vm.id}{says} {vm.reason}")
+        for state, kind, says in _ALARMED_VMS
         for vm in view.vm_records.values()
-        if vm.state is VmState.NEEDS_PERSON
+        if vm.state is state
     ]
-    alarms.extend(
-        Alarm(kind="vm_failed", subject=vm.id, sentence=f"{vm.id}: {vm.reason}")
-        for vm in view.vm_records.values()
-        if vm.state is VmState.FAILED
-    )
-    alarms.extend(
-        Alarm(kind="vm_waiting", subject=vm.id, sentence=f"{vm.id} waits: {vm.reason}")
-        for vm in view.vm_records.values()
-        if vm.state is VmState.WAITING
-    )
     alarms.extend(
         Alarm(kind="needs_person", subject=host.id, sentence=f"{host.id}: {host.reason}")
         for host in view.host_records.values()
@@ -150,7 +148,7 @@ def _standing(view: ClusterView, watch: Watch, policy: Policy) -> list[Alarm]:
             f"store's life began. Switch it on, or make sure by hand that it is off, then "
             f"`fangnetz host confirm-off {host}`",
         )
-        for host in unheard_in_this_life(view, watch, policy)
+        for host in unheard
     )
     alarms.extend(
         Alarm(kind="unreadable", subject=sentence.partition(": ")[0], sentence=sentence) for sentence in view.unreadable

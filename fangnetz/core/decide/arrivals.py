@@ -27,6 +27,10 @@ class Arrival:
     settled: bool = False
 
 
+NOTHING = Arrival()
+"""Of most VMs in most ticks; never added to."""
+
+
 class Arrivals:
     """The decisions on copies that arrive, in one tick."""
 
@@ -35,6 +39,8 @@ class Arrivals:
 
     def of_nobodys(self, record: VmRecord, sightings: Mapping[HostId, VmSighting]) -> Arrival:
         """A VM that no operation carries: end what is left of its move, or of one that this store does not remember."""
+        if record.moving is None and all(seen.state is not Sighting.INCOMING for seen in sightings.values()):
+            return NOTHING
         found = self._left_over(record)
         return found if found.settled else self._stray(record, sightings, found)
 

@@ -37,8 +37,8 @@ from fangnetz.core.operations import (
 )
 from fangnetz.core.ownership import Granted, end_the_held, owner_let_go, proof_of, seen_running
 from fangnetz.core.policy import Policy
-from fangnetz.core.recovery import plan_starts, starts_of
-from fangnetz.core.units import Epoch, Generation, HostId, Incarnation, VmId
+from fangnetz.core.recovery import plan_starts
+from fangnetz.core.units import Epoch, Generation, HostId, Incarnation, OperationId, VmId
 
 RUNS = frozenset({Sighting.RUNNING, Sighting.PAUSED, Sighting.STOPPING})
 _SAID_ALREADY = frozenset({VmState.FAILED, VmState.NEEDS_PERSON, VmState.STOPPED})
@@ -66,6 +66,33 @@ def _not_managed(doc: VmDoc) -> str:
     return ""
 
 
+class Carried:
+    """Which VMs some open operations carry: asked once for each VM in every tick."""
+
+    def __init__(self, operations: Iterable[Operation]) -> None:
+        self._ids: set[OperationId] = set()
+        self._subjects: set[str] = set()
+        self._boots: set[tuple[str, Incarnation | None]] = set()
+        self._orders: set[tuple[VmId, Generation]] = set()
+        for op in operations:
+            self._ids.add(op.id)
+            self._subjects.add(op.subject)
+            if op.kind is OperationKind.FAILOVER:
+                self._boots.add((op.subject, op.incarnation))
+                self._orders.update((s.order.vm, s.order.generation) for s in op.of_kind(StepKind.START) if s.order)
+
+    def has(self, record: VmRecord) -> bool:
+        """Whether one of them carries this VM."""
+        if not self._ids:
+            return False
+        return (
+            record.operation in self._ids
+            or record.id in self._subjects
+            or (record.id, record.generation) in self._orders
+            or (record.owner is not None and (record.owner, record.owner_incarnation) in self._boots)
+        )
+
+
 class VmDecisions:
     """The decisions on all VMs in one tick."""
 
@@ -84,7 +111,8 @@ class VmDecisions:
         definition this tick changes; they have their turn in the next one.
         """
         self.view, self.watch, self.verdicts, self.policy, self.epoch = view, watch, verdicts, policy, epoch
-        self.opened, self.but = tuple(opened), frozenset(but)
+        self.carried, self.just_opened = Carried(view.operations.values()), Carried(opened)
+        self.but = frozenset(but)
         self.rivals = rivals(view.vms)
         self.arrivals = Arrivals(view, verdicts, policy, epoch)
         self.seen = self._seen(view.hosts)
@@ -149,12 +177,13 @@ class VmDecisions:
         sightings = self.seen.get(record.id, {})
         copies = {host: seen for host, seen in sightings.items() if seen.state in RUNS}
         beyond = self.seen_outside.get(record.id, {})
-        if not self._busy(record) and self._take(self.arrivals.of_nobodys(record, sightings)):
+        busy = self.carried.has(record)
+        if not busy and self._take(self.arrivals.of_nobodys(record, sightings)):
             return
         if len(copies) + len(beyond) > 1:
             self._twice(record, {**copies, **beyond})
             return
-        if self._busy(record):
+        if busy:
             self._take(self.arrivals.of_carried(record))
             if not copies:
                 self._lost_meanwhile(doc, record)
@@ -199,10 +228,6 @@ class VmDecisions:
                         found.setdefault(seen.vm, {}).setdefault(host, seen)
         return found
 
-    def _busy(self, record: VmRecord) -> bool:
-        """Whether an open operation carries this VM."""
-        return self._carried(record, self.view.operations.values())
-
     def _lost_meanwhile(self, doc: VmDoc, record: VmRecord) -> None:
         """Name the loss of its host although an operation carries the VM: a stop or start may wait long for an answer.
 
@@ -224,18 +249,6 @@ class VmDecisions:
             verdict = self.verdicts.get(owner)
             if mine and op.proof is not None and not planned and verdict is not None and not verdict.fresh:
                 self._set(record, VmState.LOST, f"{op.proof.sentence}; its failover is under way")
-
-    @staticmethod
-    def _carried(record: VmRecord, operations: Iterable[Operation]) -> bool:
-        for op in operations:
-            if op.id == record.operation or op.subject == record.id:
-                return True
-            if op.kind is OperationKind.FAILOVER and (
-                (op.subject == record.owner and op.incarnation == record.owner_incarnation)
-                or any(s.order and s.order.generation == record.generation for s in starts_of(op, record.id))
-            ):
-                return True
-        return False
 
     def _twice(self, record: VmRecord, copies: dict[HostId, VmSighting]) -> None:
         """More than one copy: the highest alarm; an older generation is stopped, the later of equal ones paused."""
@@ -263,7 +276,7 @@ class VmDecisions:
         self.alarms.append(Alarm(kind="runs_twice", subject=record.id, sentence=sentence, highest=True))
         if later and not beyond and not self._pausing(record):  # two writers wait for no other operation
             self._open_pause(record, later, copies, sentence)
-        if self._busy(record):
+        if self.carried.has(record):
             return
         if held or beyond:
             self._leave_to_person(record, sentence)
@@ -489,7 +502,9 @@ class VmDecisions:
     def _start_wanted(self) -> None:
         """Open a start for every wanted VM that has a place now, and give the others their reason."""
         view = self.view
-        free = [vm for vm in self.wanted if not self._carried(view.vm_records[vm], self.opened)]
+        free = [vm for vm in self.wanted if not self.just_opened.has(view.vm_records[vm])]
+        if not free:
+            return
         none_yet: dict[VmId, tuple[Step, ...]] = dict.fromkeys(free, ())
         plan = plan_starts(none_yet, view, self.watch, self.verdicts, self.policy)
         for left in plan.unassigned:
@@ -530,7 +545,7 @@ class VmDecisions:
         beside = sorted(h for h, seen in running(copies).items() if h != host and seen.generation == generation)
         order = replace(order, beside=tuple(beside))
         self._open(OperationKind.PAUSE, record.id, reason, pause_steps(order))
-        if not self._busy(record):
+        if not self.carried.has(record):
             named = replace(record, state=VmState.NEEDS_PERSON, since=self.view.now, reason=reason)
             self._put(named, record.generation)
 

@@ -38,6 +38,10 @@ def drop_lease(m: Memory, controller: ControllerId) -> None:
         m.lease_until = 0
 
 
+def unfinished(m: Memory, controller: ControllerId) -> bool:
+    return m.holder == controller and bool(m.open)
+
+
 def control_lease(m: Memory) -> ControlLease | None:
     if m.holder is None:
         return None

@@ -60,7 +60,7 @@ class ServerLine:
         until = kernel.now + self._timeout
         arrives = kernel.now + WIRE_S * (1 + self._chance())
         server = self._server
-        undisturbed = self._network.whole and server.listening and not server.stopped
+        undisturbed = server.listening and not server.stopped and self._network.both_ways(here, there)
         if not undisturbed or not kernel.skip_to(arrives):
             kernel.at(arrives, self._arrive, wait, until, 0.2, script, args, confirmed)
             return self._process.give_way()

@@ -13,6 +13,7 @@ from fangnetz.core.model import (
     HostSpec,
     PowerReading,
     ProbeRound,
+    Reports,
     StoreLife,
     VmRecord,
     Wish,
@@ -64,6 +65,19 @@ def first_reading(m: Memory, hosts: Mapping[HostId, HostSpec]) -> First:
     )
 
 
+def reports_reading(m: Memory, hosts: Mapping[HostId, HostSpec], controller: ControllerId) -> Reports:
+    now, beats = m.seen_us(), m.beats
+    _, incarnation, since = m.life or ("", "", 0)
+    m.controllers[controller] = now
+    return Reports(
+        now=instant(now),
+        life=StoreLife(incarnation=StoreIncarnation(incarnation), since=instant(since)),
+        hosts=hosts,
+        heartbeats={host: beats[host] for host in hosts if host in beats},
+        files=dict(m.files),
+    )
+
+
 Second = tuple[list[ProbeRound], dict[VmId, VmRecord], Hosts]
 
 
@@ -95,7 +109,11 @@ def _hosts(m: Memory, hosts: Sequence[HostId]) -> Hosts:
 
 def _once_each(rounds: list[ProbeRound]) -> list[ProbeRound]:
     """Return the rounds without doubles: a write asked for again after a lost answer is there twice, side by side."""
-    return [probe for probe, before in zip(rounds, [None, *rounds], strict=False) if probe != before]
+    return [
+        probe
+        for probe, before in zip(rounds, [None, *rounds], strict=False)
+        if before is None or probe.started_at != before.started_at or probe != before
+    ]
 
 
 def together(

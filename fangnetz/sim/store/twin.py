@@ -17,6 +17,7 @@ from fangnetz.core.model import (
     HostSpec,
     PowerReading,
     ProbeRound,
+    Reports,
     StoreLife,
     VmDoc,
     VmRecord,
@@ -89,6 +90,12 @@ class StoreTwin:
         if first.opened:
             found = self._line(look.operations_reading, first.opened)
         return look.together(hosts, controller, first, second, strangers, found)
+
+    def reports(self, hosts: Mapping[HostId, HostSpec], controller: ControllerId) -> Reports:
+        return self._line(look.reports_reading, hosts, controller)
+
+    def unfinished(self, controller: ControllerId) -> bool:
+        return self._line(life.unfinished, controller)
 
     # -- observation --
 

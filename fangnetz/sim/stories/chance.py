@@ -15,9 +15,9 @@ from fangnetz.settings.tree import Tree
 from fangnetz.sim.stories.read import story_of
 from fangnetz.sim.stories.story import Story
 
-QUIET_S = 10
+QUIET_S = 7
 """Before the first fault: hosts and controllers have met."""
-STORM_S = 40
+STORM_S = 30
 """So long faults begin."""
 AFTERWARDS_S = 180
 """After the last one: time to boot, to be fenced and to recover."""
