@@ -46,8 +46,11 @@ class _Watched:
 
 
 class Laws:
-    def __init__(self, kernel: Kernel, chronicle: Chronicle, machines: Mapping[HostId, Machine]) -> None:
-        self._kernel, self._chronicle, self._machines = kernel, chronicle, machines
+    def __init__(
+        self, kernel: Kernel, chronicle: Chronicle, machines: Mapping[HostId, Machine], gap_s: Seconds
+    ) -> None:
+        """`gap_s`: whoever did not look for longer begins to watch anew, and needs its time again to say why."""
+        self._kernel, self._chronicle, self._machines, self._gap_s = kernel, chronicle, machines, gap_s
         self._owned: dict[VmId, law.Assigned] = {}
         self._highest: dict[VmId, law.Assigned] = {}
         self._orders: dict[tuple[VmId, HostId, Incarnation, Generation], None] = {}
@@ -60,9 +63,8 @@ class Laws:
         self._ended_at: dict[VmId, float] = {}
         self._lives: dict[VmId, str] = {}
         self._wished: dict[VmId, None] = {}
-        self._in_charge_since: float | None = None
+        self._in_charge_since = 0.0
         self._life_in_charge = ""
-        self._last_tick = 0.0
         self.last_view: ClusterView | None = None
         """What whoever was in charge read last."""
         self.memory: Callable[[], Memory] = lambda: cast("Memory", None)
@@ -295,11 +297,10 @@ class Laws:
         view = cast("_Watched", store).last
         if view is None or not ticked.in_charge:
             return
-        self.last_view = view
-        gap = self._kernel.now - self._last_tick > SAYS_WHY_S / 4
-        if self._in_charge_since is None or gap or view.life.incarnation != self._life_in_charge:
+        before, self.last_view = self.last_view, view
+        gap = before is None or not 0.0 <= view.now - before.now <= self._gap_s
+        if gap or view.life.incarnation != self._life_in_charge:
             self._in_charge_since, self._life_in_charge = self._kernel.now, view.life.incarnation
-        self._last_tick = self._kernel.now
         if view.wishes:
             return
         self._report(law.silence_is_named(view, ticked.decision))

@@ -46,7 +46,7 @@ class World:
         self.to_start_again: set[VmId] = set()
         """VMs that a person has stopped only to start them anew."""
         self.strikes = Strikes(self)
-        self.laws = Laws(self.kernel, self.chronicle, self.machines_of_hosts)
+        self.laws = Laws(self.kernel, self.chronicle, self.machines_of_hosts, self.policy.gap_s)
         for host in story.hosts:
             self._make_host(host)
         self.server = Server(self.kernel, self._machine(story.store_host, "redis"), story.replicas)
