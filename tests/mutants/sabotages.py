@@ -99,7 +99,7 @@ SABOTAGES: tuple[Sabotage, ...] = (
         file="engine/steps/vm.py",
         old="        self._held.promise(order, sentence)\n        attempt = context.step.key",
         new="        attempt = context.step.key",
-        stories=("vms/start_refused_once", "vms/start_refused_everywhere"),
+        stories=("placement/start_refused_once", "placement/start_refused_everywhere"),
     ),
     Sabotage(
         name="a stop is reported without a promise",
@@ -115,7 +115,7 @@ SABOTAGES: tuple[Sabotage, ...] = (
         file="engine/steps/vm.py",
         old='            return again(f"{order.host} was asked to start {order.vm} and its libvirt did not answer: {error}")',
         new="            return self._refuse(context, order, str(error))",
-        stories=("processes/libvirt_hung_while_it_starts",),
+        stories=("hosts/libvirt_hung_while_it_starts",),
         more=(
             (
                 "engine/steps/vm.py",
@@ -154,7 +154,7 @@ SABOTAGES: tuple[Sabotage, ...] = (
         file="sim/store/memory.py",
         old="        return self.epoch == epoch and self.lease_memory == self.identity",
         new="        return True",
-        stories=("processes/controller_frozen",),
+        stories=("controllers/controller_frozen",),
     ),
     Sabotage(
         name="the last look before an effect is left out",
@@ -162,7 +162,7 @@ SABOTAGES: tuple[Sabotage, ...] = (
         file="engine/execute.py",
         old="        self.still_held()\n        self.renew()\n        permitted_until",
         new="        permitted_until",
-        stories=("processes/worker_frozen_before_create", "processes/fence_freeze_at_fence_before_cut"),
+        stories=("hosts/worker_frozen_before_create", "controllers/fence_freeze_at_fence_before_cut"),
     ),
     # -- numbers and lives of the store ---------------------------------------------------------------------------
     Sabotage(
@@ -213,7 +213,7 @@ SABOTAGES: tuple[Sabotage, ...] = (
         file="core/decide/returns.py",
         old="    if view.now < max(record.cut_possible_until, record.since + policy.power_on_after_s):",
         new="    if False:",
-        stories=("fencing/power_on_again", "processes/fence_freeze_at_fence_sent"),
+        stories=("fencing/power_on_again", "controllers/fence_freeze_at_fence_sent"),
     ),
     # -- mass failure and silence ---------------------------------------------------------------------------------
     Sabotage(
@@ -262,7 +262,7 @@ SABOTAGES: tuple[Sabotage, ...] = (
         file="core/detector.py",
         old="    if answered:\n        return verdict(\n            Finding.SUSPECT,",
         new="    if answered:\n        return verdict(\n            Finding.LOST,",
-        stories=("processes/worker_killed", "processes/libvirt_hung"),
+        stories=("hosts/worker_killed", "hosts/libvirt_hung"),
     ),
     Sabotage(
         name="a gap of the store counts as a host's silence",
@@ -308,7 +308,7 @@ SABOTAGES: tuple[Sabotage, ...] = (
         file="engine/tick.py",
         old="            if step.not_before <= now and not young:",
         new="            if False:",
-        stories=("messages/all_lost", "processes/work_killed_at_plan_claimed"),
+        stories=("messages/all_lost", "controllers/work_killed_at_plan_claimed"),
     ),
     Sabotage(
         name="a VM that ended is not started again",

@@ -53,7 +53,7 @@ def test_a_plan_that_needs_no_proof_is_a_start_without_proof(monkeypatch: pytest
         "fangnetz.core.decide.vms.VmDecisions._not_seen",
         lambda self, _doc, record: self.wanted.append(record.id),
     )
-    text = (SCENARIOS / "processes" / "libvirt_hung.yaml").read_text()
+    text = (SCENARIOS / "hosts" / "libvirt_hung.yaml").read_text()
     story = story_of(read_tree("story", text.replace("libvirt: {host: host2, state: hung}", "unplug: host2")))
     assert {item["what"] for item in play(story).data["broken"]} >= {"no_start_without_proof"}
 
