@@ -1,4 +1,4 @@
-"""A history as simulator and lab alike tell it: what is said of hosts in its order, and of each VM in its own order between them.
+"""A history as simulator and lab alike tell it: of hosts in order, and of each VM in its own order between them.
 
 Two VMs go their ways side by side, so nothing is said of which of them comes first. Alarms come and go with the
 moment they are looked at, and are left out.
