@@ -10,7 +10,18 @@ from collections.abc import Callable, Mapping
 from typing import Any, cast
 
 from fangnetz.core import invariants as law
-from fangnetz.core.model import ClusterView, Heartbeat, HostSpec, HypervisorHealth, OffProof, Release, VmRecord, VmWish
+from fangnetz.core.detector import Finding
+from fangnetz.core.model import (
+    ClusterView,
+    Heartbeat,
+    HostSpec,
+    HypervisorHealth,
+    OffProof,
+    Release,
+    Sighting,
+    VmRecord,
+    VmWish,
+)
 from fangnetz.core.operations import Operation, Outcome
 from fangnetz.core.units import ControllerId, Generation, HostId, Incarnation, Instant, Seconds, VmId
 from fangnetz.engine.tick import Ticked
@@ -88,7 +99,8 @@ class Laws:
         kept = self.memory().beats[beat.host]
         self._latest[beat.host, beat.incarnation] = kept.received_at
         listed_at = kept.received_at - kept.inventory_age_s
-        if beat.hypervisor is HypervisorHealth.OK or listed_at >= kept.boot_since:
+        heard_since = min(kept.boot_since, Instant(self._life_began))  # a boot is heard anew in each life
+        if beat.hypervisor is HypervisorHealth.OK or listed_at >= heard_since:
             self._beats.setdefault(beat.host, {})[beat.incarnation] = kept
         for release in beat.releases:
             self._promised(beat.host, beat.incarnation, release, cast("Instant", answer))
@@ -167,11 +179,12 @@ class Laws:
         promise = self._released.get((owner.host, owner.incarnation, owner.vm))
         if promise is not None:
             found.append(promise)
-        found.extend(
-            law.BootedWithout(host=owner.host, incarnation=boot, vm=owner.vm, at=beat.received_at)
-            for boot, beat in self._beats.get(owner.host, {}).items()
-            if boot != owner.incarnation and beat.sees(owner.vm) is None
-        )
+        for boot, report in self._beats.get(owner.host, {}).items():
+            if boot != owner.incarnation and _without(report, owner.vm):
+                # One that was over when it was given the VM had been followed by the other: it is so since then.
+                over = self._latest.get((owner.host, owner.incarnation), Instant(0.0)) < report.received_at
+                at = max(report.received_at, owner.at) if over else report.received_at
+                found.append(law.BootedWithout(host=owner.host, incarnation=boot, vm=owner.vm, at=at))
         return found
 
     def _recorded(self, args: tuple[Any, ...], answer: object) -> None:
@@ -202,7 +215,10 @@ class Laws:
         without = last is not None and last.sees(record.id) is None
         if not runs_there and not without and not self._void_since_new_life(before):
             self._report(law.no_start_without_proof((before, new), self._evidence(before)))
-        if new.generation > before.generation:  # handed over: the copy that arrived there may run
+        kept = self.memory().beats.get(new.host)
+        seen = kept.sees(new.vm) if kept is not None and kept.incarnation == new.incarnation else None
+        arrived = seen is not None and (seen.state, seen.generation) == (Sighting.INCOMING, new.generation)
+        if new.generation > before.generation or arrived:  # handed over: the copy that arrived there may run
             self._orders[new.vm, new.host, new.incarnation, new.generation] = None
             self._highest[new.vm] = new
         self._owned[record.id] = new
@@ -318,9 +334,9 @@ class Laws:
 
     @staticmethod
     def _host_is_alarmed(view: ClusterView, ticked: Ticked, vm: str) -> bool:
-        """Whether the record's host does not report and an alarm says so: nobody can know then what runs there."""
+        """Whether the record's host does not report, or not of its VMs, and an alarm says so: nobody can know then."""
         record = view.vm_records.get(VmId(vm))
-        silent = {verdict.host for verdict in ticked.decision.verdicts if not verdict.fresh}
+        silent = {v.host for v in ticked.decision.verdicts if not v.fresh or v.finding is Finding.DEGRADED}
         alarmed = {alarm.subject for alarm in ticked.decision.alarms}
         return record is not None and record.owner in silent and record.owner in alarmed
 
@@ -330,6 +346,12 @@ class Laws:
             if not known:
                 host = item.subject if item.subject in self._machines else ""
                 self._chronicle.broke(item.rule, item.sentence, host=host, vm="" if host else item.subject)
+
+
+def _without(beat: Heartbeat, vm: VmId) -> bool:
+    """Whether nothing of this VM runs there: a copy that arrives by a move is not there until it is let run."""
+    seen = beat.sees(vm)
+    return seen is None or seen.state is Sighting.INCOMING
 
 
 _WATCHED: Mapping[Callable[..., Any], Callable[[Laws, tuple[Any, ...], object], None]] = {

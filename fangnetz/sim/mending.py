@@ -8,7 +8,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from fangnetz.core.model import HostState, VmState, VmWish
-from fangnetz.core.units import VmId
+from fangnetz.core.units import HostId, VmId
 from fangnetz.sim.store.records import documents
 
 if TYPE_CHECKING:
@@ -16,11 +16,27 @@ if TYPE_CHECKING:
 
 
 def mend(world: World) -> bool:
-    """Ask for what stands in the alarms and records now; return whether there was anything."""
+    """Ask for what stands in the alarms and records now; return whether there was anything.
+
+    Where no controller is left nobody would hear it: first one is needed.
+    """
+    if not any(controller.machine.up for controller in world.controllers.values()):
+        return _switch_on_a_controller(world)
     asked = [*_hosts(world), *_vms(world)]
     for verb, subject in asked:
         world.operator.wish(verb, subject)
     return bool(asked)
+
+
+def _switch_on_a_controller(world: World) -> bool:
+    off = [c.machine for c in world.controllers.values() if not c.machine.powered]
+    for machine in off:
+        world.chronicle.tell("mending", f"{machine.name} is switched on by hand: nobody decides without its controller")
+        machine.plugged = True
+        for bmc in world.bmcs.get(HostId(machine.name), {}).values():
+            bmc.off = False
+        machine.switch_on("operator")
+    return bool(off)
 
 
 def _hosts(world: World) -> list[tuple[str, str]]:

@@ -14,10 +14,12 @@ from typing import Any
 
 from fangnetz.sim.play import play
 from fangnetz.sim.stories.chance import story_by_chance
-from fangnetz.sim.stories.shorten import shorten
+from fangnetz.sim.stories.shorten import lasting, shorten
 from fangnetz.sim.stories.story import Story
 from fangnetz.sim.stories.write import text_of
 
+LIVENESS = ("wished_vms_run", "wished_vms_run_or_say_why")
+"""Laws of what comes about once every fault is over."""
 CHUNK = 4
 """Seeds handed to a core at a time."""
 
@@ -68,7 +70,11 @@ def play_seed(seed: int, size: Size) -> Played:
 def shortest_story(story: Story, seed: int, law: str) -> Story:
     """Return the shortest story found in which this law breaks."""
 
+    left = lasting(story)
+
     def breaks(candidate: Story) -> bool:
+        if law in LIVENESS and not lasting(candidate) <= left:
+            return False  # it would be another law that a fault without an end breaks
         return any(item["what"] == law for item in play(candidate, seed, until_calm=True).data["broken"])
 
     return shorten(story, breaks)

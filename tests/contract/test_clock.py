@@ -6,7 +6,7 @@ import pytest
 
 from fangnetz.core.operations import Step, StepKind
 from fangnetz.core.units import Seconds
-from fangnetz.ports import Claim
+from fangnetz.ports import Claim, LedgerEntry
 from tests.contract.subjects import C2, H1, HOUR, Cluster, StoreSubject
 from tests.core.world import beat
 
@@ -45,6 +45,29 @@ def test_a_report_after_the_clock_was_set_back_is_newer_than_those_before(cluste
     before = cluster.store.put_heartbeat(beat(H1, 1.0))
     cluster.subject.step_clock(Seconds(-HOUR))
     assert cluster.store.put_heartbeat(beat(H1, 2.0)) > before
+
+
+def test_a_new_life_goes_on_after_what_its_controller_has_read(subject: StoreSubject) -> None:
+    subject.step_clock(HOUR)
+    subject.store.meet()
+    before = subject.store.view({}, None).now
+    subject.step_clock(Seconds(-HOUR))
+    subject.wipe()
+    subject.another().meet()  # one that has read nothing yet
+    assert subject.store.now() < before
+    subject.wipe()
+    assert subject.store.meet().since > before
+    assert subject.store.now() > before
+
+
+def test_a_new_life_goes_on_after_every_document_that_is_put_back(subject: StoreSubject) -> None:
+    subject.step_clock(HOUR)
+    entry = LedgerEntry(key="host/h1", version=int(subject.store.now() * 1_000_000), body="{}")
+    subject.step_clock(Seconds(-HOUR))
+    subject.wipe()
+    subject.another().meet()
+    subject.another().put_ledger([entry])
+    assert subject.store.now() * 1_000_000 > entry.version
 
 
 @pytest.mark.parametrize("field", ["ahead", "latest"])

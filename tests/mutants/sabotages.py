@@ -301,6 +301,15 @@ SABOTAGES: tuple[Sabotage, ...] = (
         old="        if vm.owner != host or vm.generation != seen.generation:",
         new="        if False:",
     ),
+    Sabotage(
+        name="a new life of the store begins by its machine's clock, whatever was seen before",
+        rule="4",
+        file="sim/store/life.py",
+        old="        m.go_on_after(micros(seen))",
+        new="        pass",
+        more=(("sim/store/records.py", "        m.go_on_after(entry.version)", "        pass"),),
+        stories=("store/clock_set_back_and_wiped",),
+    ),
     # -- liveness -------------------------------------------------------------------------------------------------
     Sabotage(
         name="nobody sends lost steps again",
@@ -325,5 +334,13 @@ SABOTAGES: tuple[Sabotage, ...] = (
         old="    if assigns and m.placements != placements:",
         new="    if False:",
         stories=("power/two_lost_at_once",),
+    ),
+    Sabotage(
+        name="a guest that arrived on a host's next boot is left waiting",
+        rule="9",
+        file="core/decide/arrivals.py",
+        old="            if beat.incarnation != record.owner_incarnation:\n                reason",
+        new="            if beat.incarnation != record.owner_incarnation:\n                return found\n                reason",
+        stories=("migration/target_boots_anew_behind_a_split",),
     ),
 )

@@ -65,6 +65,7 @@ class RedisStore(RedisJournal):
         super().__init__(client, cluster, replicas_min)
         self._schema_seen = False
         self._epoch_seen = Epoch(0)
+        self._clock_seen = Instant(0.0)
         self._documents = Documents()
 
     # -- life and lease --
@@ -79,7 +80,7 @@ class RedisStore(RedisJournal):
             if found != str(SCHEMA):
                 raise StoredContentError(f"{keys.schema} is {found}: this version understands layout {SCHEMA} only")
             self._schema_seen = True
-        incarnation, since = self._scripts("meet", [keys.life, keys.lease], [])
+        incarnation, since = self._scripts("meet", [keys.life, keys.lease], [micros(self._clock_seen)])
         return StoreLife(incarnation=StoreIncarnation(incarnation), since=instant(since))
 
     def take_lease(self, controller: ControllerId, ttl: Seconds) -> ControlLease | None:
@@ -99,11 +100,13 @@ class RedisStore(RedisJournal):
     def view(self, hosts: Mapping[HostId, HostSpec], controller: ControllerId | None) -> ClusterView:
         look = Look(self._redis, self._keys, self.operations_of, self._documents)
         view = look.take(hosts, controller)
-        self._documents = look.documents
+        self._documents, self._clock_seen = look.documents, Instant(max(self._clock_seen, view.now))
         return view
 
     def reports(self, hosts: Mapping[HostId, HostSpec], controller: ControllerId) -> Reports:
-        return Look(self._redis, self._keys, self.operations_of, self._documents).reports(hosts, controller)
+        reports = Look(self._redis, self._keys, self.operations_of, self._documents).reports(hosts, controller)
+        self._clock_seen = Instant(max(self._clock_seen, reports.now))
+        return reports
 
     def unfinished(self, controller: ControllerId) -> bool:
         with reading(self._keys.lease):

@@ -57,12 +57,20 @@ class Arrivals:
         return found
 
     def at_owner(self, record: VmRecord, owner: HostId) -> Arrival:
-        """The copy that its owner is to run has arrived there and waits: it is let run."""
+        """The copy that its owner is to run has arrived there and waits: it is let run.
+
+        Also where its host booted anew before it arrived: what it belonged to is over, and the guest is all here.
+        """
         beat, found = heard(self.view, owner), Arrival()
-        seen = beat.sees(record.id) if beat is not None and beat.incarnation == record.owner_incarnation else None
+        seen = beat.sees(record.id) if beat is not None else None
         waits = seen is not None and seen.state is Sighting.INCOMING and seen.generation == record.generation
-        if waits and self._is_fresh(owner):
+        if beat is not None and waits and self._is_fresh(owner):
             found.settled = True
+            if beat.incarnation != record.owner_incarnation:
+                reason = f"it has arrived on {owner}, which had booted anew before"
+                taken_up = replace(record, owner_incarnation=beat.incarnation, since=self.view.now, reason=reason)
+                found.actions.append(PutVm(record=taken_up, expected=record.generation))
+                return found
             order = order_to(self.view, record.id, owner, record.generation, self.policy.start_bound_s)
             if order is not None:
                 reason = f"it has arrived on {owner} and waits"

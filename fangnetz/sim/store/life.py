@@ -11,9 +11,10 @@ def now(m: Memory) -> Instant:
     return instant(m.now_us())
 
 
-def meet(m: Memory) -> StoreLife:
-    """Register the present life; another memory begins a new one, and drops the control lease."""
+def meet(m: Memory, seen: Instant) -> StoreLife:
+    """Register the present life; another memory begins a new one after what was `seen`, and drops the control lease."""
     if m.life is None or m.life[0] != m.identity:
+        m.go_on_after(micros(seen))
         at = m.now_us()
         m.life = (m.identity, str(at), at)
         m.holder, m.lease_until, m.lease_memory = None, 0, None

@@ -105,6 +105,10 @@ class Memory:
         self.latest = now
         return now
 
+    def go_on_after(self, instant_us: int) -> None:
+        """The clock has shown this instant before, also in an earlier life: it goes on from there."""
+        self.latest = max(_count(self.latest), instant_us)
+
     def seen_us(self) -> int:
         """Return the clock as a look reads it: without moving it."""
         ahead, latest = _count(self.ahead), _count(self.latest)

@@ -75,6 +75,7 @@ def put_ledger(m: Memory, entries: Sequence[LedgerEntry]) -> None:
     newer = [e for e in entries if e.version > (m.ledger[e.key].version if e.key in m.ledger else 0)]
     for entry in newer:
         m.ledger[entry.key] = entry
+        m.go_on_after(entry.version)
     if newer:
         m.ledger_version = m.now_us()
 

@@ -52,11 +52,12 @@ class Line(Protocol):
 
 
 class StoreTwin:
-    """One process's handle. Keeps no more than the real one: the highest epoch it was given."""
+    """One process's handle. Keeps no more than the real one: the highest epoch and the latest instant it saw."""
 
     def __init__(self, line: Line) -> None:
         self._line = line
         self._epoch_seen = Epoch(0)
+        self._clock_seen = Instant(0.0)
 
     def now(self) -> Instant:
         return self._line(life.now)
@@ -64,7 +65,7 @@ class StoreTwin:
     # -- life and lease --
 
     def meet(self) -> StoreLife:
-        return self._line(life.meet)
+        return self._line(life.meet, self._clock_seen)
 
     def take_lease(self, controller: ControllerId, ttl: Seconds) -> ControlLease | None:
         lease: ControlLease | None = self._line(life.take_lease, controller, ttl, self._epoch_seen, confirmed=True)
@@ -89,10 +90,13 @@ class StoreTwin:
         found: dict[OperationId, Operation] = {}
         if first.opened:
             found = self._line(look.operations_reading, first.opened)
+        self._clock_seen = max(self._clock_seen, first.now)
         return look.together(hosts, controller, first, second, strangers, found)
 
     def reports(self, hosts: Mapping[HostId, HostSpec], controller: ControllerId) -> Reports:
-        return self._line(look.reports_reading, hosts, controller)
+        reports = self._line(look.reports_reading, hosts, controller)
+        self._clock_seen = max(self._clock_seen, reports.now)
+        return reports
 
     def unfinished(self, controller: ControllerId) -> bool:
         return self._line(life.unfinished, controller)

@@ -36,6 +36,26 @@ def shorten(story: Story, breaks: Callable[[Story], bool], plays_max: int = PLAY
     return best
 
 
+def lasting(story: Story) -> frozenset[tuple[str, str]]:
+    """Return the faults that no line ends: where all is to end well, no shorter story may leave more of them."""
+    left: set[tuple[str, str]] = set()
+    for line in story.timeline:
+        if line.verb in _ENDS:
+            left -= {fault for fault in left if fault[0] in _ENDS[line.verb] and line.on in (fault[1], "")}
+        elif line.verb in _LASTS or (line.verb in ("libvirt", "bmc") and line.more["state"] != "ok"):
+            left.add((line.verb, line.on))
+        elif line.verb in ("libvirt", "bmc"):
+            left.discard((line.verb, line.on))
+    return frozenset(left)
+
+
+_LASTS = ("power_off", "unplug", "cut", "partition", "freeze", "kill_controller")
+_ENDS = {
+    "power_on": ("power_off", "unplug"), "heal": ("cut", "partition"), "thaw": ("freeze",),
+    "start_controller": ("kill_controller",),
+}  # fmt: skip
+
+
 def _story(data: Data, name: str) -> Story | None:
     try:
         return story_of(Tree(file=name, data=data))

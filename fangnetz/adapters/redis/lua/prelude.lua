@@ -1,7 +1,7 @@
 -- Put before every script. Numbers travel as strings: Lua prints large ones in exponent form.
 local function text(number) return string.format('%.0f', number) end
 local function number(value) return tonumber(value or '0') or 0 end
--- The store's clock in whole microseconds; it never comes from a caller. Redis TIME, moved ahead by what it was ever set
+-- The store's clock in whole microseconds; no machine's clock but the store's own counts. Redis TIME, moved ahead by what it was ever set
 -- back, so that it never runs backwards: not when a machine's clock is corrected, and not when a replica takes over whose
 -- clock is slower. What was read or heard later is later, and a lease does not last longer for it.
 -- The key `clock` has the tag of all others; each script reads and writes it. What stands in it and is no whole number,
@@ -9,6 +9,10 @@ local function number(value) return tonumber(value or '0') or 0 end
 local SANE_US = 315360000000000
 local function count(value) return value and value:match('^%d+$') and number(value) or 0 end
 local clock = KEYS[1]:match('^fn:{.-}:') .. 'clock'
+-- An instant that this clock has shown before, also in an earlier life: it goes on from there (meet, put_ledger).
+local function go_on_after(instant)
+  if instant > count(redis.call('HGET', clock, 'latest')) then redis.call('HSET', clock, 'latest', text(instant)) end
+end
 local function now_us()
   local t = redis.call('TIME')
   local known = redis.call('HMGET', clock, 'ahead', 'latest')

@@ -8,6 +8,7 @@ for i = 1, #ARGV, 3 do
   if number(ARGV[i + 1]) > number(old) then
     redis.call('HSET', KEYS[3], ARGV[i], ARGV[i + 1])
     redis.call('HSET', KEYS[1], ARGV[i], ARGV[i + 2])
+    go_on_after(count(ARGV[i + 1])) -- versions are instants of this clock, or a little later
     written = written + 1
   end
 end
