@@ -45,6 +45,22 @@ def binding_state(binding: Binding | None, incarnation: Incarnation) -> BindingS
     return BindingState.BOUND if binding.guid_matches else BindingState.MISMATCH
 
 
+def of_another_host(view: ClusterView, reading: PowerReading) -> bool:
+    """Whether a device answered by the GUID that another host reads of its own or was seen to have."""
+    if not reading.guid:
+        return False
+    read = any(reading.guid in beat.bmc_guids for host, beat in view.heartbeats.items() if host != reading.host)
+    own = view.heartbeats.get(reading.host)
+    if own is not None and reading.guid in own.bmc_guids:
+        return False
+    bound = any(
+        reading.guid == binding.guid and binding.guid_matches
+        for (h, _), binding in view.bindings.items()
+        if h != reading.host
+    )
+    return read or bound
+
+
 def bind(reading: PowerReading, beat: Heartbeat) -> Binding | None:
     """Return the memory a reading makes, or None if it makes none.
 

@@ -30,6 +30,12 @@ class Bmc:
         self.state = "ok"
         self.off = False
         self.level: list[Bmc] = [self]
+        self.reaches = self
+        """Who answers at its address: another host's, where the two were wired crosswise."""
+
+    def swap(self, other: Bmc) -> None:
+        """Wire it and another one crosswise, or straight again where they were."""
+        self.reaches, other.reaches = other.reaches, self.reaches
 
     @property
     def reads(self) -> Power:
@@ -53,11 +59,15 @@ class SimDevice:
     """`ports.FenceDevice` from one controller's machine. Every call ends within its bound."""
 
     def __init__(self, process: Process, here: Machine, bmc: Bmc, network: Network) -> None:
-        self._process, self._here, self._bmc, self._network = process, here, bmc, network
+        self._process, self._here, self._wired, self._network = process, here, bmc, network
 
     @property
     def name(self) -> DeviceName:
-        return self._bmc.name
+        return self._wired.name
+
+    @property
+    def _bmc(self) -> Bmc:
+        return self._wired.reaches
 
     def status(self, bound: Seconds) -> PowerAnswer:
         self._answer(bound)

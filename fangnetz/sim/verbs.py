@@ -111,7 +111,12 @@ def _libvirt(world: World, line: Line) -> None:
 
 
 def _bmc(world: World, line: Line) -> None:
-    world.bmcs[HostId(line.on)][DeviceName(str(line.more["device"]))].state = str(line.more["state"])
+    device, state = DeviceName(str(line.more["device"])), str(line.more["state"])
+    bmc = world.bmcs[HostId(line.on)][device]
+    if state == "swapped":
+        bmc.swap(world.bmcs[HostId(line.names[1])][device])
+    else:
+        bmc.state = state
 
 
 def _redis(world: World, line: Line) -> None:

@@ -40,6 +40,7 @@ from tests.core.world import (
     beat,
     binding,
     decided,
+    guid_of,
     host_record,
     off_proof,
     probe_round,
@@ -104,6 +105,14 @@ def test_confirm_off_is_refused_on_any_sign_of_life(sign: str) -> None:
 
 def test_an_error_of_its_device_is_no_sign_of_life() -> None:
     assert answer(dark(readings=[reading("h1", Power.UNKNOWN, T0 - 1)]), WishKind.HOST_CONFIRM_OFF)[0].granted
+
+
+def test_what_another_hosts_device_reads_is_no_sign_of_life() -> None:
+    """Two BMCs wired crosswise: at its address answers that of a host that runs."""
+    crosswise = dark(readings=[reading("h1", Power.ON, T0 - 0.5, guid=guid_of("h2"))])
+    assert answer(crosswise, WishKind.HOST_CONFIRM_OFF)[0].granted
+    nobodys = dark(readings=[reading("h1", Power.ON, T0 - 0.5, guid="a new mainboard's")])
+    assert not answer(nobodys, WishKind.HOST_CONFIRM_OFF)[0].granted, "it may be its own"
 
 
 def test_there_is_nothing_to_confirm_for_a_host_never_heard_or_proven_off_already() -> None:

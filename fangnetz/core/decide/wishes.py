@@ -27,7 +27,7 @@ from fangnetz.core.decide.questions import ASK_PAUSE_MAX_S
 from fangnetz.core.decide.returns import obstacle_to_return
 from fangnetz.core.detector import Finding, Verdict, Watch, heard
 from fangnetz.core.errors import WishRefused
-from fangnetz.core.fencing import holds
+from fangnetz.core.fencing import holds, of_another_host
 from fangnetz.core.identity import marks, shared
 from fangnetz.core.lifecycle import HostEvent, next_state
 from fangnetz.core.model import (
@@ -212,6 +212,8 @@ def signs_of_life(host: HostId, view: ClusterView, verdicts: Mapping[HostId, Ver
             return f"{host} answers the probe of {probe.prober}"
     said_lately = 2 * policy.window_s + ASK_PAUSE_MAX_S + policy.power_ask_s  # no gap between two questions
     for reading in view.readings.get(host, ()):
+        if of_another_host(view, reading):
+            continue  # wired crosswise: it says nothing of this one, and nobody could ever confirm it off
         if reading.power is Power.ON and view.now - reading.answered_at <= said_lately:
             return f"{reading.device} of {host} reads ON"
     return ""

@@ -275,7 +275,13 @@ class _Reader:
         devices = tuple(device for level in self._hosts[host].fencing for device in level)
         device = self._choice((*path, "device"), devices, devices[0] if len(devices) == 1 else None)
         state = self._choice((*path, "state"), words.BMC_STATES, None)
-        return Line(at=at, verb=verb, on=host, names=(host,), more={"device": device, "state": state})
+        more = {"device": device, "state": state}
+        if state != "swapped":
+            return Line(at=at, verb=verb, on=host, names=(host,), more=more)
+        other = self._name((*path, "with"), self._hosts, "host")
+        if other == host or device not in (name for level in self._hosts[other].fencing for name in level):
+            self._refuse((*path, "with"), f"must be another host with a device {device!r}")
+        return Line(at=at, verb=verb, on=host, names=(host, other), more={**more, "with": other})
 
     def _redis(self, at: float, verb: str, path: KeyPath) -> Line:
         state = self._choice((*path, "state"), words.STORE_STATES, None)

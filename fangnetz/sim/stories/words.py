@@ -24,7 +24,7 @@ WITH_WORDS: Mapping[str, tuple[str, ...]] = {
     "cut": ("host", "links", "direction"),
     "heal": ("host", "links", "direction"),
     "libvirt": ("host", "state"),
-    "bmc": ("host", "device", "state"),
+    "bmc": ("host", "device", "state", "with"),
     "redis": ("state", "seconds"),
     "messages": ("drop", "duplicate", "delay", "for"),
     "clock": ("host", "jump_s"),
@@ -41,7 +41,7 @@ WISHES = ("activate", "fence", "confirm_off", "start", "stop", "remove", "add", 
 
 STORE_STATES = ("ok", "down", "hung", "wiped", "rolled-back", "failover")
 LIBVIRT_STATES = ("ok", "hung", "dead")
-BMC_STATES = ("ok", "dark", "lying", "slow", "wrong-password")
+BMC_STATES = ("ok", "dark", "lying", "slow", "wrong-password", "swapped")
 DIRECTIONS = ("both", "in", "out")
 LINKS = ("cluster", "storage", "bmc")
 ROLES = ("host", "control", "work", "fence", "beat")
