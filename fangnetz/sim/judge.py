@@ -28,6 +28,7 @@ class _Judge:
         self._states()
         self._refused()
         self._alarms()
+        self._broken()
 
     def _miss(self, what: str, sentence: str, *, host: str = "", vm: str = "", t: float | None = None) -> None:
         self.unmet.append(Broken(self._world.kernel.now if t is None else t, what, sentence, host, vm))
@@ -37,6 +38,11 @@ class _Judge:
 
     def _copies(self, vm: str) -> list[Copy]:
         return self._world.chronicle.copies.get(VmId(vm), [])
+
+    def _broken(self) -> None:
+        found = {item.what for item in self._world.chronicle.broken}
+        for law in sorted(set(self._expected.broken) - found):
+            self._miss("broken", f"{law} was not broken, although the story does what breaks it")
 
     def _fenced(self) -> None:
         if self._expected.fenced is None:

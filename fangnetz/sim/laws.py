@@ -7,6 +7,7 @@ store's own history say, never what a controller believes, and never what a stor
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
+from dataclasses import replace
 from typing import Any, cast
 
 from fangnetz.core import invariants as law
@@ -22,10 +23,10 @@ from fangnetz.core.model import (
     VmRecord,
     VmWish,
 )
-from fangnetz.core.operations import Operation, Outcome
-from fangnetz.core.units import ControllerId, Generation, HostId, Incarnation, Instant, Seconds, VmId
+from fangnetz.core.operations import Operation, Outcome, StepKind, StepState
+from fangnetz.core.units import ControllerId, Epoch, Generation, HostId, Incarnation, Instant, Seconds, VmId
 from fangnetz.engine.tick import Ticked
-from fangnetz.ports import Assign, Claim, Store
+from fangnetz.ports import Assign, Claim, NotClaimed, Store
 from fangnetz.sim.chronicle import Chronicle
 from fangnetz.sim.kernel import Kernel
 from fangnetz.sim.libvirtd import Copy
@@ -79,6 +80,12 @@ class Laws:
         self.last_view: ClusterView | None = None
         """What whoever was in charge read last."""
         self.memory: Callable[[], Memory] = lambda: cast("Memory", None)
+        self.confirmed: Callable[[], Memory | None] = lambda: None
+        """What would be left if the master failed now; None where there are no replicas."""
+        self.starts_sent: Callable[[HostId, VmId], bool] = lambda _host, _vm: False
+        """Whether a start was sent to a host's hypervisor and has not been answered."""
+        self._leases: dict[tuple[str, str, str], tuple[str, Instant]] = {}
+        """By memory, operation and step: who carries it out, and until when nobody else may."""
 
     # -- what the store was told --
 
@@ -87,6 +94,36 @@ class Laws:
         watch = _WATCHED.get(script)
         if watch is not None and not isinstance(answer, Raised):
             watch(self, args, answer)
+        if script in _UNDER_EPOCH and answer is not False and not isinstance(answer, Raised):
+            self._written(script.__name__, cast("Epoch", args[-1]))
+
+    def _written(self, script: str, epoch: Epoch) -> None:
+        """Only whoever holds the last epoch writes under one; an operation keeps going under that it was adopted by."""
+        last = self.memory().epoch
+        if epoch != last:
+            self._chronicle.broke("epoch_over", f"{script} was done under epoch {epoch}, and the last one is {last}")
+
+    def _claimed(self, args: tuple[Any, ...], answer: object) -> None:
+        identity, key, token = args[:3]
+        granted, before = cast("tuple[Claim | NotClaimed, StepState]", answer)
+        if not isinstance(granted, Claim):
+            return
+        where = (self.memory().identity, identity, key)
+        holder, until = self._leases.get(where, ("", Instant(0.0)))
+        if before in (StepState.DONE, StepState.FAILED, StepState.REFUSED, StepState.SKIPPED):
+            self._chronicle.broke("done_again", f"{identity} {key} was {before} and is carried out again")
+        if before is StepState.RUNNING and holder not in ("", token) and until > self._now:
+            self._chronicle.broke("two_at_one_step", f"{identity} {key} is carried out by two at once")
+        self._leases[where] = (token, Instant(self._now + args[5]))
+
+    def _renewed(self, args: tuple[Any, ...], answer: object) -> None:
+        held: Claim = args[0]
+        self._leases[self.memory().identity, held.operation.id, held.step.key] = (held.token, cast("Instant", answer))
+
+    @property
+    def _now(self) -> float:
+        """By the store's clock."""
+        return self.memory().seen_us() / 1e6
 
     def _logged(self, args: tuple[Any, ...], _answer: object) -> None:
         for event in args[0]:
@@ -122,6 +159,10 @@ class Laws:
             if boot is not None and boot.incarnation == order.incarnation and boot.released.get(order.vm, 0) < released:
                 sentence = f"{order.host} said that it released {order.vm} at {released}, and has not promised it"
                 self._chronicle.broke("promise_not_written", sentence, host=order.host, vm=order.vm)
+        refused = held.step.kind is StepKind.START and outcome.state is StepState.REFUSED
+        if order is not None and refused and self.starts_sent(order.host, order.vm):
+            sentence = f"{order.host} is said to have refused {order.vm}, and its libvirt has not answered yet"
+            self._chronicle.broke("silence_taken_for_refusal", sentence, host=order.host, vm=order.vm)
         after = cast("Operation", answer)
         line = after.step(held.step.key)
         if line is None or line.token != held.token:
@@ -175,7 +216,8 @@ class Laws:
             self._latest.get((owner.host, owner.incarnation)),
         )
         if proof is not None and (beat is None or beat <= proof.proven_at or proof.proven_at < self._life_began):
-            found.append(proof)
+            # Given to a boot that was off already, from a view of before: it never came to run it.
+            found.append(replace(proof, proven_at=max(proof.proven_at, owner.at)))
         promise = self._released.get((owner.host, owner.incarnation, owner.vm))
         if promise is not None:
             found.append(promise)
@@ -274,6 +316,11 @@ class Laws:
         if (copy.vm, copy.host, copy.incarnation, copy.generation) not in self._orders:
             sentence = f"{copy.host} started {copy.vm} at generation {copy.generation}, which nobody gave it"
             self._chronicle.broke("start_without_order", sentence, host=copy.host, vm=copy.vm)
+        confirmed = self.confirmed()
+        known = confirmed.vms.get(copy.vm) if confirmed is not None else None
+        if confirmed is not None and (known is None or known.generation < copy.generation):
+            sentence = f"{copy.host} started {copy.vm} at generation {copy.generation}, which no replica knows of"
+            self._chronicle.broke("start_unconfirmed", sentence, host=copy.host, vm=copy.vm)
         highest = self._highest.get(copy.vm)
         if highest is not None and copy.generation < highest.generation and self._moved_on(copy, highest):
             sentence = f"{copy.host} started {copy.vm} at generation {copy.generation}, after {highest.host} got it"
@@ -286,6 +333,15 @@ class Laws:
     @staticmethod
     def _moved_on(copy: Copy, highest: law.Assigned) -> bool:
         return (copy.host, copy.incarnation) != (highest.host, highest.incarnation)
+
+    def copy_held(self, copy: Copy) -> None:
+        """Paused as the later of two: another one of its number runs that was started no later."""
+        others = [other for other in self._running.get(copy.vm, ()) if other is not copy and other.runs]
+        alike = [other for other in others if other.generation == copy.generation]
+        known = [other for other in alike if None not in (other.start_sent_at, copy.start_sent_at)]
+        if not alike or (known and all(float(o.start_sent_at or 0) > float(copy.start_sent_at or 0) for o in known)):
+            sentence = f"{copy.vm} was paused on {copy.host}, where it is the earlier or the only copy"
+            self._chronicle.broke("earlier_copy_paused", sentence, host=copy.host, vm=copy.vm)
 
     def copy_ended(self, copy: Copy) -> None:
         self._running[copy.vm].remove(copy)
@@ -358,7 +414,13 @@ _WATCHED: Mapping[Callable[..., Any], Callable[[Laws, tuple[Any, ...], object], 
     records.log: Laws._logged,
     reports.put_heartbeat: Laws._reported,
     journal.settle: Laws._settled,
+    journal.claim: Laws._claimed,
+    journal.renew: Laws._renewed,
     records.put_vm: Laws._recorded,
     records.put_host: Laws._host_put,
     records.put_ledger: Laws._ledger_put,
 }
+_UNDER_EPOCH = frozenset(
+    {records.put_host, records.put_vm, records.mark_vm, records.forget_vm, records.put_alarms, records.settle_wish}
+)
+"""Writes of whoever is in charge: their last argument is its epoch."""

@@ -108,6 +108,10 @@ class Libvirtd:
         self.stop_fails: dict[VmId, int] = {}
         self._watchers: list[tuple[Process, Callable[[], None]]] = []
         self._backlog: list[Callable[[], object]] = []
+        self.held: Callable[[Copy], None] = lambda _copy: None
+        """Told of a copy that was just paused as the later of two."""
+        self.starts_sent: set[VmId] = set()
+        """VMs whose start was asked for and neither made nor refused."""
         self._told = False
         self.migrations = Migrations(self, network, peer)
         self.departed: dict[VmId, str] = {}
@@ -123,6 +127,7 @@ class Libvirtd:
         self.state = "ok"
 
     def power_lost(self) -> None:
+        self.starts_sent.clear()
         self._backlog.clear()
         self._watchers.clear()
         for copy in list(self.copies.values()):
@@ -141,6 +146,7 @@ class Libvirtd:
     def become(self, state: str) -> None:
         if state == "dead":
             self._backlog.clear()
+            self.starts_sent.clear()
         self.state = state
         self._go_on()
         self._changed()
@@ -229,6 +235,7 @@ class Libvirtd:
 
     def create(self, vm: VmId, generation: Generation, start_sent_at: Instant | None, wait: Wait) -> None:
         after = self.kernel.after
+        self.starts_sent.discard(vm)
         if vm in self.copies:
             after(0.0, wait.wake, HypervisorRefused(f"domain {vm} is there already"))
         elif self.start_fails.get(vm, 0) > 0:
@@ -291,6 +298,7 @@ class Libvirtd:
             wait.wake(HypervisorRefused(f"{vm} is not there."))
             return
         copy.state = Sighting.PAUSED
+        self.held(copy)
         self._changed()
         wait.wake(None)
 
@@ -368,6 +376,8 @@ class SimHypervisor:
         still()
         note = self._unanswered.begin(vm, generation)
         known = False
+        if self._daemon.state != "dead":
+            self._daemon.starts_sent.add(vm)
         try:
             self._request(EFFECT_BOUND_S, lambda wait: self._daemon.create(vm, generation, start_sent_at, wait))
             known = True

@@ -6,7 +6,7 @@ from collections.abc import Callable, Mapping
 from typing import Any, cast
 
 from fangnetz.core.model import Sighting
-from fangnetz.core.units import ControllerId, DeviceName, HostId, VmId
+from fangnetz.core.units import ControllerId, DeviceName, HostId, Instant, VmId
 from fangnetz.sim.beginning import vm_doc
 from fangnetz.sim.stories.story import Line, VmOfStory
 from fangnetz.sim.stories.words import WISHES
@@ -204,6 +204,15 @@ def _migrate_fails(world: World, line: Line) -> None:
         daemon.migrations.fails[VmId(line.on)] = cast("int", line.more["times"])
 
 
+def _start_by_hand(world: World, line: Line) -> None:
+    """Somebody starts a VM on a host by libvirt alone, from the definition that was written there."""
+    vm, host = VmId(line.on), HostId(str(line.more["host"]))
+    record, daemon = world.server.memory.vms.get(vm), world.daemons[host]
+    if daemon.machine.up and vm not in daemon.copies:
+        generation = record.generation if record is not None else None
+        daemon.run(vm, generation, Instant(world.server.memory.seen_us() / 1e6))
+
+
 def _wish(world: World, line: Line) -> None:
     vm = line.more.get("vm")
     if line.verb == "migrate":
@@ -245,4 +254,5 @@ _DO: Mapping[str, Callable[[World, Line], None]] = {
     "start_fails": _start_fails,
     "stop_fails": _stop_fails,
     "migrate_fails": _migrate_fails,
+    "start_by_hand": _start_by_hand,
 }

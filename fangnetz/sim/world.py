@@ -52,6 +52,8 @@ class World:
         self.server = Server(self.kernel, self._machine(story.store_host, "redis"), story.replicas)
         self.server.done = self.laws.look
         self.laws.memory = lambda: self.server.memory
+        self.laws.confirmed = lambda: self.server.confirmed
+        self.laws.starts_sent = lambda host, vm: vm in self.daemons[host].starts_sent
         self.server.machine.services.insert(0, self.server)
         for name, shared in story.controllers.items():
             machine = self._machine(shared, name)
@@ -123,6 +125,7 @@ class World:
             for bmc in made:
                 bmc.level = made
                 devices[bmc.name] = bmc
+        daemon.held = self.laws.copy_held
         self.machines[name] = self.machines_of_hosts[name] = machine
         self.daemons[name], self.bmcs[name] = daemon, devices
         self.workers[name] = worker = HostWorker(self, machine, daemon)

@@ -65,7 +65,7 @@ def try_one(sabotage: Sabotage, seeds: int) -> Noticed:
         for file, text in sabotaged(sabotage, package).items():
             (package / file).write_text(text)
         words = [sys.executable, str(PLAY), str(STORIES), str(seeds), *sabotage.stories]
-        environment = {**os.environ, "PYTHONPATH": place, "PYTHONDONTWRITEBYTECODE": "1"}
+        environment = {**os.environ, "PYTHONPATH": os.pathsep.join((place, str(ROOT))), "PYTHONDONTWRITEBYTECODE": "1"}
         try:
             done = subprocess.run(words, env=environment, cwd=place, capture_output=True, text=True, timeout=BOUND_S)
         except subprocess.TimeoutExpired:

@@ -115,7 +115,7 @@ SABOTAGES: tuple[Sabotage, ...] = (
         file="engine/steps/vm.py",
         old='            return again(f"{order.host} was asked to start {order.vm} and its libvirt did not answer: {error}")',
         new="            return self._refuse(context, order, str(error))",
-        stories=("hosts/libvirt_hung_while_it_starts",),
+        stories=("hosts/libvirt_hangs_as_a_start_is_sent", "hosts/libvirt_hung_while_it_starts"),
         more=(
             (
                 "engine/steps/vm.py",
@@ -154,7 +154,7 @@ SABOTAGES: tuple[Sabotage, ...] = (
         file="sim/store/memory.py",
         old="        return self.epoch == epoch and self.lease_memory == self.identity",
         new="        return True",
-        stories=("controllers/controller_frozen",),
+        stories=("controllers/control_frozen_before_it_writes",),
     ),
     Sabotage(
         name="the last look before an effect is left out",
@@ -238,7 +238,7 @@ SABOTAGES: tuple[Sabotage, ...] = (
         file="core/quorum.py",
         old="    return max(1, math.floor(voters * share))",
         new="    return math.floor(voters * share)",
-        stories=("network/one_host_cut",),
+        stories=("network/one_of_two_hosts_cut",),
     ),
     Sabotage(
         name="the startup grace is left out",
@@ -246,7 +246,7 @@ SABOTAGES: tuple[Sabotage, ...] = (
         file="core/quorum.py",
         old="    if in_grace(view, watch, policy) and unreported:",
         new="    if False and unreported:",
-        stories=("store/wiped", "power/all_off_then_on"),
+        stories=("store/wiped_while_a_host_is_cut",),
     ),
     Sabotage(
         name="a host nobody could ask is called lost",
@@ -270,7 +270,7 @@ SABOTAGES: tuple[Sabotage, ...] = (
         file="core/detector.py",
         old="        before = None if previous is None or gap else previous.hosts.get(host)",
         new="        before = None if previous is None else previous.hosts.get(host)",
-        stories=("store/down_for_ten_seconds", "store/hung", "network/redis_cut"),
+        stories=("store/back_just_before_a_host_freezes",),
     ),
     # -- reality --------------------------------------------------------------------------------------------------
     Sabotage(
@@ -279,6 +279,7 @@ SABOTAGES: tuple[Sabotage, ...] = (
         file="core/decide/vms.py",
         old="            if not mine and not self._may_adopt(record, host):",
         new="            if False:",
+        stories=("vms/started_by_hand_while_its_host_is_dark",),
     ),
     Sabotage(
         name="an older copy is left beside the owner's",
@@ -286,6 +287,7 @@ SABOTAGES: tuple[Sabotage, ...] = (
         file="core/decide/vms.py",
         old="            and seen.generation < record.generation\n        }",
         new="            and False\n        }",
+        stories=("vms/older_copy_beside_the_owners",),
     ),
     Sabotage(
         name="the owner's copy is paused and not the later one",
@@ -293,6 +295,7 @@ SABOTAGES: tuple[Sabotage, ...] = (
         file="core/copies.py",
         old="        if None not in starts and len(latest) == 1:\n            return latest[0]",
         new="        if None not in starts and len(latest) == 1:\n            return min(equal, key=lambda host: equal[host].start_sent_at or 0)",
+        stories=("vms/started_a_second_time_by_hand",),
     ),
     Sabotage(
         name="a host rejoins with a VM of another owner",
@@ -300,6 +303,7 @@ SABOTAGES: tuple[Sabotage, ...] = (
         file="core/decide/returns.py",
         old="        if vm.owner != host or vm.generation != seen.generation:",
         new="        if False:",
+        stories=("hosts/returns_with_a_vm_of_another",),
     ),
     Sabotage(
         name="a new life of the store begins by its machine's clock, whatever was seen before",
@@ -333,7 +337,7 @@ SABOTAGES: tuple[Sabotage, ...] = (
         file="sim/store/journal.py",
         old="    if assigns and m.placements != placements:",
         new="    if False:",
-        stories=("power/two_lost_at_once",),
+        stories=("placement/two_lost_and_room_for_one",),
     ),
     Sabotage(
         name="a guest that arrived on a host's next boot is left waiting",

@@ -51,6 +51,11 @@ class Server:
         self._held_down = False
         self._kept: dict[float, tuple[Memory, Queues]] = {}
 
+    @property
+    def confirmed(self) -> Memory | None:
+        """What a replica has, if there is one."""
+        return self._replica if self.replicas > 0 else None
+
     def raw_us(self) -> int:
         return EPOCH_US + int(self.kernel.now * 1_000_000) + self.machine.clock_us
 

@@ -320,6 +320,11 @@ class _Reader:
         to = self._name((*path, "to"), self._hosts, "host", missing="")
         return Line(at=at, verb=verb, on=vm, names=(vm,), more={"to": to})
 
+    def _start_by_hand(self, at: float, verb: str, path: KeyPath) -> Line:
+        vm = self._name((*path, "vm"), self._vms, "VM")
+        host = self._name((*path, "host"), self._hosts, "host")
+        return Line(at=at, verb=verb, on=vm, names=(vm, host), more={"host": host})
+
     def _strike(self, at: float, verb: str, path: KeyPath) -> Line:
         process = self._text((*path, "process"), "")
         role, _, name = process.partition(" ")
@@ -348,6 +353,7 @@ class _Reader:
         "stop_fails": _stop_fails,
         "migrate_fails": _stop_fails,
         "migrate": _migrate,
+        "start_by_hand": _start_by_hand,
         "strike": _strike,
     }
 
@@ -377,6 +383,7 @@ class _Reader:
             refused=tuple(str(word) for word in self._list((*path, "refused"))) if "refused" in given else None,
             max_moves=self._whole((*path, "max_moves"), 0, low=0) if "max_moves" in given else None,
             alarms=tuple(str(word) for word in self._list((*path, "alarms"))),
+            broken=tuple(str(word) for word in self._list((*path, "broken"))),
         )
 
     def _one_or_any(self, path: KeyPath, known: Mapping[str, object]) -> tuple[str, ...]:

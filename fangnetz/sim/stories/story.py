@@ -55,6 +55,8 @@ class Expected:
     refused: tuple[str, ...] | None = None
     max_moves: int | None = None
     alarms: tuple[str, ...] = ()
+    broken: tuple[str, ...] = ()
+    """Laws that the story itself breaks, as nobody could keep them: what counts is what is done about it afterwards."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -32,6 +32,7 @@ WITH_WORDS: Mapping[str, tuple[str, ...]] = {
     "stop_fails": ("vm", "times"),
     "migrate_fails": ("vm", "times"),
     "migrate": ("vm", "to"),
+    "start_by_hand": ("vm", "host"),
     "strike": ("at_point", "process", "subject", "action", "seconds"),
     "add": (),
 }
