@@ -26,7 +26,14 @@ SEEN_THERE = "the instant it is said, as `at` of `fangnetz status --json` shows 
 
 
 def _wish(
-    kind: WishKind, subject: str, by: str, at: Instant | None = None, boot: str = "", to: HostId | None = None
+    kind: WishKind,
+    subject: str,
+    by: str,
+    at: Instant | None = None,
+    boot: str = "",
+    to: HostId | None = None,
+    *,
+    failback: bool = False,
 ) -> str:
     parts = runtime()
     if parts.operators is None or parts.nudge is None:
@@ -40,6 +47,7 @@ def _wish(
         at=said_at,
         boot=Incarnation(boot),
         to=to,
+        failback=failback,
     )
     parts.operators.add_wish(wish)
     parts.nudge()
@@ -79,9 +87,15 @@ def confirm_off(host: str, by: str, at: float | None = None, boot: str = "") -> 
 
 
 @shared_task(name="fangnetz.activate")
-def activate(host: str, by: str = "celery") -> str:
-    """Wish that a host rejoin or leave maintenance."""
-    return _wish(WishKind.HOST_ACTIVATE, host, by)
+def activate(host: str, by: str = "celery", failback: bool = False) -> str:
+    """Wish that a host rejoin or leave maintenance. `failback`: and that its VMs come home."""
+    return _wish(WishKind.HOST_ACTIVATE, host, by, failback=bool(failback))
+
+
+@shared_task(name="fangnetz.evacuate")
+def evacuate(host: str, by: str = "celery") -> str:
+    """Wish that every VM leave a host while it runs, and that the host be in maintenance then."""
+    return _wish(WishKind.HOST_EVACUATE, host, by)
 
 
 @shared_task(name="fangnetz.maintenance")

@@ -145,6 +145,14 @@ def follow_host(session: Session, host: HostId, goal: HostState, timeout_s: floa
     return False, f"{host} is not {goal} after {timeout_s:g} s: it is {state} ({reason})"
 
 
+@contextmanager
+def counted(timeout_s: float) -> Iterator[tuple[Iterator[float], Meter]]:
+    """Give the looks to be taken, each as seconds since the first, and where to show what was seen."""
+    began = time.monotonic()
+    with _meter() as meter:
+        yield (time.monotonic() - began for _ in _looks(timeout_s)), meter
+
+
 def _looks(timeout_s: float) -> Iterator[None]:
     deadline = time.monotonic() + timeout_s
     while True:

@@ -57,6 +57,8 @@ def host_item(snapshot: Snapshot, host: HostId) -> Item:
         "last_boot": snapshot.boot_seen(host) or None,
         "power": _power(snapshot.power(host)),
         "maintenance": doc is not None and doc.maintenance,
+        "evacuate": doc is not None and doc.evacuate,
+        "away": list(doc.away) if doc is not None else [],
         "protected": safe.protected,
         "protection": list(safe.sentences),
         "heartbeat": _heartbeat(snapshot, host),

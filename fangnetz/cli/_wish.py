@@ -72,6 +72,7 @@ def ask(
     doc: VmDoc | None = None,
     boot: Incarnation = NO_BOOT,
     to: HostId | None = None,
+    failback: bool = False,
 ) -> WishResult:
     """Write a wish and return its answer. WishRefused with the controller's sentence; NoAnswer after `ANSWER_S`.
 
@@ -88,6 +89,7 @@ def ask(
             doc=doc,
             boot=boot,
             to=to,
+            failback=failback,
         )
         store.add_wish(wish)
     result = _answer(session, wish.id)

@@ -26,6 +26,7 @@ from fangnetz.cli._console import (
     style_of,
     title,
 )
+from fangnetz.cli._evacuation import follow_evacuation, plan, plan_item, plan_page
 from fangnetz.cli._follow import Ended, follow_host, follow_operation
 from fangnetz.cli._items import host_item, print_item, print_list
 from fangnetz.cli._session import Json, Session, open_session
@@ -39,7 +40,9 @@ from fangnetz.core.model import HostState, Power, WishKind
 from fangnetz.core.units import HostId
 from fangnetz.ports import WishResult
 
-app = typer.Typer(no_args_is_help=True, help="See hosts; fence, confirm off, activate, take out for maintenance.")
+app = typer.Typer(
+    no_args_is_help=True, help="See hosts; fence, confirm off, activate, empty, take out for maintenance."
+)
 
 Host = Annotated[str, typer.Argument(metavar="HOST")]
 
@@ -214,9 +217,44 @@ def confirm_off(
 
 
 @app.command("activate")
-def activate(host: Host, wait: Wait = False, timeout: Timeout = TIMEOUT_S, as_json: Json = False) -> None:
-    """Let a host rejoin after a fence, or end its maintenance."""
-    _wish_state(WishKind.HOST_ACTIVATE, host, HostState.ONLINE, wait, timeout, as_json)
+def activate(
+    host: Host,
+    failback: Annotated[
+        bool, typer.Option("--failback", help="Bring home the VMs that an evacuation moved away.")
+    ] = False,
+    wait: Wait = False,
+    timeout: Timeout = TIMEOUT_S,
+    as_json: Json = False,
+) -> None:
+    """Let a host rejoin after a fence, or end its evacuation or maintenance."""
+    _wish_state(WishKind.HOST_ACTIVATE, host, HostState.ONLINE, wait, timeout, as_json, failback=failback)
+
+
+@app.command("evacuate")
+def evacuate(
+    host: Host,
+    preview: Annotated[bool, typer.Option("--preview", help="Only say who would go where, and who could not.")] = False,
+    wait: Wait = False,
+    timeout: Timeout = TIMEOUT_S,
+    as_json: Json = False,
+) -> None:
+    """Move every VM off a host while it runs, then take the host out for maintenance. Users notice nothing.
+
+    A VM that cannot leave stays and runs, and is tried again when room appears; said again, all are tried at once.
+    It holds until `host activate`, also over a loss of power.
+    """
+    session = open_session()
+    snapshot = take(session, holes=True)
+    name = _known(snapshot, host)
+    if preview:
+        found = plan(snapshot, name)
+        if as_json:
+            print_item(plan_item(found))
+        else:
+            out().print(plan_page(snapshot, found))
+        return
+    result = ask(session, WishKind.HOST_EVACUATE, name)
+    carry(result, as_json=as_json, wait=wait, follow=lambda: follow_evacuation(session, name, timeout))
 
 
 @app.command("maintenance")
@@ -225,8 +263,10 @@ def maintenance(host: Host, wait: Wait = False, timeout: Timeout = TIMEOUT_S, as
     _wish_state(WishKind.HOST_MAINTENANCE, host, HostState.MAINTENANCE, wait, timeout, as_json)
 
 
-def _wish_state(kind: WishKind, host: str, goal: HostState, wait: bool, timeout: float, as_json: bool) -> None:
+def _wish_state(
+    kind: WishKind, host: str, goal: HostState, wait: bool, timeout: float, as_json: bool, *, failback: bool = False
+) -> None:
     session = open_session()
     name = _known(take(session, holes=True), host)
-    result = ask(session, kind, name)
+    result = ask(session, kind, name, failback=failback)
     carry(result, as_json=as_json, wait=wait, follow=lambda: follow_host(session, name, goal, timeout))

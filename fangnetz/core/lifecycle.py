@@ -36,6 +36,8 @@ class HostEvent(StrEnum):
     OLD_BOOT_SPEAKS = "old_boot_speaks"
     """The very incarnation that was proven off speaks: the proof is void."""
     MAINTENANCE = "maintenance"
+    EVACUATE = "evacuate"
+    """Its VMs are to leave it while they run."""
     LEAVES = "leaves"
 
 
@@ -57,6 +59,7 @@ _SEEN_SILENT: Mapping[HostEvent, HostState | None] = {
     _E.ACCEPTED: REFUSED,
     _E.OLD_BOOT_SPEAKS: REFUSED,
     _E.MAINTENANCE: _S.MAINTENANCE,
+    _E.EVACUATE: _S.EVACUATING,
     _E.LEAVES: _S.LEFT,
 }
 _OUT: Mapping[HostEvent, HostState | None] = {
@@ -73,6 +76,7 @@ _OUT: Mapping[HostEvent, HostState | None] = {
     _E.ACCEPTED: REFUSED,
     _E.OLD_BOOT_SPEAKS: _S.NEEDS_PERSON,
     _E.MAINTENANCE: _S.MAINTENANCE,
+    _E.EVACUATE: REFUSED,  # nothing runs there that could leave
     _E.LEAVES: _S.LEFT,
 }
 _BACK: Mapping[HostEvent, HostState | None] = {
@@ -81,6 +85,7 @@ _BACK: Mapping[HostEvent, HostState | None] = {
     _E.SICK: _S.RETURNING,
     _E.COMES_BACK: _S.RETURNING,
     _E.ACCEPTED: _S.ONLINE,
+    _E.EVACUATE: REFUSED,  # once it is accepted
     _E.OLD_BOOT_SPEAKS: _S.NEEDS_PERSON,
 }
 _AWAY: Mapping[HostEvent, HostState | None] = dict.fromkeys(HostEvent, _S.MAINTENANCE) | {
@@ -111,7 +116,7 @@ TABLE: Mapping[HostState, Mapping[HostEvent, HostState | None]] = {
     _S.MAINTENANCE: _AWAY,
     _S.LEFT: {
         **_AWAY,
-        **dict.fromkeys((_E.LOST, _E.ISOLATED, _E.NOT_KNOWN, _E.WORKER_SILENT, _E.UNPROVEN), _S.LEFT),
+        **dict.fromkeys((_E.LOST, _E.ISOLATED, _E.NOT_KNOWN, _E.WORKER_SILENT, _E.UNPROVEN, _E.EVACUATE), _S.LEFT),
         _E.HEARD: _S.RETURNING,
         _E.SICK: _S.RETURNING,
         _E.COMES_BACK: _S.RETURNING,

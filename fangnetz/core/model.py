@@ -182,6 +182,12 @@ class HostDoc:
 
     id: HostId
     maintenance: bool = False
+    evacuate: bool = False
+    """Its VMs are to leave while they run; then it is in maintenance. Holds until it is activated."""
+    away: tuple[VmId, ...] = ()
+    """VMs that an evacuation moved away, and that a failback brings home."""
+    failback: bool = False
+    """Whether they are on their way home."""
     reason: str = ""
     incarnation: Incarnation = Incarnation("")
     """The last boot that was a member: after a wipe of the store a host unheard may still own VMs.
@@ -413,6 +419,8 @@ class VmRecord:
     failures: int = 0
     """Unplanned ends and refused starts in a row; cleared when it was seen running for a while."""
     moving: Destination | None = None
+    tried_at: Instant = Instant(0.0)
+    """When a move of it was last begun for an evacuation: one that came to nothing is not begun again at once."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -437,6 +445,7 @@ class WishKind(StrEnum):
     HOST_CONFIRM_OFF = "host_confirm_off"
     HOST_ACTIVATE = "host_activate"
     HOST_MAINTENANCE = "host_maintenance"
+    HOST_EVACUATE = "host_evacuate"
     VM_ADD = "vm_add"
     VM_START = "vm_start"
     VM_STOP = "vm_stop"
@@ -455,6 +464,8 @@ class Wish:
     by: str
     at: Instant
     force: bool = False
+    failback: bool = False
+    """For `host_activate`: bring home what an evacuation moved away."""
     doc: VmDoc | None = None
     """For `vm_add`: the definition."""
     boot: Incarnation = Incarnation("")

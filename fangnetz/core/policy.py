@@ -96,6 +96,12 @@ class Policy:
     """The guest stands still no longer than this at the end of a live migration, unless that never comes to an end."""
     migrate_downtime_max_s: Seconds = Seconds(3.0)
     """A guest that writes faster than its memory can be sent is given up to this long, step by step."""
+    moves_per_host_max: int = 2
+    """So many VMs leave one host or come to one at once in an evacuation."""
+    moves_max: int = 4
+    """So many VMs of the whole cluster are on the move at once in evacuations."""
+    move_again_s: Seconds = Seconds(60.0)
+    """A VM that an evacuation could not move is tried again after this long."""
     power_on_after_s: Seconds = Seconds(10.0)
     """A host that we cut is switched on again no sooner: the VMs it lost boot first."""
     startup_grace_s: Seconds = Seconds(60.0)
@@ -211,6 +217,9 @@ def policy_faults(policy: Policy) -> tuple[Fault, ...]:
     must(1 <= policy.fence_attempts_max <= 100, "fence_attempts_max", "must lie between 1 and 100")
     must(10 <= policy.binding_check_s <= 86400, "binding_check_s", "must lie between 10 and 86400 seconds")
     must(5 <= policy.start_bound_s <= 3600, "start_bound_s", "must lie between 5 and 3600 seconds")
+    must(1 <= policy.moves_per_host_max <= 64, "moves_per_host_max", "must lie between 1 and 64")
+    must(1 <= policy.moves_max <= 1024, "moves_max", "must lie between 1 and 1024")
+    must(1 <= policy.move_again_s <= 86400, "move_again_s", "must lie between 1 and 86400 seconds")
     must(1 <= policy.start_attempts_max <= 100, "start_attempts_max", "must lie between 1 and 100")
     must(1 <= policy.stop_bound_s <= 3600, "stop_bound_s", "must lie between 1 and 3600 seconds")
     must(10 <= policy.migrate_bound_s <= 86400, "migrate_bound_s", "must lie between 10 and 86400 seconds")

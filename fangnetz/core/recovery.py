@@ -58,7 +58,7 @@ def rooms(view: ClusterView, verdicts: Mapping[HostId, Verdict]) -> tuple[HostRo
             continue
         if verdicts[host].finding is not Finding.ALIVE or record.incarnation != beat.incarnation:
             continue
-        if doc is not None and doc.maintenance:
+        if doc is not None and (doc.maintenance or doc.evacuate):
             continue
         owned = [
             view.vms[vm.id].spec

@@ -100,6 +100,8 @@ class Controller:
         decision = decide(view, watch, self._policy, self._declared)
         self._apply(decision, view, lease.epoch)
         due = None if decision.next_due is None else Seconds(max(0.0, decision.next_due - view.now))
+        if any(isinstance(action, SettleWish) and action.granted for action in decision.actions):
+            due = Seconds(0.0)  # what was wished begins with the next look
         return Ticked(in_charge=True, due_in=due, decision=decision)
 
     def _watch_on(self, reports: Reports) -> Watch:

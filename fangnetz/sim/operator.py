@@ -16,6 +16,7 @@ if TYPE_CHECKING:
 
 KINDS = {
     "activate": WishKind.HOST_ACTIVATE,
+    "evacuate": WishKind.HOST_EVACUATE,
     "fence": WishKind.HOST_FENCE,
     "confirm_off": WishKind.HOST_CONFIRM_OFF,
     "start": WishKind.VM_START,
@@ -32,15 +33,19 @@ class Operator:
         self._process = machine.run("operator", world.failed)
         self._line = ServerLine(self._process, machine, world.server, world.network)
 
-    def wish(self, verb: str, subject: str, doc: VmDoc | None = None, to: HostId | None = None) -> None:
-        self._process.spawn(f"{verb} {subject}", lambda: self._write(verb, subject, doc, to))
+    def wish(
+        self, verb: str, subject: str, doc: VmDoc | None = None, to: HostId | None = None, *, failback: bool = False
+    ) -> None:
+        self._process.spawn(f"{verb} {subject}", lambda: self._write(verb, subject, doc, to, failback))
 
-    def _write(self, verb: str, subject: str, doc: VmDoc | None, to: HostId | None) -> None:
+    def _write(self, verb: str, subject: str, doc: VmDoc | None, to: HostId | None, failback: bool) -> None:
         store = StoreTwin(self._line)
         name = self._world.kernel.name("w")
         try:
             at = store.now()
-            wish = Wish(id=name, kind=KINDS[verb], subject=subject, by="operator", at=at, doc=doc, to=to)
+            wish = Wish(
+                id=name, kind=KINDS[verb], subject=subject, by="operator", at=at, doc=doc, to=to, failback=failback
+            )
             store.add_wish(wish)
         except StoreUnreachable as away:
             self._world.chronicle.tell("wish_not_written", f"{verb} {subject}: {away}", wish=verb)

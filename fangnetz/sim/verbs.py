@@ -220,7 +220,7 @@ def _wish(world: World, line: Line) -> None:
         world.operator.wish(line.verb, line.on, to=HostId(to) if to else None)
         return
     if not isinstance(vm, VmOfStory):
-        world.operator.wish(line.verb, line.on)
+        world.operator.wish(line.verb, line.on, failback=bool(line.more.get("failback")))
         return
     world.added(vm)
     machine = world.machines[vm.host]

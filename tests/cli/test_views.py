@@ -14,7 +14,8 @@ from .board import Board
 from .stories import failover, lost
 
 HOST_KEYS = {
-    "id", "state", "since", "reason", "incarnation", "last_boot", "power", "maintenance", "protected", "protection",
+    "id", "state", "since", "reason", "incarnation", "last_boot", "power", "maintenance", "evacuate", "away",
+    "protected", "protection",
     "heartbeat",    "vms", "memory_used_mib", "memory_mib", "cpus", "fence", "proof", "verdict", "brakes", "fencing",
 }  # fmt: skip
 VM_KEYS = {

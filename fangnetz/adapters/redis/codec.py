@@ -79,6 +79,7 @@ def vm_fields(record: VmRecord) -> Fields:
         "reason": record.reason,
         "operation": record.operation or "",
         "failures": str(record.failures),
+        "tried_at": micros(record.tried_at),
         **_destination_fields("moving", record.moving),
     }
 
@@ -115,6 +116,7 @@ def vm_record(vm: VmId, fields: Mapping[str, str], key: str) -> VmRecord:
             reason=fields["reason"],
             operation=OperationId(fields["operation"]) if fields.get("operation") else None,
             failures=int(fields.get("failures", "0")),
+            tried_at=instant(fields.get("tried_at", "0")),
             moving=_destination("moving", fields),
         )
     except (KeyError, ValueError, OverflowError) as error:

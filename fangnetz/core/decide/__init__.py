@@ -7,8 +7,20 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 
-from fangnetz.core.actions import Action, AdoptOperation, Alarm, Decision, Define, ForgetVm, OpenOperation
+from fangnetz.core.actions import (
+    Action,
+    AdoptOperation,
+    Alarm,
+    Decision,
+    Define,
+    ForgetVm,
+    OpenOperation,
+    PutHost,
+    PutHostDoc,
+    PutVm,
+)
 from fangnetz.core.decide.definitions import Definitions, differing_files
+from fangnetz.core.decide.evacuations import Evacuations
 from fangnetz.core.decide.hosts import HostDecisions
 from fangnetz.core.decide.mending import how_to_mend
 from fangnetz.core.decide.outside import decide_outside
@@ -66,6 +78,9 @@ def decide(view: ClusterView, watch: Watch, policy: Policy, declared: Mapping[Vm
             more, warnings = _definitions_and_vms(view, watch, verdicts, policy, epoch, opened, declared, unheard)
             actions.extend(more)
             alarms.extend(warnings)
+            more, warnings = _evacuations(view, watch, verdicts, policy, epoch, actions)
+            actions.extend(more)
+            alarms.extend(warnings)
     alarms.extend(_standing(view, unheard))
     return Decision(
         actions=tuple(actions),
@@ -95,6 +110,18 @@ def _definitions_and_vms(
         touched |= {doc.spec.id for action in more if isinstance(action, Define) for doc in action.docs}
     vm_actions, vm_alarms = VmDecisions(view, watch, verdicts, policy, epoch, opened, but=touched).decide()
     return [*actions, *vm_actions], [*alarms, *vm_alarms]
+
+
+def _evacuations(
+    view: ClusterView, watch: Watch, verdicts: dict[HostId, Verdict], policy: Policy, epoch: Epoch, done: list[Action]
+) -> tuple[list[Action], list[Alarm]]:
+    """`done`: what this tick does already; none of it is done over."""
+    if not any(doc.evacuate or doc.failback for doc in view.host_docs.values()):
+        return [], []
+    opened = [action.operation for action in done if isinstance(action, OpenOperation)]
+    changed = [action.record.id for action in done if isinstance(action, PutHost | PutVm)]
+    docs = [action.doc.id for action in done if isinstance(action, PutHostDoc)]
+    return Evacuations(view, watch, verdicts, policy, epoch, opened=opened, but={*changed, *docs}).decide()
 
 
 def _hosts(

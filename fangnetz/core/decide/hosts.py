@@ -311,6 +311,9 @@ class HostDecisions:
         if self.verdict.fresh and self.record.state is HostState.MAINTENANCE and (doc is None or not doc.maintenance):
             self._take_back()
             return
+        if doc is not None and doc.evacuate and self.record.state is HostState.ONLINE and finding is Finding.ALIVE:
+            self._to(HostEvent.EVACUATE, doc.reason)
+            return
         if finding is Finding.UNHEARD:
             return
         if finding is Finding.OVERDUE:

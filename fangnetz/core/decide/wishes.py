@@ -27,6 +27,7 @@ from fangnetz.core.decide.questions import ASK_PAUSE_MAX_S
 from fangnetz.core.decide.returns import obstacle_to_return
 from fangnetz.core.detector import Finding, Verdict, Watch, heard
 from fangnetz.core.errors import WishRefused
+from fangnetz.core.evacuation import plan_evacuation, vms_on
 from fangnetz.core.fencing import holds, of_another_host
 from fangnetz.core.identity import marks, shared
 from fangnetz.core.lifecycle import HostEvent, next_state
@@ -113,7 +114,7 @@ def _grant(  # noqa: PLR0911 - one case a kind of wish
         case WishKind.HOST_CONFIRM_OFF:
             return _confirm_off(wish, _host(wish, view), view, verdicts, policy, epoch)
         case WishKind.HOST_ACTIVATE:
-            return _activate(_host(wish, view), view, verdicts)
+            return _activate(wish, _host(wish, view), view, verdicts)
         case WishKind.HOST_MAINTENANCE:
             host = _host(wish, view)
             known = view.host_docs.get(host, HostDoc(id=host))
@@ -123,6 +124,8 @@ def _grant(  # noqa: PLR0911 - one case a kind of wish
                 f"{host} is in maintenance: it takes no new VMs and is not fenced",
                 None,
             )
+        case WishKind.HOST_EVACUATE:
+            return _evacuate(wish, _host(wish, view), view, watch, verdicts, policy)
         case WishKind.VM_ADD:
             return _add(wish, view, unheard_in_this_life(view, watch, policy), policy)
         case WishKind.VM_START:
@@ -316,11 +319,42 @@ def _confirm_off_outside(wish: Wish, host: HostId, view: ClusterView, watch: Wat
     return [*_known_boot(host, incarnation, view), RememberProof(proof=proof), put, event], proof.sentence, None
 
 
-def _activate(host: HostId, view: ClusterView, verdicts: Mapping[HostId, Verdict]) -> Granting:
+def _evacuate(
+    wish: Wish,
+    host: HostId,
+    view: ClusterView,
+    watch: Watch,
+    verdicts: Mapping[HostId, Verdict],
+    policy: Policy,
+) -> Granting:
+    """Have a host emptied; of one that is lost or off it is remembered. Said again, it goes on with what is left."""
+    known = view.host_docs.get(host, HostDoc(id=host))
+    left = vms_on(host, view)
+    if known.maintenance and not left:
+        raise WishRefused(f"{host} is in maintenance already, and nothing runs there")
+    away = known.away if known.evacuate else ()
+    reason = f"{wish.by} asked to empty it"
+    doc = replace(known, evacuate=True, maintenance=False, failback=False, away=away, reason=reason)
+    again: list[Action] = [
+        PutVm(record=replace(record, tried_at=Instant(0.0)), expected=record.generation)
+        for vm in left
+        if (record := view.vm_records.get(vm)) is not None and record.tried_at
+    ]
+    if not verdicts[host].fresh:
+        return [PutHostDoc(doc=doc)], f"{host} is not well; it is emptied once it reports: what runs there leaves", None
+    plan = plan_evacuation(host, view, watch, verdicts, policy)
+    sentence = f"{host} is being emptied: {len(plan.moves)} of {len(left)} VMs leave"
+    if plan.stays:
+        told = "; ".join(f"{one.vm}: {one.because}" for one in plan.stays)
+        sentence += f"; for now {len(plan.stays)} stay, because {told}"
+    return [PutHostDoc(doc=doc), *again], sentence, None
+
+
+def _activate(wish: Wish, host: HostId, view: ClusterView, verdicts: Mapping[HostId, Verdict]) -> Granting:
     record, beat, doc = view.host_records.get(host), heard(view, host), view.host_docs.get(host)
     if record is None or beat is None or not verdicts[host].fresh:
         raise WishRefused(f"{host} does not report: it joins only once its worker is heard")
-    if record.state is HostState.ONLINE and not (doc and doc.maintenance):
+    if record.state is HostState.ONLINE and not (doc and (doc.maintenance or doc.evacuate)):
         raise WishRefused(f"{host} is online already")
     if verdicts[host].finding is Finding.DEGRADED:
         raise WishRefused(f"{host} reports, but its libvirt is {beat.hypervisor}")
@@ -335,10 +369,14 @@ def _activate(host: HostId, view: ClusterView, verdicts: Mapping[HostId, Verdict
                        incarnation=beat.incarnation, proof=None, cut_by=None, suspected_at=None)
     )  # fmt: skip
     known = replace(doc or HostDoc(id=host), incarnation=beat.incarnation)
-    if known.maintenance:
-        known = replace(known, maintenance=False, reason="")
+    home = wish.failback and bool(known.away)
+    if known.maintenance or known.evacuate:
+        known = replace(
+            known, maintenance=False, evacuate=False, reason="", failback=home, away=known.away if home else ()
+        )
     docs: list[Action] = [PutHostDoc(doc=known)] if known != doc else []
-    return [*docs, put], f"{host} is online", None
+    coming = f", and {len(known.away)} VMs come home" if home else ""
+    return [*docs, put], f"{host} is online{coming}", None
 
 
 def _add(wish: Wish, view: ClusterView, hold: tuple[HostId, ...], policy: Policy) -> Granting:

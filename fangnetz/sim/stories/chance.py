@@ -164,7 +164,7 @@ class _Maker:
 
     def _wish(self, at: float) -> None:
         chance, vm, host = self._chance, self._chance.choice(self._vms), self._chance.choice(self._hosts)
-        match chance.choice(("fence", "stop", "stop", "start", "activate", "remove")):
+        match chance.choice(("fence", "stop", "stop", "start", "activate", "remove", "evacuate", "evacuate")):
             case "fence":
                 self._add(at, fence=host)
             case "stop":
@@ -174,6 +174,10 @@ class _Maker:
                 self._add(at, start=vm)
             case "activate":
                 self._add(at, activate=host)
+            case "evacuate":
+                self._add(at, evacuate=host)
+                words = {"host": host, "failback": chance.random() < 0.5}
+                self._add(at + chance.uniform(1, 40), activate=words)
             case "remove":
                 self._add(at, remove=vm)
 

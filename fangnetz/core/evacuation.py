@@ -1,0 +1,67 @@
+"""Where the VMs of a host would go if it were emptied now, and which cannot. Pure; a preview and the tick both ask it.
+
+Nothing is moved here, and nothing is planned for longer than a tick: what has left is looked at anew in the next one.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+
+from fangnetz.core.detector import Verdict, Watch, heard
+from fangnetz.core.model import ClusterView, Sighting, VmState, VmWish
+from fangnetz.core.moving import Move, Stays, why_not_now
+from fangnetz.core.placement import NotPlaced, Placed, place
+from fangnetz.core.policy import Policy
+from fangnetz.core.recovery import TAKES_ROOM, rooms
+from fangnetz.core.units import HostId, VmId
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class EvacuationPlan:
+    """What becomes of each VM on a host, the one that leaves first in front."""
+
+    host: HostId
+    moves: tuple[Move, ...]
+    stays: tuple[Stays, ...]
+
+
+def vms_on(host: HostId, view: ClusterView) -> tuple[VmId, ...]:
+    """Return the known VMs that are, or may be, on a host: owned and not stopped, or seen there; by name."""
+    beat = heard(view, host)
+    seen = {s.vm for s in beat.inventory if s.state is not Sighting.INCOMING} if beat is not None else set[VmId]()
+    owned = {r.id for r in view.vm_records.values() if r.owner == host and r.state in TAKES_ROOM}
+    return tuple(vm for vm in sorted(owned | seen) if vm in view.vms)
+
+
+def plan_evacuation(
+    host: HostId, view: ClusterView, watch: Watch, verdicts: Mapping[HostId, Verdict], policy: Policy
+) -> EvacuationPlan:
+    """Return where each VM on `host` goes, all of them placed together, and why the others stay."""
+    stays: list[Stays] = []
+    able: list[VmId] = []
+    for vm in vms_on(host, view):
+        why = _unmanaged(vm, view) or why_not_now(vm, view, watch, verdicts, policy)
+        if why:
+            stays.append(Stays(vm=vm, because=why))
+        else:
+            able.append(vm)
+    forbidden = {vm: {host: f"{host} is being emptied"} for vm in able}
+    moves: list[Move] = []
+    for found in place([view.vms[vm].spec for vm in able], rooms(view, verdicts), policy, forbidden=forbidden):
+        match found:
+            case Placed():
+                incarnation = view.host_records[found.host].incarnation
+                moves.append(
+                    Move(vm=found.vm, source=host, target=found.host, incarnation=incarnation, because=found.reason)
+                )
+            case NotPlaced():
+                stays.append(Stays(vm=found.vm, because=found.reason))
+    return EvacuationPlan(host=host, moves=tuple(moves), stays=tuple(stays))
+
+
+def _unmanaged(vm: VmId, view: ClusterView) -> str:
+    doc, record = view.vms[vm], view.vm_records.get(vm)
+    if doc.wish is VmWish.IGNORED or (record is not None and record.state is VmState.UNMANAGED):
+        return f"{vm} is not managed: move or stop it by hand"
+    return ""
