@@ -314,6 +314,32 @@ SABOTAGES: tuple[Sabotage, ...] = (
         more=(("sim/store/records.py", "        m.go_on_after(entry.version)", "        pass"),),
         stories=("store/clock_set_back_and_wiped",),
     ),
+    # -- moves ----------------------------------------------------------------------------------------------------
+    Sabotage(
+        name="every VM leaves at once",
+        rule="10",
+        file="core/decide/evacuations.py",
+        old="        if move.vm in self.busy or full or",
+        new="        if move.vm in self.busy or",
+        stories=("evacuation/one_host",),
+    ),
+    Sabotage(
+        name="a host that is emptied still takes VMs",
+        rule="10",
+        file="core/recovery.py",
+        old="        if doc is not None and (doc.maintenance or doc.evacuate):",
+        new="        if doc is not None and doc.maintenance:",
+        more=(("core/recovery.py", "record.state is not HostState.ONLINE or beat is None", "beat is None"),),
+        stories=("evacuation/no_room_for_all",),
+    ),
+    Sabotage(
+        name="a host is called empty with VMs on it",
+        rule="10",
+        file="core/decide/evacuations.py",
+        old="        if not left:",
+        new="        if True:",
+        stories=("evacuation/no_room_for_all",),
+    ),
     # -- liveness -------------------------------------------------------------------------------------------------
     Sabotage(
         name="nobody sends lost steps again",

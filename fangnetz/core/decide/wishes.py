@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import replace
 
 from fangnetz.core.actions import (
@@ -335,11 +335,7 @@ def _evacuate(
     away = known.away if known.evacuate else ()
     reason = f"{wish.by} asked to empty it"
     doc = replace(known, evacuate=True, maintenance=False, failback=False, away=away, reason=reason)
-    again: list[Action] = [
-        PutVm(record=replace(record, tried_at=Instant(0.0)), expected=record.generation)
-        for vm in left
-        if (record := view.vm_records.get(vm)) is not None and record.tried_at
-    ]
+    again = _tried_anew(left, view)
     if not verdicts[host].fresh:
         return [PutHostDoc(doc=doc)], f"{host} is not well; it is emptied once it reports: what runs there leaves", None
     plan = plan_evacuation(host, view, watch, verdicts, policy)
@@ -348,6 +344,16 @@ def _evacuate(
         told = "; ".join(f"{one.vm}: {one.because}" for one in plan.stays)
         sentence += f"; for now {len(plan.stays)} stay, because {told}"
     return [PutHostDoc(doc=doc), *again], sentence, None
+
+
+def _tried_anew(vms: Iterable[VmId], view: ClusterView) -> list[Action]:
+    """Return what lets moves of these VMs begin at once: a person asks for them, whatever became of the last ones."""
+    records = (view.vm_records.get(vm) for vm in vms)
+    return [
+        PutVm(record=replace(record, tried_at=Instant(0.0)), expected=record.generation)
+        for record in records
+        if record is not None and record.tried_at
+    ]
 
 
 def _activate(wish: Wish, host: HostId, view: ClusterView, verdicts: Mapping[HostId, Verdict]) -> Granting:
@@ -375,6 +381,7 @@ def _activate(wish: Wish, host: HostId, view: ClusterView, verdicts: Mapping[Hos
             known, maintenance=False, evacuate=False, reason="", failback=home, away=known.away if home else ()
         )
     docs: list[Action] = [PutHostDoc(doc=known)] if known != doc else []
+    docs += _tried_anew(known.away, view)
     coming = f", and {len(known.away)} VMs come home" if home else ""
     return [*docs, put], f"{host} is online{coming}", None
 
