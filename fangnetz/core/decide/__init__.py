@@ -121,7 +121,9 @@ def _evacuations(
     opened = [action.operation for action in done if isinstance(action, OpenOperation)]
     changed = [action.record.id for action in done if isinstance(action, PutHost | PutVm)]
     docs = [action.doc.id for action in done if isinstance(action, PutHostDoc)]
-    return Evacuations(view, watch, verdicts, policy, epoch, opened=opened, but={*changed, *docs}).decide()
+    return Evacuations(
+        view, watch, verdicts, policy, epoch, opened=opened, but=frozenset(changed), documented=docs
+    ).decide()
 
 
 def _hosts(

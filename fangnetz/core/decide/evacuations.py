@@ -37,8 +37,12 @@ class Evacuations:
         *,
         opened: Iterable[Operation],
         but: Collection[str],
+        documented: Collection[HostId],
     ) -> None:
-        """`opened`: operations that this tick opens already; `but`: hosts and VMs whose record it changes already."""
+        """`opened`: operations that this tick opens already; `but`: hosts and VMs whose record it changes already;
+        `documented`: hosts whose document it writes already: one written over it would lose what it says.
+        """
+        self.documented = frozenset(documented)
         self.view, self.watch, self.verdicts, self.policy, self.epoch = view, watch, verdicts, policy, epoch
         operations = [*view.operations.values(), *opened]
         self.busy = {op.subject for op in operations} | set(but)
@@ -57,7 +61,7 @@ class Evacuations:
 
     def decide(self) -> tuple[list[Action], list[Alarm]]:
         for host, doc in sorted(self.view.host_docs.items()):
-            if host not in self.view.hosts:
+            if host not in self.view.hosts or host in self.documented:
                 continue
             if doc.evacuate and not doc.maintenance:
                 self._empty(host, doc)

@@ -360,7 +360,7 @@ def _activate(wish: Wish, host: HostId, view: ClusterView, verdicts: Mapping[Hos
     record, beat, doc = view.host_records.get(host), heard(view, host), view.host_docs.get(host)
     if record is None or beat is None or not verdicts[host].fresh:
         raise WishRefused(f"{host} does not report: it joins only once its worker is heard")
-    if record.state is HostState.ONLINE and not (doc and (doc.maintenance or doc.evacuate)):
+    if record.state is HostState.ONLINE and not (doc and (doc.maintenance or doc.evacuate or doc.failback)):
         raise WishRefused(f"{host} is online already")
     if verdicts[host].finding is Finding.DEGRADED:
         raise WishRefused(f"{host} reports, but its libvirt is {beat.hypervisor}")
@@ -376,7 +376,7 @@ def _activate(wish: Wish, host: HostId, view: ClusterView, verdicts: Mapping[Hos
     )  # fmt: skip
     known = replace(doc or HostDoc(id=host), incarnation=beat.incarnation)
     home = wish.failback and bool(known.away)
-    if known.maintenance or known.evacuate:
+    if known.maintenance or known.evacuate or known.failback:
         known = replace(
             known, maintenance=False, evacuate=False, reason="", failback=home, away=known.away if home else ()
         )
