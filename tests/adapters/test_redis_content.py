@@ -115,7 +115,7 @@ DESTINATIONS = made(Destination, host=NAME, incarnation=TEXT, generation=NUMBER)
 VM_RECORDS = made(
     VmRecord, id=st.just(WEB), state=enum_of(VmRecord, "state"), owner=st.none() | NAME, owner_incarnation=TEXT,
     generation=NUMBER, since=AT, reason=TEXT, operation=st.none() | NAME, failures=st.integers(0, 99),
-    moving=st.none() | DESTINATIONS,
+    moving=st.none() | DESTINATIONS, tried_at=AT,
 )  # fmt: skip
 SIGHTINGS = made(
     VmSighting, vm=NAME, state=enum_of(VmSighting, "state"), generation=st.none() | NUMBER,
@@ -142,13 +142,17 @@ SPECS = made(
 VM_DOCS = made(
     VmDoc, spec=SPECS, xml=TEXT, wish=enum_of(VmDoc, "wish"), source=TEXT, declared=st.none() | enum_of(VmDoc, "wish")
 )
-HOST_DOCS = made(HostDoc, id=NAME, maintenance=st.booleans(), reason=TEXT, incarnation=NAME)
+HOST_DOCS = made(
+    HostDoc, id=NAME, maintenance=st.booleans(), evacuate=st.booleans(), away=st.lists(NAME, max_size=3).map(tuple),
+    failback=st.booleans(), reason=TEXT, incarnation=NAME,
+)  # fmt: skip
 BINDINGS = made(
     Binding, host=NAME, device=NAME, incarnation=TEXT, seen_on_at=AT, guid=TEXT,
     guid_matches=st.none() | st.booleans(), read_off=st.booleans(),
 )  # fmt: skip
 WISHES = made(
     Wish, id=NAME, kind=st.sampled_from(list(WishKind)), subject=TEXT, by=TEXT, at=AT, force=st.booleans(),
+    failback=st.booleans(),
     doc=st.none() | VM_DOCS, boot=TEXT, to=st.none() | NAME,
 )  # fmt: skip
 ALARMS = made(Alarm, kind=TEXT, subject=TEXT, sentence=TEXT, highest=st.booleans())
