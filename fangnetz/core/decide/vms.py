@@ -477,12 +477,19 @@ class VmDecisions:
                         reason=f"it ended by itself on {owner} and is started again"),
                 record.generation,
             )  # fmt: skip
+        home = self.view.host_docs.get(owner)
+        if home is not None and (home.evacuate or home.maintenance):  # it takes no VMs: this one starts elsewhere
+            self._ask_its_promise(record)
         self.wanted.append(record.id)
 
     def _ask_promise(self, doc: VmDoc, record: VmRecord) -> None:
         """Whoever waits for this VM's disk or name may have it only once its owner promised never to start it again."""
-        owner, leaving = record.owner, doc.source == DROPPED or record.id in self.rivals
-        if owner is None or not leaving or isinstance(owner_let_go(self.view, record), Granted):
+        if doc.source == DROPPED or record.id in self.rivals:
+            self._ask_its_promise(record)
+
+    def _ask_its_promise(self, record: VmRecord) -> None:
+        owner = record.owner
+        if owner is None or isinstance(owner_let_go(self.view, record), Granted):
             return
         beat = heard(self.view, owner)
         if beat is not None and beat.incarnation == record.owner_incarnation and not self._in_hand(record, owner):
