@@ -14,7 +14,7 @@ from fangnetz.core.errors import StoreUnreachable, WishRefused
 from fangnetz.core.evacuation import EvacuationPlan, plan_evacuation, vms_on
 from fangnetz.core.model import HostState
 from fangnetz.core.operations import OperationKind
-from fangnetz.core.units import HostId
+from fangnetz.core.units import HostId, VmId
 
 STANDS_S = 3.0
 """What is left for so long, with nothing on its way, is left for now: a tick looks every second."""
@@ -55,9 +55,8 @@ def plan_page(snapshot: Snapshot, found: EvacuationPlan) -> RenderableType:
     return Group(title(f"Emptying {found.host}", limits), table, "", line)
 
 
-def _size(snapshot: Snapshot, vm: str) -> str:
-    spec = next(doc.spec for name, doc in snapshot.view.vms.items() if name == vm)
-    return f"{spec.memory_mib} MiB"
+def _size(snapshot: Snapshot, vm: VmId) -> str:
+    return f"{snapshot.view.vms[vm].spec.memory_mib} MiB"
 
 
 def follow_evacuation(session: Session, host: HostId, timeout_s: float) -> Ended:

@@ -148,6 +148,9 @@ Action = (
     | Happened
 )
 
+Granting = tuple[list[Action], str, OperationId | None]
+"""What granting a wish comes to: what is done, a sentence for whoever wished, and the operation that carries it out."""
+
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Decision:

@@ -46,13 +46,16 @@ def binding_state(binding: Binding | None, incarnation: Incarnation) -> BindingS
 
 
 def of_another_host(view: ClusterView, reading: PowerReading) -> bool:
-    """Whether a device answered by the GUID that another host reads of its own or was seen to have."""
-    if not reading.guid:
+    """Whether a device answered by the GUID that another host reads of its own or was seen to have.
+
+    Not one that this host is known by as well: a GUID that two hosts carry names neither.
+    """
+    own, mine = view.heartbeats.get(reading.host), view.bindings.get((reading.host, reading.device))
+    is_own = own is not None and reading.guid in own.bmc_guids
+    was_own = mine is not None and mine.guid == reading.guid and mine.guid_matches is not False
+    if not reading.guid or is_own or was_own:
         return False
     read = any(reading.guid in beat.bmc_guids for host, beat in view.heartbeats.items() if host != reading.host)
-    own = view.heartbeats.get(reading.host)
-    if own is not None and reading.guid in own.bmc_guids:
-        return False
     bound = any(
         reading.guid == binding.guid and binding.guid_matches
         for (h, _), binding in view.bindings.items()

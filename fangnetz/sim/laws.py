@@ -215,9 +215,11 @@ class Laws:
             self._proofs.get((owner.host, owner.incarnation)),
             self._latest.get((owner.host, owner.incarnation)),
         )
-        if proof is not None and (beat is None or beat <= proof.proven_at or proof.proven_at < self._life_began):
+        if proof is not None and (beat is None or beat <= proof.proven_at):
             # Given to a boot that was off already, from a view of before: it never came to run it.
             found.append(replace(proof, proven_at=max(proof.proven_at, owner.at)))
+        elif proof is not None and proof.proven_at < self._life_began:
+            found.append(proof)
         promise = self._released.get((owner.host, owner.incarnation, owner.vm))
         if promise is not None:
             found.append(promise)

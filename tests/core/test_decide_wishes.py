@@ -113,6 +113,12 @@ def test_what_another_hosts_device_reads_is_no_sign_of_life() -> None:
     assert answer(crosswise, WishKind.HOST_CONFIRM_OFF)[0].granted
     nobodys = dark(readings=[reading("h1", Power.ON, T0 - 0.5, guid="a new mainboard's")])
     assert not answer(nobodys, WishKind.HOST_CONFIRM_OFF)[0].granted, "it may be its own"
+    twins = [beat("h2", T0 - 0.1, guids=(guid_of("h1"),)), beat("h3", T0 - 0.1), beat("h1", T0 - 20)]
+    shared = dark(readings=[reading("h1", Power.ON, T0 - 0.5, guid=guid_of("h1"))])
+    both = replace(shared, heartbeats={one.host: one for one in twins})
+    unheard = replace(both, heartbeats={one.host: one for one in twins[:2]})
+    for look in (both, unheard):
+        assert not answer(look, WishKind.HOST_CONFIRM_OFF)[0].granted, "a GUID that two hosts carry is also its own"
 
 
 def test_there_is_nothing_to_confirm_for_a_host_never_heard_or_proven_off_already() -> None:

@@ -10,11 +10,15 @@ import pytest
 
 from fangnetz.core import recovery
 from fangnetz.core.model import OffProof, ProofKind
+from fangnetz.core.operations import Operation, OperationKind, Step, StepKind, StepState
 from fangnetz.core.ownership import Granted
-from fangnetz.core.units import Generation, HostId, VmId
+from fangnetz.core.units import Epoch, Generation, HostId, Instant, OperationId, VmId
 from fangnetz.engine.steps.fence import FenceSteps
+from fangnetz.ports import Claim
 from fangnetz.settings.tree import read_tree
 from fangnetz.sim.play import end, play
+from fangnetz.sim.store import journal
+from fangnetz.sim.store.memory import Memory
 from fangnetz.sim.stories.read import read_story, story_of
 from fangnetz.sim.world import World
 
@@ -95,6 +99,34 @@ def test_a_start_that_comes_late_and_against_a_promise_is_seen(world: World) -> 
     world.chronicle.broken.clear()
     world.daemons[host2].run(web1, Generation(1))
     assert broken(world) == {"late_start", "promise_broken"}
+
+
+def test_a_write_under_an_epoch_that_is_over_is_seen(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("fangnetz.sim.store.memory.Memory.in_charge", lambda _self, _epoch: True)
+    assert "epoch_over" in laws_broken_in("controllers/control_frozen_before_it_writes")
+
+
+def test_a_start_that_no_replica_knows_of_is_seen(monkeypatch: pytest.MonkeyPatch) -> None:
+    nothing = Memory(raw_us=lambda: 0, identity="")
+    monkeypatch.setattr("fangnetz.sim.store.server.Server.confirmed", property(lambda _self: nothing))
+    assert "start_unconfirmed" in laws_broken_in("power/power_loss")
+
+
+def test_a_step_that_two_carry_out_or_that_is_done_again_is_seen(world: World) -> None:
+    step = Step(key="stop/web1", kind=StepKind.STOP, state=StepState.RUNNING)
+    operation = Operation(
+        id=OperationId("op"), kind=OperationKind.STOP, subject="web1", epoch=Epoch(1), opened_at=Instant(0.0),
+        reason="", steps=(step,),
+    )  # fmt: skip
+    now = Instant(world.server.memory.seen_us() / 1e6)
+    claim = Claim(operation=operation, step=step, token="one", now=now, until=now)
+    asked = ("op", step.key, "one", "work-c1", "", 4.0)
+    world.laws.look(journal.claim, asked, (claim, StepState.READY))
+    assert broken(world) == set()
+    world.laws.look(journal.claim, ("op", step.key, "two", *asked[3:]), (claim, StepState.RUNNING))
+    assert broken(world) == {"two_at_one_step"}
+    world.laws.look(journal.claim, asked, (claim, StepState.DONE))
+    assert broken(world) == {"two_at_one_step", "done_again"}
 
 
 def test_an_error_nobody_catches_is_a_fault_of_ours(world: World) -> None:

@@ -11,7 +11,7 @@ from collections.abc import Collection, Iterable, Mapping
 from dataclasses import replace
 
 from fangnetz.core.actions import Action, Alarm, OpenOperation, PutHost, PutHostDoc, PutVm
-from fangnetz.core.decide.openings import operation_id
+from fangnetz.core.decide.openings import vm_operation
 from fangnetz.core.detector import Verdict, Watch, heard
 from fangnetz.core.evacuation import plan_evacuation, vms_on
 from fangnetz.core.model import ClusterView, HostDoc, HostState, HypervisorHealth
@@ -148,18 +148,12 @@ class Evacuations:
         self.moving += 1
         self.leaving[move.source] += 1
         self.coming[move.target] += 1
-        operation = Operation(
-            id=operation_id(OperationKind.MIGRATE, move.vm, self.view.now),
-            kind=OperationKind.MIGRATE,
-            subject=move.vm,
-            epoch=self.epoch,
-            opened_at=self.view.now,
-            reason=reason,
-            steps=migrate_steps(),
-            target=move.target,
-        )
+        operation = vm_operation(OperationKind.MIGRATE, move.vm, reason, migrate_steps(), self.view, self.epoch)
         tried = replace(record, tried_at=self.view.now)
-        self.actions += [PutVm(record=tried, expected=record.generation), OpenOperation(operation=operation)]
+        self.actions += [
+            PutVm(record=tried, expected=record.generation),
+            OpenOperation(operation=replace(operation, target=move.target)),
+        ]
         return True
 
     def _tried_lately(self, vm: VmId) -> bool:

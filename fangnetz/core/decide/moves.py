@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 
-from fangnetz.core.actions import Action, EndOperation, OpenOperation
+from fangnetz.core.actions import EndOperation, Granting, OpenOperation
 from fangnetz.core.decide.openings import wished_operation_id
 from fangnetz.core.detector import Verdict, Watch
 from fangnetz.core.errors import WishRefused
@@ -33,7 +33,7 @@ def migrate(
     verdicts: Mapping[HostId, Verdict],
     policy: Policy,
     epoch: Epoch,
-) -> tuple[list[Action], str, OperationId | None]:
+) -> Granting:
     """Open the move of one VM while it runs. WishRefused with the reason if it cannot be moved now."""
     if wish.to is not None and wish.to not in view.hosts:
         raise WishRefused(f"{wish.to} is no host of this cluster; it has {', '.join(sorted(view.hosts))}")
@@ -59,7 +59,7 @@ def migrate(
     return [OpenOperation(operation=operation)], f"{vm} moves to {found.target}: {found.because}", operation.id
 
 
-def cancel(wish: Wish, view: ClusterView) -> tuple[list[Action], str, OperationId | None]:
+def cancel(wish: Wish, view: ClusterView) -> Granting:
     """End an operation that a person may end; whoever carries it out notices and stops."""
     operation = view.operations.get(OperationId(wish.subject))
     if operation is None:

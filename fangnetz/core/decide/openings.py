@@ -80,3 +80,11 @@ def vm_operation(
         reason=reason,
         steps=steps,
     )
+
+
+def failover_of(host: HostId, view: ClusterView) -> OperationId | None:
+    """Return the open failover of a host, if there is one."""
+    return next(
+        (o.id for o in view.operations.values() if o.subject == host and o.kind is OperationKind.FAILOVER),
+        None,
+    )

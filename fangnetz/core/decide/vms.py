@@ -9,6 +9,7 @@ from dataclasses import replace
 from fangnetz.core.actions import Action, Alarm, OpenOperation, PutVm
 from fangnetz.core.copies import later_copy, listed, paused_later_copy, running
 from fangnetz.core.decide.arrivals import Arrival, Arrivals
+from fangnetz.core.decide.carried import Carried
 from fangnetz.core.decide.openings import operation_id, order_to, vm_operation
 from fangnetz.core.detector import Finding, Verdict, Watch, heard
 from fangnetz.core.identity import rivals
@@ -38,7 +39,7 @@ from fangnetz.core.operations import (
 from fangnetz.core.ownership import Granted, end_the_held, owner_let_go, proof_of, seen_running
 from fangnetz.core.policy import Policy
 from fangnetz.core.recovery import plan_starts
-from fangnetz.core.units import Epoch, Generation, HostId, Incarnation, OperationId, VmId
+from fangnetz.core.units import Epoch, Generation, HostId, Incarnation, VmId
 
 RUNS = frozenset({Sighting.RUNNING, Sighting.PAUSED, Sighting.STOPPING})
 _SAID_ALREADY = frozenset({VmState.FAILED, VmState.NEEDS_PERSON, VmState.STOPPED})
@@ -64,33 +65,6 @@ def _not_managed(doc: VmDoc) -> str:
     if doc.source == DROPPED and doc.wish is VmWish.RUNNING:
         return "not in the cluster file any more: left alone, and not recovered"
     return ""
-
-
-class Carried:
-    """Which VMs some open operations carry: asked once for each VM in every tick."""
-
-    def __init__(self, operations: Iterable[Operation]) -> None:
-        self._ids: set[OperationId] = set()
-        self._subjects: set[str] = set()
-        self._boots: set[tuple[str, Incarnation | None]] = set()
-        self._orders: set[tuple[VmId, Generation]] = set()
-        for op in operations:
-            self._ids.add(op.id)
-            self._subjects.add(op.subject)
-            if op.kind is OperationKind.FAILOVER:
-                self._boots.add((op.subject, op.incarnation))
-                self._orders.update((s.order.vm, s.order.generation) for s in op.of_kind(StepKind.START) if s.order)
-
-    def has(self, record: VmRecord) -> bool:
-        """Whether one of them carries this VM."""
-        if not self._ids:
-            return False
-        return (
-            record.operation in self._ids
-            or record.id in self._subjects
-            or (record.id, record.generation) in self._orders
-            or (record.owner is not None and (record.owner, record.owner_incarnation) in self._boots)
-        )
 
 
 class VmDecisions:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Mapping
 from dataclasses import replace
 
 from fangnetz.core.actions import (
@@ -10,6 +10,7 @@ from fangnetz.core.actions import (
     EndOperation,
     ForgetRecord,
     ForgetVm,
+    Granting,
     Happened,
     OpenOperation,
     PutHost,
@@ -19,15 +20,14 @@ from fangnetz.core.actions import (
     RememberProof,
     SettleWish,
 )
+from fangnetz.core.decide.maintenance import activate, evacuate, maintain
 from fangnetz.core.decide.mending import copies_of, how_to_mend, unseen_copies
 from fangnetz.core.decide.moves import cancel, migrate
-from fangnetz.core.decide.openings import new_failover, wished_operation_id
+from fangnetz.core.decide.openings import failover_of, new_failover, wished_operation_id
 from fangnetz.core.decide.outside import last_boot
 from fangnetz.core.decide.questions import ASK_PAUSE_MAX_S
-from fangnetz.core.decide.returns import obstacle_to_return
-from fangnetz.core.detector import Finding, Verdict, Watch, heard
+from fangnetz.core.detector import Verdict, Watch, heard
 from fangnetz.core.errors import WishRefused
-from fangnetz.core.evacuation import plan_evacuation, vms_on
 from fangnetz.core.fencing import holds, of_another_host
 from fangnetz.core.identity import marks, shared
 from fangnetz.core.lifecycle import HostEvent, next_state
@@ -63,7 +63,7 @@ from fangnetz.core.ownership import (
 )
 from fangnetz.core.policy import Policy
 from fangnetz.core.quorum import unheard_in_this_life
-from fangnetz.core.units import Epoch, HostId, Incarnation, Instant, OperationId, VmId
+from fangnetz.core.units import Epoch, HostId, Incarnation, Instant, VmId
 
 
 def decide_wish(
@@ -100,9 +100,6 @@ def _refuse_if_booted_anew(wish: Wish, latest: Incarnation) -> None:
         )
 
 
-Granting = tuple[list[Action], str, OperationId | None]
-
-
 def _grant(  # noqa: PLR0911 - one case a kind of wish
     wish: Wish, view: ClusterView, watch: Watch, verdicts: Mapping[HostId, Verdict], policy: Policy, epoch: Epoch
 ) -> Granting:
@@ -114,18 +111,11 @@ def _grant(  # noqa: PLR0911 - one case a kind of wish
         case WishKind.HOST_CONFIRM_OFF:
             return _confirm_off(wish, _host(wish, view), view, verdicts, policy, epoch)
         case WishKind.HOST_ACTIVATE:
-            return _activate(wish, _host(wish, view), view, verdicts)
+            return activate(wish, _host(wish, view), view, verdicts)
         case WishKind.HOST_MAINTENANCE:
-            host = _host(wish, view)
-            known = view.host_docs.get(host, HostDoc(id=host))
-            doc = replace(known, maintenance=True, reason=f"{wish.by} asked for maintenance")
-            return (
-                [PutHostDoc(doc=doc)],
-                f"{host} is in maintenance: it takes no new VMs and is not fenced",
-                None,
-            )
+            return maintain(wish, _host(wish, view), view)
         case WishKind.HOST_EVACUATE:
-            return _evacuate(wish, _host(wish, view), view, watch, verdicts, policy)
+            return evacuate(wish, _host(wish, view), view, watch, verdicts, policy)
         case WishKind.VM_ADD:
             return _add(wish, view, unheard_in_this_life(view, watch, policy), policy)
         case WishKind.VM_START:
@@ -159,13 +149,6 @@ def _vm(wish: Wish, view: ClusterView) -> VmId:
     return vm
 
 
-def _open_on(host: HostId, view: ClusterView) -> OperationId | None:
-    return next(
-        (o.id for o in view.operations.values() if o.subject == host and o.kind is OperationKind.FAILOVER),
-        None,
-    )
-
-
 def _fence(wish: Wish, host: HostId, view: ClusterView, verdicts: Mapping[HostId, Verdict], epoch: Epoch) -> Granting:
     verdict, record = verdicts[host], view.host_records.get(host, HostRecord(id=host))
     if not verdict.incarnation:
@@ -178,7 +161,7 @@ def _fence(wish: Wish, host: HostId, view: ClusterView, verdicts: Mapping[HostId
         )
     if holds(view, record.proof, verdict.incarnation):
         raise WishRefused(f"{host} is proven off already")
-    running = _open_on(host, view)
+    running = failover_of(host, view)
     if running:
         raise WishRefused(f"{running} is already at work on {host}")
     reason = f"{wish.by} asked to fence {host}"
@@ -252,7 +235,7 @@ def _confirm_off(
         sentence=f"{wish.by} confirmed that {host} (boot {incarnation[:8]}) is off",
     )
     actions: list[Action] = []
-    running = _open_on(host, view)
+    running = failover_of(host, view)
     if running:
         actions.append(
             EndOperation(id=running, state=OperationState.CANCELLED, sentence=f"{proof.sentence}; a new one recovers")
@@ -317,73 +300,6 @@ def _confirm_off_outside(wish: Wish, host: HostId, view: ClusterView, watch: Wat
     )
     # The proof holds once files name that boot and it; the record is for people.
     return [*_known_boot(host, incarnation, view), RememberProof(proof=proof), put, event], proof.sentence, None
-
-
-def _evacuate(
-    wish: Wish,
-    host: HostId,
-    view: ClusterView,
-    watch: Watch,
-    verdicts: Mapping[HostId, Verdict],
-    policy: Policy,
-) -> Granting:
-    """Have a host emptied; of one that is lost or off it is remembered. Said again, it goes on with what is left."""
-    known = view.host_docs.get(host, HostDoc(id=host))
-    left = vms_on(host, view)
-    if known.maintenance and not left:
-        raise WishRefused(f"{host} is in maintenance already, and nothing runs there")
-    away = known.away if known.evacuate else ()
-    reason = f"{wish.by} asked to empty it"
-    doc = replace(known, evacuate=True, maintenance=False, failback=False, away=away, reason=reason)
-    again = _tried_anew(left, view)
-    if not verdicts[host].fresh:
-        return [PutHostDoc(doc=doc)], f"{host} is not well; it is emptied once it reports: what runs there leaves", None
-    plan = plan_evacuation(host, view, watch, verdicts, policy)
-    sentence = f"{host} is being emptied: {len(plan.moves)} of {len(left)} VMs leave"
-    if plan.stays:
-        told = "; ".join(f"{one.vm}: {one.because}" for one in plan.stays)
-        sentence += f"; for now {len(plan.stays)} stay, because {told}"
-    return [PutHostDoc(doc=doc), *again], sentence, None
-
-
-def _tried_anew(vms: Iterable[VmId], view: ClusterView) -> list[Action]:
-    """Return what lets moves of these VMs begin at once: a person asks for them, whatever became of the last ones."""
-    records = (view.vm_records.get(vm) for vm in vms)
-    return [
-        PutVm(record=replace(record, tried_at=Instant(0.0)), expected=record.generation)
-        for record in records
-        if record is not None and record.tried_at
-    ]
-
-
-def _activate(wish: Wish, host: HostId, view: ClusterView, verdicts: Mapping[HostId, Verdict]) -> Granting:
-    record, beat, doc = view.host_records.get(host), heard(view, host), view.host_docs.get(host)
-    if record is None or beat is None or not verdicts[host].fresh:
-        raise WishRefused(f"{host} does not report: it joins only once its worker is heard")
-    if record.state is HostState.ONLINE and not (doc and (doc.maintenance or doc.evacuate or doc.failback)):
-        raise WishRefused(f"{host} is online already")
-    if verdicts[host].finding is Finding.DEGRADED:
-        raise WishRefused(f"{host} reports, but its libvirt is {beat.hypervisor}")
-    running = _open_on(host, view)
-    if running:
-        raise WishRefused(f"{running} is still at work on {host}")
-    obstacle = obstacle_to_return(host, beat, record, view)
-    if obstacle:
-        raise WishRefused(obstacle)
-    put = PutHost(
-        record=replace(record, state=HostState.ONLINE, since=view.now, reason="an operator activated it",
-                       incarnation=beat.incarnation, proof=None, cut_by=None, suspected_at=None)
-    )  # fmt: skip
-    known = replace(doc or HostDoc(id=host), incarnation=beat.incarnation)
-    home = wish.failback and bool(known.away)
-    if known.maintenance or known.evacuate or known.failback:
-        known = replace(
-            known, maintenance=False, evacuate=False, reason="", failback=home, away=known.away if home else ()
-        )
-    docs: list[Action] = [PutHostDoc(doc=known)] if known != doc else []
-    docs += _tried_anew(known.away, view)
-    coming = f", and {len(known.away)} VMs come home" if home else ""
-    return [*docs, put], f"{host} is online{coming}", None
 
 
 def _add(wish: Wish, view: ClusterView, hold: tuple[HostId, ...], policy: Policy) -> Granting:

@@ -213,10 +213,8 @@ class _Reader:
         if verb == "activate" and isinstance(given[verb], dict):
             self._known(where, ("host", "failback"), verb)
             host = self._name((*where, "host"), self._hosts, "host")
-            failback = self._tree.get((*where, "failback"))
-            if failback not in (True, False, None):
-                self._refuse((*where, "failback"), "must be true or false")
-            return Line(at=at, verb=verb, on=host, names=(host,), more={"failback": bool(failback)})
+            failback = self._bool((*where, "failback"), False)
+            return Line(at=at, verb=verb, on=host, names=(host,), more={"failback": failback})
         if verb in words.OF_HOST:
             return self._about(at, verb, self._name(where, self._hosts, "host"))
         if verb in words.OF_CONTROLLER:

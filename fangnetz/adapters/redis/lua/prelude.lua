@@ -1,9 +1,9 @@
 -- Put before every script. Numbers travel as strings: Lua prints large ones in exponent form.
 local function text(number) return string.format('%.0f', number) end
 local function number(value) return tonumber(value or '0') or 0 end
--- The store's clock in whole microseconds; no machine's clock but the store's own counts. Redis TIME, moved ahead by what it was ever set
--- back, so that it never runs backwards: not when a machine's clock is corrected, and not when a replica takes over whose
--- clock is slower. What was read or heard later is later, and a lease does not last longer for it.
+-- The store's clock in whole microseconds; no other machine's clock counts. Redis TIME, moved ahead by what it was ever
+-- set back, so that it never runs backwards: not when a machine's clock is corrected, and not when a replica takes over
+-- whose clock is slower. What was read or heard later is later, and a lease does not last longer for it.
 -- The key `clock` has the tag of all others; each script reads and writes it. What stands in it and is no whole number,
 -- or lies ten years away, was written by nobody of us and counts as nothing.
 local SANE_US = 315360000000000
