@@ -12,6 +12,7 @@ from fangnetz.core.evacuation import plan_evacuation
 from fangnetz.core.model import ClusterView, HostDoc, HostState, HypervisorHealth, VmDoc, VmRecord, VmState, WishKind
 from fangnetz.core.operations import Operation, OperationKind, migrate_steps
 from fangnetz.core.policy import Policy
+from fangnetz.core.recovery import rooms
 from fangnetz.core.units import Epoch, HostId, Incarnation, Instant, OperationId, VmId
 from tests.core.world import T0, beat, decided, host_record, spec, verdicts_of, view, vm_doc, vm_record, watched, wish
 
@@ -126,6 +127,25 @@ def test_a_host_is_in_maintenance_only_once_it_is_known_to_be_empty() -> None:
         seen(vms=on_h1("a", state=VmState.UNKNOWN)),
     ):
         assert not any(doc.maintenance for doc in documents(not_yet))
+
+
+def test_a_host_is_not_called_empty_on_an_old_report_or_an_empty_one_of_a_hung_libvirt() -> None:
+    """Whatever else the tick makes of it: in maintenance it would not be fenced."""
+    gone = [(doc, replace(record, owner=H2)) for doc, record in on_h1("a") if record is not None]
+    for look, empty in (
+        (seen(vms=[*gone]), True),
+        (seen(vms=[*gone], health=HypervisorHealth.HUNG), False),
+        (seen(vms=[*gone], age=20.0), False),
+    ):
+        actions, _ = Evacuations(
+            look, watched(look), verdicts_of(look), Policy(), Epoch(1), opened=(), but=(), documented=()
+        ).decide()
+        assert [a.doc.maintenance for a in actions if isinstance(a, PutHostDoc)] == ([True] if empty else [])
+
+
+def test_a_host_to_be_emptied_takes_no_vm_although_its_record_says_online_yet() -> None:
+    look = seen(state=HostState.ONLINE)
+    assert {room.spec.id for room in rooms(look, verdicts_of(look))} == {H2, H3}
 
 
 def test_a_silent_host_is_its_failovers_matter() -> None:

@@ -246,6 +246,10 @@ def test_what_has_arrived_at_its_owner_is_let_run() -> None:
     )
     (action,) = opened(look)
     assert action.operation.kind is OperationKind.RESUME
+    older = seen(
+        record=vm_record("web", "h2", 9, state=VmState.MOVING), at=(), there={"seen": sighting(Sighting.INCOMING, 8)}
+    )
+    assert all(a.operation.kind is not OperationKind.RESUME for a in opened(older)), "not the copy it is to run"
 
 
 # --- wishes ------------------------------------------------------------------------------------------------------
