@@ -15,6 +15,7 @@ from fangnetz.core.fencing import binding_state, protection
 from fangnetz.core.incidents import Incident
 from fangnetz.core.model import HostRecord, OffProof, Power, VmState, VmWish
 from fangnetz.core.operations import Operation, Step
+from fangnetz.core.rules import as_tree
 from fangnetz.core.units import HostId, Instant, VmId
 from fangnetz.ports import LoggedEvent
 
@@ -157,6 +158,7 @@ def vm_item(snapshot: Snapshot, vm: VmId) -> Item:
         "memory_mib": doc.spec.memory_mib if doc else None,
         "cpus": doc.spec.cpus if doc else None,
         "priority": doc.spec.priority if doc else None,
+        "rules": as_tree(doc.spec.rules) if doc else None,
         "source": doc.source if doc else None,
         "operation": record.operation if record else None,
     }

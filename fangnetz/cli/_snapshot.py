@@ -20,7 +20,7 @@ from fangnetz.core.fencing import BindingState, binding_state, holds, proof_from
 from fangnetz.core.model import UNKNOWN_BOOT, ClusterView, ControlLease, HostRecord, HostState, Power, VmRecord
 from fangnetz.core.policy import Policy
 from fangnetz.core.quorum import Brake, brakes
-from fangnetz.core.recovery import TAKES_ROOM
+from fangnetz.core.rooms import TAKES_ROOM
 from fangnetz.core.units import HostId, Incarnation, Instant, VmId
 
 READING_WORTH_S = 3 * ASK_PAUSE_MAX_S

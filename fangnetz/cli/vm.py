@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 from rich.console import Group, RenderableType
@@ -19,7 +19,7 @@ from fangnetz.cli._tables import vms_table
 from fangnetz.cli._wish import TIMEOUT_S, Timeout, Wait, ask, carry
 from fangnetz.core.detector import heard
 from fangnetz.core.errors import SettingsError, WishRefused
-from fangnetz.core.model import DROPPED, FROM_CLI, FROM_FILE, REMOVED, VmDoc, VmState, VmWish, WishKind
+from fangnetz.core.model import DROPPED, FROM_CLI, FROM_FILE, REMOVED, Rules, VmDoc, VmState, VmWish, WishKind
 from fangnetz.core.units import HostId, VmId
 
 if TYPE_CHECKING:
@@ -93,6 +93,7 @@ def _page(snapshot: Snapshot, vm: VmId) -> RenderableType:
         ("wish", item["wish"] or "–"),
         ("size", size),
         ("priority", "–" if item["priority"] is None else str(item["priority"])),
+        ("rules", _rules_said(item["rules"] or {})),
         ("declared", DECLARED.get(str(item["source"]), "–")),
     ]
     if item["operation"]:
@@ -107,8 +108,22 @@ def _page(snapshot: Snapshot, vm: VmId) -> RenderableType:
 def add(
     vm: Vm,
     xml: Annotated[Path, typer.Option("--xml", metavar="FILE", help="Its libvirt domain XML.")],
+    *,
     priority: Annotated[int, typer.Option("--priority", min=-1000, max=1000, help="Higher starts first.")] = 0,
     wish: Annotated[VmWish, typer.Option("--wish", help="What is wanted of it.")] = VmWish.RUNNING,
+    allow: Annotated[
+        list[str] | None, typer.Option("--allow", metavar="HOST", help="It runs on no other hosts; may be repeated.")
+    ] = None,
+    prefer: Annotated[
+        list[str] | None,
+        typer.Option("--prefer", metavar="HOST[=WEIGHT]", help="That host wins over emptier ones; may be repeated."),
+    ] = None,
+    together: Annotated[
+        list[str] | None, typer.Option("--together", metavar="VM", help="Both on one host; may be repeated.")
+    ] = None,
+    apart: Annotated[
+        list[str] | None, typer.Option("--apart", metavar="VM", help="Never both on one host; may be repeated.")
+    ] = None,
     force: Annotated[bool, typer.Option("--force", help="Also if it is unfit to start on another host.")] = False,
     wait: Wait = False,
     timeout: Timeout = TIMEOUT_S,
@@ -121,14 +136,45 @@ def add(
     runs, with the disks it had, once every host reports or is proven off.
     """
     session = open_session()
-    doc = _definition(vm, xml, priority, wish)
+    rules = Rules(
+        allowed=tuple(HostId(host) for host in sorted(set(allow or ()))),
+        preferred=tuple(sorted(dict(map(_preference, prefer or ())).items())),
+        together=tuple(VmId(other) for other in sorted(set(together or ()))),
+        apart=tuple(VmId(other) for other in sorted(set(apart or ()))),
+    )
+    doc = _definition(vm, xml, priority, wish, rules)
     _judge(doc, take(session, holes=True).view.vms, force=force)
     result = ask(session, WishKind.VM_ADD, doc.spec.id, force=force, doc=doc)
     goal = {VmWish.RUNNING: VmState.RUNNING, VmWish.STOPPED: VmState.STOPPED, VmWish.IGNORED: VmState.UNMANAGED}[wish]
     carry(result, as_json=as_json, wait=wait, follow=_follower(session, doc.spec.id, goal, timeout))
 
 
-def _definition(vm: str, xml: Path, priority: int, wish: VmWish) -> VmDoc:
+def _preference(text: str) -> tuple[HostId, int]:
+    host, _, weight = text.partition("=")
+    try:
+        return HostId(host), int(weight or 1)
+    except ValueError:
+        raise SettingsError(f"--prefer is {text}: it must be a host, or a host with a weight, as host1=2") from None
+
+
+def _rules_said(rules: dict[str, Any]) -> str:
+    """Return the rules of a VM in words."""
+    must = "prefers" if rules.get("strict") is False else "only on"
+    weights = [f"{host} ({weight:+d})" for host, weight in rules.get("preferred", {}).items()]
+    said = [
+        f"{words} {', '.join(names)}"
+        for words, names in (
+            (must, rules.get("allowed")),
+            ("prefers", weights),
+            ("together with", rules.get("together")),
+            ("apart from", rules.get("apart")),
+        )
+        if names
+    ]
+    return "; ".join(said) or "none"
+
+
+def _definition(vm: str, xml: Path, priority: int, wish: VmWish, rules: Rules) -> VmDoc:
     """Return the definition in the file. SettingsError in one sentence that names the file."""
     from pydantic import TypeAdapter, ValidationError
 
@@ -145,7 +191,7 @@ def _definition(vm: str, xml: Path, priority: int, wish: VmWish) -> VmDoc:
     if rule:
         raise SettingsError(f"{xml} {rule}")
     try:
-        doc = vm_doc_from_xml(text, priority=priority, wish=wish)
+        doc = vm_doc_from_xml(text, priority=priority, wish=wish, rules=rules)
     except SettingsError as error:
         raise SettingsError(f"{xml} is no domain XML: {error}") from error
     if doc.spec.id != vm:

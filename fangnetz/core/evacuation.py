@@ -10,10 +10,9 @@ from dataclasses import dataclass
 
 from fangnetz.core.detector import Verdict, Watch, heard
 from fangnetz.core.model import ClusterView, Sighting, VmState, VmWish
-from fangnetz.core.moving import Move, Stays, why_not_now
-from fangnetz.core.placement import NotPlaced, Placed, place
+from fangnetz.core.moving import Move, Stays, plan_moves
 from fangnetz.core.policy import Policy
-from fangnetz.core.recovery import TAKES_ROOM, rooms
+from fangnetz.core.rooms import TAKES_ROOM
 from fangnetz.core.units import HostId, VmId
 
 
@@ -38,26 +37,12 @@ def plan_evacuation(
     host: HostId, view: ClusterView, watch: Watch, verdicts: Mapping[HostId, Verdict], policy: Policy
 ) -> EvacuationPlan:
     """Return where each VM on `host` goes, all of them placed together, and why the others stay."""
-    stays: list[Stays] = []
-    able: list[VmId] = []
-    for vm in vms_on(host, view):
-        why = _unmanaged(vm, view) or why_not_now(vm, view, watch, verdicts, policy)
-        if why:
-            stays.append(Stays(vm=vm, because=why))
-        else:
-            able.append(vm)
-    forbidden = {vm: {host: f"{host} is being emptied"} for vm in able}
-    moves: list[Move] = []
-    for found in place([view.vms[vm].spec for vm in able], rooms(view, verdicts), policy, forbidden=forbidden):
-        match found:
-            case Placed():
-                incarnation = view.host_records[found.host].incarnation
-                moves.append(
-                    Move(vm=found.vm, source=host, target=found.host, incarnation=incarnation, because=found.reason)
-                )
-            case NotPlaced():
-                stays.append(Stays(vm=found.vm, because=found.reason))
-    return EvacuationPlan(host=host, moves=tuple(moves), stays=tuple(stays))
+    here = vms_on(host, view)
+    stays = [Stays(vm=vm, because=why) for vm in here if (why := _unmanaged(vm, view))]
+    able = [vm for vm in here if vm not in {one.vm for one in stays}]
+    found = plan_moves(able, view, watch, verdicts, policy, leaving="is being emptied")
+    moves = tuple(one for one in found if isinstance(one, Move))
+    return EvacuationPlan(host=host, moves=moves, stays=(*stays, *(one for one in found if isinstance(one, Stays))))
 
 
 def _unmanaged(vm: VmId, view: ClusterView) -> str:

@@ -132,6 +132,25 @@ class HostSpec:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class Rules:
+    """Where one VM may run, as its definition says; `core.rules` joins those of all VMs."""
+
+    allowed: tuple[HostId, ...] = ()
+    """Hosts it may run on; empty: any."""
+    strict: bool = True
+    """Whether `allowed` is a must; else these hosts are preferred by 1."""
+    preferred: tuple[tuple[HostId, int], ...] = ()
+    """Hosts with their weight: a higher one wins over load, one that is not named has 0."""
+    together: tuple[VmId, ...] = ()
+    """VMs that run on the same host as this one or not at all."""
+    apart: tuple[VmId, ...] = ()
+    """VMs that never run on the same host as this one."""
+
+
+NO_RULES = Rules()
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class VmSpec:
     """A VM as placement sees it. `digest` names the exact domain XML it stands for.
 
@@ -146,6 +165,7 @@ class VmSpec:
     digest: str = ""
     uuid: str = ""
     disks: tuple[str, ...] = ()
+    rules: Rules = NO_RULES
 
 
 FROM_FILE = "file"

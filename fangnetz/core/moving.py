@@ -5,17 +5,17 @@ Nothing here gives a VM away: it stays its owner's until that host has let it go
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 
 from fangnetz.core.detector import Finding, Verdict, Watch, heard
 from fangnetz.core.model import ClusterView, HypervisorHealth, Sighting, VmRecord, VmState
 from fangnetz.core.operations import Operation, Step, StepKind, StepState
 from fangnetz.core.ownership import arriving_at
-from fangnetz.core.placement import NotPlaced, Placed, place
+from fangnetz.core.placement import NotPlaced, Placed
 from fangnetz.core.policy import Policy
 from fangnetz.core.quorum import unheard_in_this_life
-from fangnetz.core.recovery import rooms
+from fangnetz.core.rooms import place_in, rooms
 from fangnetz.core.units import HostId, Incarnation, VmId
 
 
@@ -50,24 +50,58 @@ def plan_move(
     refused: Mapping[HostId, str] | None = None,
 ) -> Move | Stays:
     """Return where `vm` goes. `target`: there or nowhere; `refused`: hosts that said no already, and why."""
-    record = view.vm_records.get(vm)
-    why = why_not_now(vm, view, watch, verdicts, policy)
-    if why or record is None or record.owner is None:
-        return Stays(vm=vm, because=why or f"{vm} runs nowhere")
-    forbidden = {record.owner: f"{record.owner} is where it runs", **(refused or {})}
-    if target is not None:
-        others = (host for host in view.hosts if host != target)
-        forbidden = dict.fromkeys(others, "") | {host: why for host, why in forbidden.items() if host == target}
-    (found,) = place([view.vms[vm].spec], rooms(view, verdicts), policy, forbidden={vm: forbidden})
-    match found:
-        case Placed():
-            incarnation = view.host_records[found.host].incarnation
-            return Move(vm=vm, source=record.owner, target=found.host, incarnation=incarnation, because=found.reason)
-        case NotPlaced():
-            open_ones = {room.spec.id for room in rooms(view, verdicts)}
-            closed = target is not None and target not in open_ones
-            reason = f"{target} is not online and open for VMs" if closed else found.reason.strip("; ")
-            return Stays(vm=vm, because=reason)
+    (found,) = plan_moves([vm], view, watch, verdicts, policy, target=target, refused=refused)
+    return found
+
+
+def plan_moves(
+    vms: Iterable[VmId],
+    view: ClusterView,
+    watch: Watch,
+    verdicts: Mapping[HostId, Verdict],
+    policy: Policy,
+    *,
+    target: HostId | None = None,
+    refused: Mapping[HostId, str] | None = None,
+    leaving: str = "is where it runs",
+) -> tuple[Move | Stays, ...]:
+    """Return where these VMs go, all of them placed at once, the most important first; `leaving`: why not where it is.
+
+    VMs that run together are asked for in one call: alone, none of them can leave the others.
+    """
+    stays: list[Move | Stays] = []
+    forbidden: dict[VmId, dict[HostId, str]] = {}
+    for vm in vms:
+        record = view.vm_records.get(vm)
+        why = why_not_now(vm, view, watch, verdicts, policy)
+        if why or record is None or record.owner is None:
+            stays.append(Stays(vm=vm, because=why or f"{vm} runs nowhere"))
+            continue
+        banned = {record.owner: f"{record.owner} {leaving}", **(refused or {})}
+        if target is not None:
+            others = (host for host in view.hosts if host != target)
+            banned = dict.fromkeys(others, "") | {host: why for host, why in banned.items() if host == target}
+        forbidden[vm] = banned
+    open_ones = rooms(view, verdicts)
+    closed = target is not None and target not in {room.spec.id for room in open_ones}
+    result: list[Move | Stays] = []
+    for found in place_in(view, open_ones, forbidden, policy, forbidden=forbidden):
+        match found:
+            case Placed():
+                source, incarnation = view.vm_records[found.vm].owner, view.host_records[found.host].incarnation
+                assert source is not None, "asked for above"  # noqa: S101
+                result.append(
+                    Move(vm=found.vm, source=source, target=found.host, incarnation=incarnation, because=found.reason)
+                )
+            case NotPlaced():
+                reason = f"{target} is not online and open for VMs" if closed else _told(found.reason)
+                result.append(Stays(vm=found.vm, because=reason))
+    return (*result, *stays)
+
+
+def _told(reasons: str) -> str:
+    """Return the reasons without the empty ones of hosts that nobody asked for."""
+    return "; ".join(reason for reason in reasons.split("; ") if reason)
 
 
 def why_not_now(vm: VmId, view: ClusterView, watch: Watch, verdicts: Mapping[HostId, Verdict], policy: Policy) -> str:

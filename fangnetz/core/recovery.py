@@ -8,20 +8,17 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass
 
-from fangnetz.core.detector import Finding, Verdict, Watch, heard
+from fangnetz.core.detector import Verdict, Watch
 from fangnetz.core.identity import rivals
-from fangnetz.core.model import ClusterView, Heartbeat, HostState, VmRecord, VmState
+from fangnetz.core.model import ClusterView, VmRecord, VmState
 from fangnetz.core.operations import Operation, OperationKind, Step, StepKind, StepState
 from fangnetz.core.ownership import Granted, end_the_held, held_on, may_run, who_may_own
-from fangnetz.core.placement import HostRoom, NotPlaced, Placed, place
+from fangnetz.core.placement import NotPlaced, Placed
 from fangnetz.core.policy import Policy
 from fangnetz.core.quorum import unheard_in_this_life
+from fangnetz.core.rooms import place_in, rooms
 from fangnetz.core.units import HostId, Incarnation, VmId
 
-TAKES_ROOM = frozenset(
-    {VmState.RUNNING, VmState.STARTING, VmState.STOPPING, VmState.MOVING, VmState.LOST, VmState.UNKNOWN,
-     VmState.NEEDS_PERSON}
-)  # fmt: skip
 LEASE_HELD = "storage_lease_held"
 """The `refusal` fact of a start that found the VM's storage lease taken."""
 
@@ -46,54 +43,6 @@ class Unassigned:
 class RecoveryPlan:
     assignments: tuple[Assignment, ...]
     unassigned: tuple[Unassigned, ...]
-
-
-def rooms(view: ClusterView, verdicts: Mapping[HostId, Verdict]) -> tuple[HostRoom, ...]:
-    """Return the hosts that may take VMs now: online, reporting, not in maintenance, with what they already carry."""
-    result: list[HostRoom] = []
-    theirs = _by_host(view)
-    for host, spec in view.hosts.items():
-        record, beat, doc = view.host_records.get(host), heard(view, host), view.host_docs.get(host)
-        if record is None or record.state is not HostState.ONLINE or beat is None:
-            continue
-        if verdicts[host].finding is not Finding.ALIVE or record.incarnation != beat.incarnation:
-            continue
-        if doc is not None and (doc.maintenance or doc.evacuate):
-            continue
-        owned = [
-            view.vms[vm.id].spec
-            for vm in theirs.get(host, ())
-            if _takes_room(vm, host, beat) or (vm.moving is not None and vm.moving.host == host)
-        ]
-        result.append(
-            HostRoom(
-                spec=spec,
-                memory_used_mib=sum(vm.memory_mib for vm in owned),
-                cpus_used=sum(vm.cpus for vm in owned),
-                vms=len(owned),
-            )
-        )
-    return tuple(result)
-
-
-def _by_host(view: ClusterView) -> dict[HostId, list[VmRecord]]:
-    """Return, per host, the known VMs that it owns or that are being moved there: looked through once for all hosts."""
-    found: dict[HostId, list[VmRecord]] = {}
-    for vm in view.vm_records.values():
-        if vm.id not in view.vms:
-            continue
-        if vm.owner is not None:
-            found.setdefault(vm.owner, []).append(vm)
-        if vm.moving is not None and vm.moving.host != vm.owner:
-            found.setdefault(vm.moving.host, []).append(vm)
-    return found
-
-
-def _takes_room(vm: VmRecord, host: HostId, beat: Heartbeat) -> bool:
-    """Whether the VM is the host's and is, or may be, there."""
-    if vm.owner != host:
-        return False
-    return vm.state in TAKES_ROOM or (vm.state is VmState.UNMANAGED and beat.sees(vm.id) is not None)
 
 
 def starts_of(operation: Operation, vm: VmId) -> tuple[Step, ...]:
@@ -188,9 +137,7 @@ def plan_starts(
             preferred[vm] = wanted
         placeable.append(vm)
     assignments: list[Assignment] = []
-    for placed in place(
-        [view.vms[vm].spec for vm in placeable], open_rooms, policy, preferred=preferred, forbidden=forbidden
-    ):
+    for placed in place_in(view, open_rooms, placeable, policy, preferred=preferred, forbidden=forbidden):
         match placed:
             case Placed():
                 assignments.append(

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from pathlib import Path
 
-from fangnetz.core.model import HostSpec, VmDoc
+from fangnetz.core.model import HostSpec, Rules, VmDoc
 from fangnetz.core.policy import Policy
 from fangnetz.core.units import ControllerId, DeviceName, HostId, MiB, VmId
 from fangnetz.settings.domain import BlockDisk, FileDisk, IscsiDisk, ShortVm, StorageLease, domain_xml
@@ -22,6 +22,7 @@ from fangnetz.settings.schema import (
     RedisShape,
     SecretShape,
     ShortVmShape,
+    VmShape,
     XmlVmShape,
 )
 from fangnetz.settings.secrets import Secret
@@ -176,4 +177,14 @@ def _disk(shape: DiskShape) -> IscsiDisk | FileDisk | BlockDisk:
 
 def _vm(cluster: str, vm: VmId, shape: XmlVmShape | ShortVmShape, xmls: Mapping[VmId, str]) -> VmDoc:
     xml = xmls[vm] if isinstance(shape, XmlVmShape) else domain_xml(short_vm(cluster, vm, shape))
-    return vm_doc_from_xml(xml, priority=shape.priority, wish=shape.wish, source="file")
+    return vm_doc_from_xml(xml, priority=shape.priority, wish=shape.wish, source="file", rules=_rules(shape))
+
+
+def _rules(shape: VmShape) -> Rules:
+    return Rules(
+        allowed=tuple(HostId(host) for host in sorted(set(shape.allowed or ()))),
+        strict=shape.strict,
+        preferred=tuple((HostId(host), weight) for host, weight in sorted(shape.preferred.items())),
+        together=tuple(VmId(vm) for vm in sorted(set(shape.together))),
+        apart=tuple(VmId(vm) for vm in sorted(set(shape.apart))),
+    )

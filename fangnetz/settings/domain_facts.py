@@ -12,7 +12,7 @@ from dataclasses import dataclass
 from math import ceil
 
 from fangnetz.core.errors import SettingsError
-from fangnetz.core.model import VmDoc, VmSpec, VmWish
+from fangnetz.core.model import NO_RULES, Rules, VmDoc, VmSpec, VmWish
 from fangnetz.core.units import MiB, VmId
 
 XML_BYTES_MAX = 1 << 20
@@ -88,7 +88,14 @@ def read_domain(xml: str) -> DomainFacts:
     )
 
 
-def vm_doc_from_xml(xml: str, *, priority: int = 0, wish: VmWish = VmWish.RUNNING, source: str = "cli") -> VmDoc:
+def vm_doc_from_xml(
+    xml: str,
+    *,
+    priority: int = 0,
+    wish: VmWish = VmWish.RUNNING,
+    source: str = "cli",
+    rules: Rules = NO_RULES,
+) -> VmDoc:
     """Return the definition that a domain XML stands for; its digest is the SHA-256 of the XML in UTF-8.
 
     Raises SettingsError with the rule the XML breaks. What makes it unfit is `unfit_for_ha`'s matter.
@@ -102,6 +109,7 @@ def vm_doc_from_xml(xml: str, *, priority: int = 0, wish: VmWish = VmWish.RUNNIN
         digest=hashlib.sha256(xml.encode()).hexdigest(),
         uuid=facts.uuid,
         disks=tuple(sorted(set(facts.disks))),
+        rules=rules,
     )
     return VmDoc(spec=spec, xml=xml, wish=wish, source=source)
 

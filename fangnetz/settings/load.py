@@ -21,6 +21,7 @@ from fangnetz.settings.faults import KeyPath, SettingsFault, faults_text
 from fangnetz.settings.fitness import UnfitLevel, unfit_for_ha
 from fangnetz.settings.rules import (
     check_addresses,
+    check_placement,
     check_places,
     check_policy,
     check_redis,
@@ -93,6 +94,7 @@ def _judge(tree: Tree, warnings: Tree, path: Path, role: Role) -> Settings | Non
     check_addresses(tree)
     check_places(tree, warnings)
     check_short_vms(tree)
+    check_placement(tree)
     check_sizes(tree, facts, policy)
     check_shared_disks(tree, facts)
     if shape is None or policy is None or tree.faults:

@@ -8,9 +8,10 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping
 from pathlib import Path
 
-from fangnetz.core.model import VmWish
+from fangnetz.core.model import NO_RULES, Rules, VmWish
 from fangnetz.core.policy import PROFILES, Capacity, Policy, PolicyRefused
-from fangnetz.core.units import VmId
+from fangnetz.core.rules import RuleBook, contradictions
+from fangnetz.core.units import HostId, VmId
 from fangnetz.settings.domain_facts import DomainFacts
 from fangnetz.settings.faults import KeyPath, did_you_mean
 from fangnetz.settings.names import is_address, same_address
@@ -239,6 +240,44 @@ def check_sizes(tree: Tree, facts: Mapping[VmId, DomainFacts], policy: Policy | 
                 f"makes the VM too large for every host: it needs {memory} MiB and {cpus} cpus, "
                 f"no host offers both (most memory {largest} MiB; most cpus with overcommit {most:g})",
             )
+
+
+def check_placement(tree: Tree) -> None:
+    """Placement rules name hosts and VMs of this file, and can hold together on some host."""
+    hosts, vms = tree.keys("hosts"), tree.keys("vms")
+    rules: dict[VmId, Rules] = {}
+    for vm in vms:
+        named: dict[str, list[str]] = {}
+        for key, known, kind in (("allowed", hosts, "host"), ("together", vms, "VM"), ("apart", vms, "VM")):
+            named[key] = [
+                _named(tree, ("vms", vm, key, at), known, kind, vm) for at in range(tree.count("vms", vm, key))
+            ]
+        for host in tree.keys("vms", vm, "preferred"):
+            if host not in hosts:
+                tree.fault(("vms", vm, "preferred", host), f"must be a host of this cluster{did_you_mean(host, hosts)}")
+        rules[VmId(vm)] = Rules(
+            allowed=tuple(map(HostId, filter(None, named["allowed"]))),
+            strict=tree.get(("vms", vm, "strict")) is not False,
+            together=tuple(map(VmId, filter(None, named["together"]))),
+            apart=tuple(map(VmId, filter(None, named["apart"]))),
+        )
+    for vm, why in contradictions(RuleBook(rules), rules).items():
+        if rules[vm] == NO_RULES:
+            continue  # said where the rule stands
+        key = "apart" if tree.count("vms", vm, "apart") else "together" if rules[vm].together else "allowed"
+        tree.fault(("vms", vm, key), f"can never be kept: {why}")
+
+
+def _named(tree: Tree, path: KeyPath, known: tuple[str, ...], kind: str, vm: str) -> str:
+    """Return the name at a path if it is one this file knows; a fault and nothing otherwise."""
+    name = tree.text(*path)
+    if name == vm and kind == "VM":
+        tree.fault(path, "must be another VM")
+    elif name is not None and name not in known:
+        tree.fault(path, f"must be a {kind} of this cluster{did_you_mean(name, known)}")
+    elif name is not None:
+        return name
+    return ""
 
 
 def check_shared_disks(tree: Tree, facts: Mapping[VmId, DomainFacts]) -> None:

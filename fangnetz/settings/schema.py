@@ -141,9 +141,17 @@ class LeaseShape(Shape):
     path: AbsolutePath
 
 
+Weight = Annotated[int, Field(ge=-1000, le=1000)]
+
+
 class VmShape(Shape):
     priority: Annotated[int, Field(ge=-1000, le=1000)] = 0
     wish: Annotated[VmWish, Field(strict=False)] = VmWish.RUNNING
+    allowed: Annotated[list[Name], Field(min_length=1)] | None = None
+    strict: bool = True
+    preferred: dict[Name, Weight] = {}
+    together: list[VmName] = []
+    apart: list[VmName] = []
 
 
 class XmlVmShape(VmShape):

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 
+from fangnetz.core.rules import as_tree
 from fangnetz.settings.secrets import Secret
 from fangnetz.settings.values import HostSettings, Login, RedisSettings, Settings, node_text
 
@@ -32,6 +33,7 @@ def settings_as_tree(settings: Settings) -> dict[str, object]:
                 "cpus": vm.spec.cpus,
                 "priority": vm.spec.priority,
                 "wish": str(vm.wish),
+                **as_tree(vm.spec.rules),
                 "digest": vm.spec.digest,
             }
             for name, vm in settings.vms.items()

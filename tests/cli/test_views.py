@@ -19,7 +19,8 @@ HOST_KEYS = {
     "heartbeat",    "vms", "memory_used_mib", "memory_mib", "cpus", "fence", "proof", "verdict", "brakes", "fencing",
 }  # fmt: skip
 VM_KEYS = {
-    "name", "state", "host", "generation", "since", "reason", "wish", "memory_mib", "cpus", "priority", "source",
+    "name", "state", "host", "generation", "since", "reason", "wish", "memory_mib", "cpus", "priority", "rules",
+    "source",
     "operation",
 }  # fmt: skip
 

@@ -18,6 +18,7 @@ from fangnetz.cli._follow import follow_vm
 from fangnetz.cli._session import open_session
 from fangnetz.core.model import UNKNOWN_BOOT, HostDoc, VmState, VmWish, WishKind
 from fangnetz.core.operations import OperationKind, OperationState, StepState
+from fangnetz.core.rules import as_tree
 from fangnetz.core.units import HostId, Incarnation, VmId
 
 from .board import Board, Ticking, domain
@@ -256,12 +257,35 @@ def test_a_host_that_is_only_remembered_can_be_confirmed_off(board: Board) -> No
 def test_a_vm_is_added_from_any_domain_xml(board: Board, xml: Path) -> None:
     board.well()
     with Ticking(board, BEATS):
-        said = board.run("vm", "add", "new1", "--xml", str(xml), "--priority", "5", "--wish", "stopped")
+        said = board.run("vm", "add", "new1", "--xml", str(xml), "--priority", "5", "--wish", "stopped",
+                         "--allow", "host2", "--allow", "host1", "--prefer", "host2=3", "--apart", "web1")  # fmt: skip
     assert said.code == 0, said.err
     assert said.out == "new1 is added.\n"
     doc = board.store.view(board.hosts, None).vms[VmId("new1")]
     assert (doc.spec.priority, doc.spec.memory_mib, doc.wish, doc.source) == (5, 512, VmWish.STOPPED, "cli")
+    assert as_tree(doc.spec.rules) == {"allowed": ["host1", "host2"], "preferred": {"host2": 3}, "apart": ["web1"]}
     assert doc.xml == xml.read_text()
+    shown = board.run("vm", "show", "new1").out
+    assert "only on host1, host2; prefers host2 (+3); apart from web1" in shown
+
+
+@pytest.mark.parametrize(
+    ("options", "why"),
+    [
+        (("--allow", "host9"), "host9 is no host of this cluster"),
+        (("--prefer", "host1=much"), "--prefer is host1=much: it must be a host, or a host with a weight"),
+        (("--together", "new1"), "it must be another VM of this cluster"),
+        (("--apart", "web9"), "it must be another VM of this cluster"),
+        (("--apart", "web1", "--together", "web1"), "the rules of new1 can never be kept"),
+    ],
+)
+def test_rules_that_cannot_be_kept_are_refused(board: Board, xml: Path, options: tuple[str, ...], why: str) -> None:
+    board.well()
+    with Ticking(board, BEATS):
+        said = board.run("vm", "add", "new1", "--xml", str(xml), *options)
+    assert (said.code, said.out) == (1, "")
+    assert why in said.err
+    assert VmId("new1") not in board.store.view(board.hosts, None).vms
 
 
 @pytest.mark.parametrize(

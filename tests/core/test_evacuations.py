@@ -12,7 +12,7 @@ from fangnetz.core.evacuation import plan_evacuation
 from fangnetz.core.model import ClusterView, HostDoc, HostState, HypervisorHealth, VmDoc, VmRecord, VmState, WishKind
 from fangnetz.core.operations import Operation, OperationKind, migrate_steps
 from fangnetz.core.policy import Policy
-from fangnetz.core.recovery import rooms
+from fangnetz.core.rooms import rooms
 from fangnetz.core.units import Epoch, HostId, Incarnation, Instant, OperationId, VmId
 from tests.core.world import T0, beat, decided, host_record, spec, verdicts_of, view, vm_doc, vm_record, watched, wish
 

@@ -20,8 +20,8 @@ def vm(name: str, memory: int = 512, *, cpus: int = 1, priority: int = 0) -> VmS
     return VmSpec(id=VmId(name), memory_mib=MiB(memory), cpus=cpus, priority=priority)
 
 
-def room(name: str, memory: int = 4096, *, used: int = 0, cpus: int = 8, cpus_used: int = 0, vms: int = 0) -> HostRoom:
-    return HostRoom(spec=spec(name, memory=memory, cpus=cpus), memory_used_mib=used, cpus_used=cpus_used, vms=vms)
+def room(name: str, memory: int = 4096, *, used: int = 0, cpus: int = 8, cpus_used: int = 0) -> HostRoom:
+    return HostRoom(spec=spec(name, memory=memory, cpus=cpus), memory_used_mib=used, cpus_used=cpus_used)
 
 
 def hosts_of(*results: Placed | NotPlaced) -> dict[str, str | None]:

@@ -30,7 +30,8 @@ from fangnetz.core.operations import (
     vm_start_steps,
 )
 from fangnetz.core.policy import Policy
-from fangnetz.core.recovery import LEASE_HELD, RecoveryPlan, plan_recovery, rooms, subjects
+from fangnetz.core.recovery import LEASE_HELD, RecoveryPlan, plan_recovery, subjects
+from fangnetz.core.rooms import rooms
 from fangnetz.core.units import Epoch, HostId, Incarnation, Instant, OperationId
 from tests.core.world import (
     T0,

@@ -15,9 +15,10 @@ from fangnetz.core.decide.openings import vm_operation
 from fangnetz.core.detector import Verdict, Watch, heard
 from fangnetz.core.evacuation import plan_evacuation, vms_on
 from fangnetz.core.model import ClusterView, HostDoc, HostState, HypervisorHealth
-from fangnetz.core.moving import Move, Stays, plan_move
+from fangnetz.core.moving import Move, Stays, plan_moves
 from fangnetz.core.operations import Operation, OperationKind, migrate_steps
 from fangnetz.core.policy import Policy
+from fangnetz.core.rules import RuleBook
 from fangnetz.core.units import Epoch, HostId, VmId
 
 _EMPTIED = (HostState.EVACUATING, HostState.ONLINE)
@@ -44,6 +45,7 @@ class Evacuations:
         """
         self.documented = frozenset(documented)
         self.view, self.watch, self.verdicts, self.policy, self.epoch = view, watch, verdicts, policy, epoch
+        self.rules = RuleBook.of(view.vms.values())
         operations = [*view.operations.values(), *opened]
         self.busy = {op.subject for op in operations} | set(but)
         self.moving = sum(op.kind is OperationKind.MIGRATE for op in operations)
@@ -87,7 +89,7 @@ class Evacuations:
                 self.actions.append(PutHostDoc(doc=replace(doc, maintenance=True, reason=reason)))
             return
         plan = plan_evacuation(host, self.view, self.watch, self.verdicts, self.policy)
-        begun = [move for move in plan.moves if self._begin(move, f"{host} is being emptied: {doc.reason}")]
+        begun = self._begin_all(plan.moves, f"{host} is being emptied: {doc.reason}")
         if begun:
             away = tuple(sorted({*doc.away, *(move.vm for move in begun)}))
             if away != doc.away:
@@ -121,13 +123,12 @@ class Evacuations:
         if record is None or record.state is not HostState.ONLINE or not self.verdicts[host].fresh:
             return
         away = tuple(vm for vm in doc.away if self._is_away(vm, host))
-        for vm in sorted(away, key=lambda vm: (-self.view.vms[vm].spec.priority, vm)):
-            found = plan_move(vm, self.view, self.watch, self.verdicts, self.policy, target=host)
-            if isinstance(found, Move):
-                self._begin(found, f"{host} is back: it goes home")
-            elif vm not in self.busy:
-                sentence = f"{vm} cannot go home to {host} yet: {found.because}"
-                self.alarms.append(Alarm(kind="failback_waits", subject=vm, sentence=sentence))
+        found = plan_moves(away, self.view, self.watch, self.verdicts, self.policy, target=host)
+        self._begin_all((move for move in found if isinstance(move, Move)), f"{host} is back: it goes home")
+        for one in found:
+            if isinstance(one, Stays) and one.vm not in self.busy:
+                sentence = f"{one.vm} cannot go home to {host} yet: {one.because}"
+                self.alarms.append(Alarm(kind="failback_waits", subject=one.vm, sentence=sentence))
         if away != doc.away or not away:
             self.actions.insert(0, PutHostDoc(doc=replace(doc, away=away, failback=bool(away))))
 
@@ -138,12 +139,27 @@ class Evacuations:
 
     # -- moves --
 
-    def _begin(self, move: Move, reason: str) -> bool:
-        """Open a move if it has its turn; say whether it was."""
-        limit, record = self.policy.moves_per_host_max, self.view.vm_records[move.vm]
-        full = self.leaving[move.source] >= limit or self.coming[move.target] >= limit
-        if move.vm in self.busy or full or self.moving >= self.policy.moves_max or self._tried_lately(move.vm):
-            return False
+    def _begin_all(self, moves: Iterable[Move], reason: str) -> list[Move]:
+        """Open the moves that have their turn, and return them; VMs that run together move at once or not at all."""
+        units: dict[VmId, list[Move]] = {}
+        for move in moves:
+            units.setdefault(min(self.rules.group(move.vm)), []).append(move)
+        begun: list[Move] = []
+        for unit in units.values():
+            if self._has_its_turn(unit):
+                begun += unit
+                for move in unit:
+                    self._begin(move, reason)
+        return begun
+
+    def _has_its_turn(self, unit: Collection[Move]) -> bool:
+        limit = self.policy.moves_per_host_max
+        full = any(self.leaving[m.source] >= limit or self.coming[m.target] >= limit for m in unit)
+        waits = any(m.vm in self.busy or self._tried_lately(m.vm) for m in unit)
+        return not full and not waits and self.moving < self.policy.moves_max
+
+    def _begin(self, move: Move, reason: str) -> None:
+        record = self.view.vm_records[move.vm]
         self.busy.add(move.vm)
         self.moving += 1
         self.leaving[move.source] += 1
@@ -154,7 +170,6 @@ class Evacuations:
             PutVm(record=tried, expected=record.generation),
             OpenOperation(operation=replace(operation, target=move.target)),
         ]
-        return True
 
     def _tried_lately(self, vm: VmId) -> bool:
         return 0.0 <= self.view.now - self.view.vm_records[vm].tried_at < self.policy.move_again_s

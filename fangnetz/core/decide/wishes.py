@@ -63,6 +63,7 @@ from fangnetz.core.ownership import (
 )
 from fangnetz.core.policy import Policy
 from fangnetz.core.quorum import unheard_in_this_life
+from fangnetz.core.rules import RuleBook, contradictions
 from fangnetz.core.units import Epoch, HostId, Incarnation, Instant, VmId
 
 
@@ -302,6 +303,21 @@ def _confirm_off_outside(wish: Wish, host: HostId, view: ClusterView, watch: Wat
     return [*_known_boot(host, incarnation, view), RememberProof(proof=proof), put, event], proof.sentence, None
 
 
+def _refuse_rules(doc: VmDoc, view: ClusterView) -> None:
+    """WishRefused if the rules of a new VM name what there is not, or can never be kept beside those of others."""
+    given, vm = doc.spec.rules, doc.spec.id
+    for host in (*given.allowed, *(host for host, _ in given.preferred)):
+        if host not in view.hosts:
+            raise WishRefused(f"{host} is no host of this cluster; it has {', '.join(sorted(view.hosts))}")
+    for other in (*given.together, *given.apart):
+        if other == vm or other not in view.vms:
+            raise WishRefused(f"{vm} cannot have a rule about {other}: it must be another VM of this cluster")
+    all_of_them = {name: one.spec.rules for name, one in view.vms.items()} | {vm: given}
+    why = contradictions(RuleBook(all_of_them), all_of_them).get(vm)
+    if why:
+        raise WishRefused(f"the rules of {vm} can never be kept: {why}")
+
+
 def _add(wish: Wish, view: ClusterView, hold: tuple[HostId, ...], policy: Policy) -> Granting:
     if wish.doc is None:
         raise WishRefused("the wish carries no definition")
@@ -312,6 +328,7 @@ def _add(wish: Wish, view: ClusterView, hold: tuple[HostId, ...], policy: Policy
     if old is not None and old.source != REMOVED:
         raise WishRefused(f"{vm} is defined already")
     mends: list[Action] = []
+    _refuse_rules(wish.doc, view)
     _refuse_to_forget_a_disk(wish.doc, view, hold)
     if vm in view.unreadable_records:
         why, seen = unseen_copies(view, vm, hold, policy), copies_of(view, vm)

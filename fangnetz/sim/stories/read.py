@@ -12,8 +12,9 @@ from pathlib import Path
 from typing import Any, NoReturn, TypeVar, cast, get_type_hints
 
 from fangnetz.core.errors import FangnetzError
-from fangnetz.core.model import HostState, VmState
+from fangnetz.core.model import HostState, Rules, VmState
 from fangnetz.core.policy import Policy, PolicyRefused
+from fangnetz.core.units import HostId, VmId
 from fangnetz.engine.fault_points import POINTS
 from fangnetz.settings.faults import KeyPath, did_you_mean, key_text, value_text
 from fangnetz.settings.tree import Tree, read_tree
@@ -32,7 +33,8 @@ from fangnetz.sim.stories.story import (
 T = TypeVar("T")
 TOP = ("name", "about", "hosts", "controllers", "store", "vms", "world", "policy", "timeline", "until", "expect")
 HOST_KEYS = ("cpus", "memory_mib", "fencing", "powered", *HOST_TIMES)
-VM_KEYS = ("host", "cpus", "memory_mib", "priority", "wish", "running", *VM_TIMES)
+RULE_KEYS = ("allowed", "strict", "preferred", "together", "apart")
+VM_KEYS = ("host", "cpus", "memory_mib", "priority", "wish", "running", *RULE_KEYS, *VM_TIMES)
 WISHED = ("running", "stopped", "ignored")
 AFTERWARDS_S = 300.0
 
@@ -81,6 +83,7 @@ class _Reader:
             self._vms[name] = self._vm(("vms", name), name)
         self._no_two_alike()
         timeline = self._timeline()
+        self._rules_name_vms()
         expected = self._expected()
         last = max((line.at for line in timeline), default=0.0)
         until = self._number(("until",), last + AFTERWARDS_S, low=1, high=1_000_000)
@@ -157,8 +160,36 @@ class _Reader:
             priority=self._whole((*path, "priority"), 0, low=-1_000_000),
             wish=self._choice((*path, "wish"), WISHED, "running"),
             running=None if running is None else self._bool((*path, "running"), True),
+            rules=self._rules(path, name),
             times=self._times(path, "vm", VM_TIMES, others=True),
         )
+
+    def _rules(self, path: KeyPath, vm: str) -> Rules:
+        """Other VMs may be named before they are read, and those that are added later."""
+        for key in ("together", "apart"):
+            for at, other in enumerate(self._list((*path, key))):
+                if not isinstance(other, str) or other == vm:
+                    self._refuse((*path, key, at), "must be another VM")
+        return Rules(
+            allowed=tuple(HostId(name) for name in self._names((*path, "allowed"), self._hosts, "host")),
+            strict=self._bool((*path, "strict"), True),
+            preferred=tuple(
+                (
+                    HostId(self._key((*path, "preferred", host), self._hosts, "host")),
+                    self._whole((*path, "preferred", host), 0, low=-1_000_000),
+                )
+                for host in self._group((*path, "preferred"))
+            ),
+            together=tuple(VmId(str(other)) for other in self._list((*path, "together"))),
+            apart=tuple(VmId(str(other)) for other in self._list((*path, "apart"))),
+        )
+
+    def _rules_name_vms(self) -> None:
+        for vm in self._vms.values():
+            for other in (*vm.rules.together, *vm.rules.apart):
+                if other not in self._vms:
+                    hint = did_you_mean(other, self._vms)
+                    self._refuse(("vms", vm.name), f"has a rule about {other}, which is no VM of this story{hint}")
 
     def _no_two_alike(self) -> None:
         seen: dict[str, str] = {words.REDIS: "the store"}
@@ -440,6 +471,13 @@ class _Reader:
             hint = did_you_mean(str(given), known) if given is not None else ""
             self._refuse(path, f"must be a {kind} of this story{hint}")
         return given
+
+    def _key(self, path: KeyPath, known: Mapping[str, object], kind: str) -> str:
+        """Return the last part of a path, if it is such a name."""
+        name = str(path[-1])
+        if name not in known:
+            self._refuse(path, f"must be a {kind} of this story{did_you_mean(name, known)}")
+        return name
 
     def _names(self, path: KeyPath, known: Mapping[str, object], kind: str) -> tuple[str, ...]:
         return tuple(self._name((*path, i), known, kind) for i in range(len(self._list(path))))

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 
+from fangnetz.core.model import NO_RULES, Rules
 from fangnetz.core.policy import Policy
 
 
@@ -27,6 +28,7 @@ class VmOfStory:
     priority: int = 0
     wish: str = "running"
     running: bool | None = None
+    rules: Rules = NO_RULES
     times: Mapping[str, float] = field(default_factory=dict)
 
 

@@ -12,7 +12,7 @@ from enum import StrEnum
 from fangnetz.core.fencing import BindingState, binding_state
 from fangnetz.core.model import ClusterView, HostSpec, Power, VmDoc, VmRecord
 from fangnetz.core.policy import Policy
-from fangnetz.core.recovery import TAKES_ROOM
+from fangnetz.core.rooms import TAKES_ROOM
 from fangnetz.core.units import ControllerId, DeviceName, HostId, Incarnation, VmId
 from fangnetz.sim.stories.story import WORLD_TIMES, HostOfStory, Line, Story, VmOfStory
 from fangnetz.sim.what_if.measured import Measurements
@@ -150,6 +150,7 @@ def _vm(today: Today, doc: VmDoc, record: VmRecord | None) -> VmOfStory:
         memory_mib=doc.spec.memory_mib,
         priority=doc.spec.priority,
         wish=doc.wish.value,
+        rules=doc.spec.rules,
         running=owner is not None and _runs(today, doc.spec.id, owner),
         times={"start_s": today.measured.start(doc.spec.id).seconds},
     )
