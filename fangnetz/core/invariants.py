@@ -11,7 +11,7 @@ from dataclasses import dataclass, field
 from fangnetz.core.actions import Decision, OpenOperation, PutHost
 from fangnetz.core.detector import Finding
 from fangnetz.core.errors import InvariantBroken
-from fangnetz.core.model import ClusterView, HostState, OffProof, Release, VmState, VmWish
+from fangnetz.core.model import ClusterView, HostState, OffProof, Release, Rules, VmState, VmWish
 from fangnetz.core.operations import OperationState
 from fangnetz.core.units import Generation, HostId, Incarnation, Instant, Seconds, VmId
 
@@ -144,6 +144,26 @@ def generations_never_repeat(history: Iterable[Assigned]) -> tuple[Broken, ...]:
         for before, after in _changes(history)
         if after.generation <= before.generation
     )
+
+
+def put_by_the_rules(
+    vm: VmId, host: HostId, rules: Mapping[VmId, Rules], at: Mapping[VmId, HostId]
+) -> tuple[Broken, ...]:
+    """Nothing is put where its rules keep it from. `at`: where each VM runs at that moment and goes on running.
+
+    Of `together` only what is said of the two: that it holds by way of a third one as well, a third one would say.
+    """
+    own = rules.get(vm, Rules())
+    broken: list[str] = []
+    if own.strict and own.allowed and host not in own.allowed:
+        broken.append(f"{vm} was put on {host}, which is not allowed for it")
+    for other, where in at.items():
+        its = rules.get(other, Rules())
+        if other != vm and where == host and (other in own.apart or vm in its.apart):
+            broken.append(f"{vm} was put on {host}, where {other} runs, and they are to run apart")
+        if other != vm and where != host and (other in own.together or vm in its.together):
+            broken.append(f"{vm} was put on {host}, and {other} runs on {where}: they are to run together")
+    return tuple(Broken(rule="put_by_the_rules", subject=vm, sentence=sentence) for sentence in broken)
 
 
 def one_open_operation(view: ClusterView) -> tuple[Broken, ...]:

@@ -146,7 +146,7 @@ class _Placing:
 
     def _put(self, unit: Sequence[VmSpec], fits: list[HostRoom], reasons: list[str]) -> list[Placed | NotPlaced]:
         if not fits:
-            return [NotPlaced(vm=vm.id, reason="; ".join(reasons) or self.no_host) for vm in unit]
+            return [NotPlaced(vm=vm.id, reason="; ".join(dict.fromkeys(reasons)) or self.no_host) for vm in unit]
         best = min(fits, key=lambda room: self._rank(unit, room))
         host = best.spec.id
         self.rooms[host] = best.with_more(unit)

@@ -7,11 +7,11 @@ from collections.abc import Iterable, Mapping
 from fangnetz.core.detector import Finding, Verdict, heard
 from fangnetz.core.model import ClusterView, Heartbeat, HostState, VmRecord, VmState
 from fangnetz.core.operations import OperationKind
-from fangnetz.core.ownership import Granted, owner_let_go
+from fangnetz.core.ownership import Granted, owner_let_go, proof_of
 from fangnetz.core.placement import HostRoom, NotPlaced, Placed, place
 from fangnetz.core.policy import Policy
 from fangnetz.core.rules import RuleBook, Whereabouts
-from fangnetz.core.units import HostId, VmId
+from fangnetz.core.units import HostId, Incarnation, VmId
 
 TAKES_ROOM = frozenset(
     {VmState.RUNNING, VmState.STARTING, VmState.STOPPING, VmState.MOVING, VmState.LOST, VmState.UNKNOWN,
@@ -63,11 +63,15 @@ def place_in(
 def whereabouts(view: ClusterView) -> Whereabouts:
     """Return where each VM runs, may run, or will run by a move that is under way; one known to be gone is nowhere."""
     found: dict[VmId, set[HostId]] = {}
+    off: dict[tuple[HostId, Incarnation], bool] = {}
     for record in view.vm_records.values():
         if record.owner is None or not (record.state in TAKES_ROOM or record.state is VmState.UNMANAGED):
             continue
+        boot = record.owner, record.owner_incarnation
+        if boot not in off:
+            off[boot] = proof_of(view, *boot) is not None
         gone = record.state is VmState.LOST and isinstance(owner_let_go(view, record), Granted)
-        if not gone:
+        if not gone and not off[boot]:
             found.setdefault(record.id, set()).add(record.owner)
     for vm, host in _arrivals(view):
         found.setdefault(vm, set()).add(host)

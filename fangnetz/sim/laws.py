@@ -21,9 +21,10 @@ from fangnetz.core.model import (
     Release,
     Sighting,
     VmRecord,
+    VmState,
     VmWish,
 )
-from fangnetz.core.operations import Operation, Outcome, StepKind, StepState
+from fangnetz.core.operations import Operation, OperationKind, Outcome, StepKind, StepState
 from fangnetz.core.units import ControllerId, Epoch, Generation, HostId, Incarnation, Instant, Seconds, VmId
 from fangnetz.engine.tick import Ticked
 from fangnetz.ports import Assign, Claim, NotClaimed, Store
@@ -77,6 +78,7 @@ class Laws:
         self._wished: dict[VmId, None] = {}
         self._in_charge_since = 0.0
         self._life_in_charge = ""
+        self._ticked_at = 0.0
         self.last_view: ClusterView | None = None
         """What whoever was in charge read last."""
         self.memory: Callable[[], Memory] = lambda: cast("Memory", None)
@@ -168,11 +170,29 @@ class Laws:
         if line is None or line.token != held.token:
             return
         for give in assigns:
+            self._put(give.vm, give.owner, {other.vm for other in assigns})
             if give.moving:  # it stays whose it is until it is handed over
                 continue
             vm = memory.vms[give.vm]
             if vm.operation == after.id and vm.owner is not None:
                 self._assigned(vm, vm.owner)
+
+    def _put(self, vm: VmId, host: HostId, together: set[VmId]) -> None:
+        """A VM was given a host. One that is on its way itself is nowhere for sure."""
+        memory = self.memory()
+        docs = records.documents(memory).vms
+        opened = (memory.operations[identity] for identity in memory.open.values())
+        moving = {op.subject for op in opened if op.kind is OperationKind.MIGRATE}
+        at = {
+            record.id: record.owner
+            for record in memory.vms.values()
+            if record.owner is not None
+            and record.state is VmState.RUNNING
+            and record.id not in moving | together
+            and (record.owner, record.owner_incarnation) not in self._proofs
+        }
+        rules = {name: doc.spec.rules for name, doc in docs.items()}
+        self._report(law.put_by_the_rules(vm, host, rules, at))
 
     def _assigned(self, vm: VmRecord, host: HostId) -> None:
         new = law.Assigned(vm=vm.id, host=host, incarnation=vm.owner_incarnation, generation=vm.generation, at=vm.since)
@@ -373,6 +393,9 @@ class Laws:
             return
         before, self.last_view = self.last_view, view
         gap = before is None or not 0.0 <= view.now - before.now <= self._gap_s
+        if self._kernel.now - self._ticked_at > self._gap_s:
+            gap = True  # a clock that was set back while nobody looked has stood still: by it there was none
+        self._ticked_at = self._kernel.now
         if gap or view.life.incarnation != self._life_in_charge:
             self._in_charge_since, self._life_in_charge = self._kernel.now, view.life.incarnation
         if view.wishes:

@@ -112,6 +112,13 @@ def test_a_start_that_no_replica_knows_of_is_seen(monkeypatch: pytest.MonkeyPatc
     assert "start_unconfirmed" in laws_broken_in("power/power_loss")
 
 
+@pytest.mark.parametrize("story", ["only_where_it_is_allowed", "apart_after_a_loss", "move_takes_the_group_along"])
+def test_a_vm_that_is_put_against_its_rules_is_seen(monkeypatch: pytest.MonkeyPatch, story: str) -> None:
+    monkeypatch.setattr("fangnetz.core.rules.RuleBook.why_not", lambda *_: "")
+    monkeypatch.setattr("fangnetz.core.rules.RuleBook.group", lambda _, vm: frozenset((vm,)))
+    assert laws_broken_in(f"placement/{story}") == {"put_by_the_rules"}
+
+
 def test_a_step_that_two_carry_out_or_that_is_done_again_is_seen(world: World) -> None:
     step = Step(key="stop/web1", kind=StepKind.STOP, state=StepState.RUNNING)
     operation = Operation(

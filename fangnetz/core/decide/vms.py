@@ -451,9 +451,6 @@ class VmDecisions:
                         reason=f"it ended by itself on {owner} and is started again"),
                 record.generation,
             )  # fmt: skip
-        home = self.view.host_docs.get(owner)
-        if home is not None and (home.evacuate or home.maintenance):  # it takes no VMs: this one starts elsewhere
-            self._ask_its_promise(record)
         self.wanted.append(record.id)
 
     def _ask_promise(self, doc: VmDoc, record: VmRecord) -> None:
@@ -466,7 +463,16 @@ class VmDecisions:
         if owner is None or isinstance(owner_let_go(self.view, record), Granted):
             return
         beat = heard(self.view, owner)
-        if beat is not None and beat.incarnation == record.owner_incarnation and not self._in_hand(record, owner):
+        verdict = self.verdicts.get(owner)
+        alive = verdict is not None and verdict.finding is Finding.ALIVE
+        same_boot = beat is not None and beat.incarnation == record.owner_incarnation
+        if (
+            beat is not None
+            and alive
+            and same_boot
+            and beat.sees(record.id) is None
+            and not self._in_hand(record, owner)
+        ):
             self._open_stop(
                 record, owner, record.generation, "it is to promise that it is not started again", force=False
             )
@@ -491,6 +497,8 @@ class VmDecisions:
         for left in plan.unassigned:
             state = VmState.WAITING if left.state is VmState.LOST else left.state
             self._set(view.vm_records[left.vm], state, left.reason)
+            if state is VmState.WAITING:  # its owner has no place for it: once it promises, another host may have one
+                self._ask_its_promise(view.vm_records[left.vm])
         for chosen in plan.assignments[:STARTS_PER_TICK]:
             record = view.vm_records[chosen.vm]
             operation = Operation(

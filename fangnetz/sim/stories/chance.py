@@ -53,6 +53,8 @@ class _Maker:
             name: {"host": chance.choice(self._hosts), "memory_mib": chance.choice((512, 1024, 4096))}
             for name in self._vms
         }
+        if chance.random() < 0.5:
+            self._rule(vms)
         for _ in range(self._faults):
             self._fault(QUIET_S + chance.random() * STORM_S)
         self._lines.sort(key=lambda line: line["at"])
@@ -68,6 +70,19 @@ class _Maker:
             controllers = chance.sample(self._hosts, 2)
             data["controllers"] = {"c1": {"host": controllers[0]}, "c2": {"host": controllers[1]}}
         return data
+
+    def _rule(self, vms: dict[str, dict[str, Any]]) -> None:
+        """Rules that leave every VM a host even while one is lost."""
+        chance = self._chance
+        names = chance.sample(self._vms, min(len(self._vms), 8))
+        for name, other in zip(names[::2], names[1::2], strict=False):
+            kind = chance.choice(("together", "apart", "allowed", "preferred"))
+            if kind in ("together", "apart"):
+                vms[name][kind] = [other]
+            elif kind == "allowed":
+                vms[name][kind] = chance.sample(self._hosts, min(len(self._hosts), 3))
+            else:
+                vms[name][kind] = {chance.choice(self._hosts): chance.choice((-1, 1, 5))}
 
     # -- faults --
 
