@@ -270,10 +270,12 @@ def test_a_wish_is_settled_once(cluster: Cluster) -> None:
     asked = wish(WishKind.VM_START, "web")
     store.add_wish(asked)
     assert cluster.store.view({}, None).wishes == (asked,)
+    assert cluster.store.wishes_waiting() == 1
     for sentence in ("first", "second"):
         result = WishResult(id=asked.id, granted=True, sentence=sentence, operation=None)
         cluster.store.settle_wish(asked, result, cluster.epoch)
     assert cluster.store.view({}, None).wishes == ()
+    assert cluster.store.wishes_waiting() == 0
     answer = store.wish_result(asked.id)
     assert answer is not None
     assert answer.sentence == "first"

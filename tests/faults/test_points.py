@@ -74,7 +74,7 @@ def methods(port: type) -> set[str]:
 
 QUESTIONS = {
     "now", "operation", "view", "holder_watch", "alarms", "ledger", "definition", "control_lease", "wish_result",
-    "operations", "events", "reports", "unfinished",
+    "operations", "events", "reports", "unfinished", "wishes_waiting",
 }  # fmt: skip
 
 

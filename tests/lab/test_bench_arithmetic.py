@@ -26,6 +26,7 @@ from fangnetz.lab.bench.arithmetic import (
     spread,
     window_left,
 )
+from fangnetz.lab.bench.emptying import Emptied, Pair
 from fangnetz.lab.bench.journal import JournalCost
 from fangnetz.lab.bench.machine_load import MachineLoad
 from fangnetz.lab.bench.report import IdleBoot, Series, whole
@@ -344,3 +345,23 @@ def test_the_longest_silence_is_between_two_heartbeats() -> None:
     for at in (10.0, 11.0, 11.0, 13.5, 14.5):
         tally.heartbeats({"host1": at})
     assert tally.silence_s == {"host1": 2.5}
+
+
+# --- emptying a host ---------------------------------------------------------------------------------------------
+
+
+def pair(idle_s: float, serial_s: float) -> Pair:
+    ours = Emptied(last_s=idle_s - 0.1, idle_s=idle_s, gaps_s={"vm1": 0.7, "vm2": 0.3})
+    return Pair(ours=ours, serial=Emptied(last_s=serial_s, gaps_s={"vm1": 0.2, "vm2": 0.4}), load=LOAD)
+
+
+def test_emptying_a_host_is_judged_by_the_median_of_its_pairs_and_each_guest_by_its_worst_moment() -> None:
+    report = whole([], [], [], 0.0, emptied=[pair(1.0, 2.0), pair(4.0, 2.0), pair(1.2, 2.0)])
+    assert report["emptying"]["ratio"]["median"] == pytest.approx(0.6)
+    assert report["emptying"]["longest_gap_s"] == {
+        "vm1": {"ours": 0.7, "serial": 0.2}, "vm2": {"ours": 0.3, "serial": 0.4}
+    }  # fmt: skip
+    assert goal(report, "emptying a host over the moves one by one, median")["met"]
+    slow = whole([], [], [], 0.0, emptied=[pair(1.7, 2.0)])
+    assert not goal(slow, "emptying a host over the moves one by one, median")["met"]
+    assert whole([], [], [], 0.0)["emptying"] is None

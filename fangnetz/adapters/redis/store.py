@@ -271,6 +271,10 @@ class RedisStore(RedisJournal):
         keys = [self._keys.wishes, self._keys.wish(wish.id)]
         self._scripts("add_wish", keys, [wish.id, encode(wish)])
 
+    def wishes_waiting(self) -> int:
+        with reading(self._keys.wishes):
+            return int(self._redis.hlen(self._keys.wishes))
+
     def settle_wish(self, wish: Wish, result: WishResult, epoch: Epoch) -> None:
         keys = [self._keys.lease, self._keys.wishes, self._keys.wish(wish.id)]
         args = [str(epoch), wish.id, encode(result), str(WISH_RESULT_TTL_S)]

@@ -17,6 +17,7 @@ from pathlib import Path
 from rich.console import Console
 
 from fangnetz.core.errors import FangnetzError
+from fangnetz.lab.bench.emptying import Pair, emptying
 from fangnetz.lab.bench.idle import boot_times, worker_costs
 from fangnetz.lab.bench.journal import JournalCost, journal_cost
 from fangnetz.lab.bench.machine_load import machine_load
@@ -57,6 +58,7 @@ class Bench:
         self.workers: list[IdleWorkers] = []
         self.journal: JournalCost | None = None
         self.resumes: list[Resume] = []
+        self.emptied: list[Pair] = []
         self.simulation: SimulationCost | None = None
 
     def idle_boots(self) -> None:
@@ -84,6 +86,13 @@ class Bench:
             with _watched(lab) as out:
                 self.resumes = resumes(lab, onlooker, min(self._rounds, KILLS_MAX), self._say)
                 _check(out)
+
+    def emptying(self) -> None:
+        """A host emptied, and the same moves by hand, in turns."""
+        with self._lab(f"emptying a host of {MANY} guests, policy default", vms=MANY) as lab:
+            onlooker = Onlooker(lab)
+            onlooker.wait_until_calm()
+            self.emptied = emptying(lab, onlooker, self._rounds, self._say)
 
     def one_vm(self, policy: Policy, causes: tuple[Cause, ...]) -> None:
         """Idle workers, then one VM whose host is struck again and again."""
@@ -207,6 +216,7 @@ def main() -> int:
             bench.one_vm(policy, CAUSES[policy])
             bench.many_vms(policy)
         bench.kills()
+        bench.emptying()
         bench.simulated()
     except (LabError, FangnetzError) as error:
         problem = str(error)
@@ -219,6 +229,7 @@ def main() -> int:
         began_at,
         journal=bench.journal,
         resumes=bench.resumes,
+        emptied=bench.emptied,
         simulation=bench.simulation,
     )
     report = {**figures, "error": problem or None}

@@ -11,6 +11,7 @@ from typing import Any
 
 from fangnetz.core.policy import Policy
 from fangnetz.lab.bench.arithmetic import Spread, own_before_start, own_overhead, spread
+from fangnetz.lab.bench.emptying import IDLE_MAX_S, RATIO_MAX, RUN_ELSEWHERE_MAX_S, Pair
 from fangnetz.lab.bench.idle import WorkerCost
 from fangnetz.lab.bench.journal import JournalCost
 from fangnetz.lab.bench.machine_load import MachineLoad
@@ -87,6 +88,7 @@ def whole(
     *,
     journal: JournalCost | None = None,
     resumes: Sequence[Resume] = (),
+    emptied: Sequence[Pair] = (),
     simulation: SimulationCost | None = None,
 ) -> dict[str, Any]:
     """Return everything that was measured."""
@@ -117,8 +119,14 @@ def whole(
             for each in resumes
         ],
         "overlaps": max((one.overlaps for each in series for one in each.rounds), default=0),
+        "emptying": emptying_report(emptied),
         "simulation": None if simulation is None else simulation.plain(),
-        "goals": [*goals(rows, workers), *journal_goals(journal, resumes), *simulation_goals(simulation)],
+        "goals": [
+            *goals(rows, workers),
+            *journal_goals(journal, resumes),
+            *emptying_goals(emptied),
+            *simulation_goals(simulation),
+        ],
     }
 
 
@@ -228,6 +236,43 @@ def journal_goals(journal: JournalCost | None, resumes: Sequence[Resume]) -> lis
     return [
         {"goal": name, "limit": limit, "measured": value, "met": value is not None and value <= limit}
         for name, limit, value in found
+    ]
+
+
+def emptying_report(pairs: Sequence[Pair]) -> dict[str, Any] | None:
+    """Return medians over the pairs, and each guest's longest time without a write; None if nothing was measured."""
+    if not pairs:
+        return None
+    return {
+        "guests": len(pairs[0].ours.gaps_s),
+        "last_s": _spread(pair.ours.last_s for pair in pairs),
+        "idle_s": _spread(pair.ours.idle_s for pair in pairs if pair.ours.idle_s is not None),
+        "serial_s": _spread(pair.serial.last_s for pair in pairs),
+        "ratio": _spread(pair.ratio for pair in pairs),
+        "longest_gap_s": {
+            vm: {
+                "ours": round(max(pair.ours.gaps_s[vm] for pair in pairs), 3),
+                "serial": round(max(pair.serial.gaps_s[vm] for pair in pairs), 3),
+            }
+            for vm in sorted(pairs[0].ours.gaps_s)
+        },
+        "pairs": [asdict(pair) for pair in pairs],
+    }
+
+
+def emptying_goals(pairs: Sequence[Pair]) -> list[dict[str, Any]]:
+    """Return the goals of emptying a host: beside the same moves one after the other, and beside the field."""
+    found = emptying_report(pairs)
+    if found is None:
+        return []
+    rows = (
+        ("emptying a host over the moves one by one, median", RATIO_MAX, found["ratio"]["median"]),
+        ("the last guest runs elsewhere: median, s", RUN_ELSEWHERE_MAX_S, found["last_s"]["median"]),
+        ("the host is in maintenance: median, s", IDLE_MAX_S, found["idle_s"]["median"]),
+    )
+    return [
+        {"goal": name, "limit": limit, "measured": round(value, 3), "met": value <= limit}
+        for name, limit, value in rows
     ]
 
 

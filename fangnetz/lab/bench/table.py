@@ -42,6 +42,7 @@ def show(console: Console, report: dict[str, Any]) -> None:
                 markup=False,
             )
     _show_crashes(console, report)
+    _show_emptying(console, report["emptying"])
     _show_simulation(console, report["simulation"])
     console.print()
     console.print(Text("Goals", style="bold"))
@@ -69,6 +70,22 @@ def _show_crashes(console: Console, report: dict[str, Any]) -> None:
             )
         for words in each["faults"]:
             console.print(f"    {words}", style="red", markup=False)
+
+
+def _show_emptying(console: Console, found: dict[str, Any] | None) -> None:
+    if found is None:
+        return
+    console.print()
+    console.print(Text(f"Emptying a host of {found['guests']} guests", style="bold"))
+    gaps = ", ".join(f"{vm} {gap['ours']:.2f} s ({gap['serial']:.2f} s)" for vm, gap in found["longest_gap_s"].items())
+    for words in (
+        f"  the last guest runs elsewhere after {_spread(found['last_s'])}, the host is out after "
+        f"{_spread(found['idle_s'])}",
+        f"  the same moves one after the other by virsh: {_spread(found['serial_s'])}; "
+        f"ratio {found['ratio']['median']:.2f} ({_load(found['pairs'][0]['load'])})",
+        f"  longest without a write (by virsh): {gaps}",
+    ):
+        console.print(words, markup=False)
 
 
 def _show_simulation(console: Console, cost: dict[str, Any] | None) -> None:

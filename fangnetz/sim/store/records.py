@@ -114,6 +114,10 @@ def add_wish(m: Memory, wish: Wish) -> None:
         m.wishes[wish.id] = wish
 
 
+def wishes_waiting(m: Memory) -> int:
+    return len(m.wishes)
+
+
 def settle_wish(m: Memory, wish: Wish, result: WishResult, epoch: Epoch) -> None:
     must_be_in_charge(m, epoch)
     if m.wishes.pop(wish.id, None) is not None:

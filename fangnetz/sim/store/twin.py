@@ -163,6 +163,9 @@ class StoreTwin:
     def add_wish(self, wish: Wish) -> None:
         self._line(records.add_wish, wish)
 
+    def wishes_waiting(self) -> int:
+        return self._line(records.wishes_waiting)
+
     def settle_wish(self, wish: Wish, result: WishResult, epoch: Epoch) -> None:
         self._line(records.settle_wish, wish, result, epoch)
 

@@ -79,6 +79,9 @@ class _Maker:
             kind = chance.choice(("together", "apart", "allowed", "preferred"))
             if kind in ("together", "apart"):
                 vms[name][kind] = [other]
+                if kind == "together":  # whichever host they end up on has room for both
+                    for vm in vms.values():
+                        vm["memory_mib"] = min(vm["memory_mib"], 1024)
             elif kind == "allowed":
                 vms[name][kind] = chance.sample(self._hosts, min(len(self._hosts), 3))
             else:
