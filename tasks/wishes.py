@@ -116,6 +116,12 @@ def vm_stop(vm: str, by: str = "celery") -> str:
     return _wish(WishKind.VM_STOP, vm, by)
 
 
+@shared_task(name="fangnetz.vm_ignore")
+def vm_ignore(vm: str, by: str = "celery") -> str:
+    """Wish that a VM be left alone, whatever becomes of it, until it is wished to run or to be stopped."""
+    return _wish(WishKind.VM_IGNORE, vm, by)
+
+
 @shared_task(name="fangnetz.vm_migrate")
 def vm_migrate(vm: str, to: str = "", by: str = "celery") -> str:
     """Wish that a VM move to another host while it runs: to `to`, or where there is most room."""

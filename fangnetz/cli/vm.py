@@ -245,6 +245,15 @@ def stop(vm: Vm, wait: Wait = False, timeout: Timeout = TIMEOUT_S, as_json: Json
     _wish_state(WishKind.VM_STOP, vm, VmState.STOPPED, wait, timeout, as_json)
 
 
+@app.command("ignore")
+def ignore(vm: Vm, wait: Wait = False, timeout: Timeout = TIMEOUT_S, as_json: Json = False) -> None:
+    """Leave a VM alone: it runs on, but is not started, stopped, moved or recovered any more.
+
+    `fangnetz vm start` or `fangnetz vm stop` takes it up again.
+    """
+    _wish_state(WishKind.VM_IGNORE, vm, VmState.UNMANAGED, wait, timeout, as_json)
+
+
 @app.command("migrate")
 def migrate(
     vm: Vm,

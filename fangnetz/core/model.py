@@ -469,6 +469,7 @@ class WishKind(StrEnum):
     VM_ADD = "vm_add"
     VM_START = "vm_start"
     VM_STOP = "vm_stop"
+    VM_IGNORE = "vm_ignore"
     VM_REMOVE = "vm_remove"
     VM_MIGRATE = "vm_migrate"
     OPERATION_CANCEL = "operation_cancel"

@@ -21,6 +21,7 @@ KINDS = {
     "confirm_off": WishKind.HOST_CONFIRM_OFF,
     "start": WishKind.VM_START,
     "stop": WishKind.VM_STOP,
+    "ignore": WishKind.VM_IGNORE,
     "migrate": WishKind.VM_MIGRATE,
     "remove": WishKind.VM_REMOVE,
     "add": WishKind.VM_ADD,

@@ -55,6 +55,15 @@ def test_a_granted_wish_is_a_sentence_and_exit_0(board: Board) -> None:
     assert board.store.view(board.hosts, None).vms[VmId("web1")].wish is VmWish.STOPPED
 
 
+def test_a_vm_is_left_alone(board: Board) -> None:
+    board.well()
+    with Ticking(board, BEATS):
+        said = board.run("vm", "ignore", "web1", "--wait")
+    assert said.code == 0, said.err
+    assert "web1 is left alone" in said.out
+    assert board.run("vm", "show", "web1", "--json").json["state"] == "unmanaged"
+
+
 def test_a_refused_wish_is_the_controllers_sentence_and_exit_1(board: Board) -> None:
     board.well()
     with Ticking(board, BEATS):

@@ -248,6 +248,8 @@ def test_stop_and_start_are_wishes_written_to_the_definition() -> None:
     for kind, state, wanted, result in (
         (WishKind.VM_STOP, VmState.RUNNING, VmWish.RUNNING, VmWish.STOPPED),
         (WishKind.VM_START, VmState.STOPPED, VmWish.STOPPED, VmWish.RUNNING),
+        (WishKind.VM_IGNORE, VmState.RUNNING, VmWish.RUNNING, VmWish.IGNORED),
+        (WishKind.VM_START, VmState.UNMANAGED, VmWish.IGNORED, VmWish.RUNNING),
     ):
         _, actions = answer(with_vm(state, wanted), kind, "web")
         assert [a.doc.wish for a in actions if isinstance(a, PutVmDoc)] == [result]
@@ -256,6 +258,7 @@ def test_stop_and_start_are_wishes_written_to_the_definition() -> None:
 def test_what_is_so_already_or_not_known_is_refused() -> None:
     assert not answer(with_vm(), WishKind.VM_START, "web")[0].granted
     assert not answer(with_vm(wanted=VmWish.STOPPED), WishKind.VM_STOP, "web")[0].granted
+    assert not answer(with_vm(wanted=VmWish.IGNORED), WishKind.VM_IGNORE, "web")[0].granted
     for kind in WishKind:
         if kind is not WishKind.VM_ADD:
             assert not answer(with_vm(), kind, "nobody")[0].granted

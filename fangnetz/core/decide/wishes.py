@@ -121,6 +121,8 @@ def _grant(  # noqa: PLR0911 - one case a kind of wish
             return _add(wish, view, unheard_in_this_life(view, watch, policy), policy)
         case WishKind.VM_START:
             return _start(_vm(wish, view), view)
+        case WishKind.VM_IGNORE:
+            return _ignore(_vm(wish, view), view)
         case WishKind.VM_STOP:
             return _stop(_vm(wish, view), view)
         case WishKind.VM_MIGRATE:
@@ -412,6 +414,19 @@ def _stop(vm: VmId, view: ClusterView) -> Granting:
     if doc.wish is VmWish.STOPPED:
         raise WishRefused(f"{vm} is wished to be stopped already")
     return [PutVmDoc(doc=replace(doc, wish=VmWish.STOPPED))], f"{vm} is wished to stop", None
+
+
+def _ignore(vm: VmId, view: ClusterView) -> Granting:
+    doc, record = view.vms[vm], view.vm_records.get(vm)
+    if doc.source in (DROPPED, REMOVED):
+        raise WishRefused(f"{vm} is {_GONE[doc.source]}: it is not managed any more")
+    if doc.wish is VmWish.IGNORED:
+        raise WishRefused(f"{vm} is not managed already")
+    busy = next((op.id for op in view.operations.values() if op.subject == vm), None)
+    if busy or (record is not None and record.moving is not None):
+        raise WishRefused(f"{busy or 'a move of it'} is at work on {vm}: say it again once that has ended")
+    sentence = f"{vm} is left alone, whatever becomes of it; `fangnetz vm start {vm}` takes it up again"
+    return [PutVmDoc(doc=replace(doc, wish=VmWish.IGNORED))], sentence, None
 
 
 def _forget(wish: Wish, vm: VmId, view: ClusterView, hold: tuple[HostId, ...], policy: Policy) -> Granting:
