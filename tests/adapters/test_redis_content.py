@@ -35,6 +35,7 @@ from fangnetz.core.model import (
     ProbeAnswer,
     ProbeRound,
     Release,
+    Rules,
     VmDoc,
     VmRecord,
     VmSighting,
@@ -135,9 +136,14 @@ ROUNDS = made(
         tuple
     ),
 )  # fmt: skip
+RULES = made(
+    Rules, allowed=st.lists(NAME, max_size=2).map(tuple), strict=st.booleans(),
+    preferred=st.lists(st.tuples(NAME, st.integers(-9, 9)), max_size=2).map(tuple),
+    together=st.lists(NAME, max_size=2).map(tuple), apart=st.lists(NAME, max_size=2).map(tuple),
+)  # fmt: skip
 SPECS = made(
     VmSpec, id=NAME, memory_mib=NUMBER, cpus=NUMBER, priority=st.integers(-9, 9), digest=TEXT, uuid=TEXT,
-    disks=st.lists(TEXT, max_size=3).map(tuple),
+    disks=st.lists(TEXT, max_size=3).map(tuple), rules=RULES,
 )  # fmt: skip
 VM_DOCS = made(
     VmDoc, spec=SPECS, xml=TEXT, wish=enum_of(VmDoc, "wish"), source=TEXT, declared=st.none() | enum_of(VmDoc, "wish")

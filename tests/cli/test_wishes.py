@@ -60,7 +60,8 @@ def test_a_vm_is_left_alone(board: Board) -> None:
     with Ticking(board, BEATS):
         said = board.run("vm", "ignore", "web1", "--wait")
     assert said.code == 0, said.err
-    assert "web1 is left alone" in said.out
+    assert "web1 is left alone" in said.err
+    assert said.out == "web1 is unmanaged.\n"
     assert board.run("vm", "show", "web1", "--json").json["state"] == "unmanaged"
 
 
