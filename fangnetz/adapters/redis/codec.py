@@ -66,7 +66,7 @@ def instant(us: str | None) -> Instant:
 
 
 def micros(at: float) -> str:
-    return str(int(at * 1_000_000))
+    return str(round(at * 1_000_000))
 
 
 def vm_fields(record: VmRecord) -> Fields:

@@ -37,7 +37,7 @@ SANE_US = 315_360_000_000_000
 
 
 def micros(at: float) -> int:
-    return int(at * 1_000_000)
+    return round(at * 1_000_000)
 
 
 def instant(us: int) -> Instant:
