@@ -16,6 +16,7 @@ from fangnetz.core.placement import NotPlaced, Placed
 from fangnetz.core.policy import Policy
 from fangnetz.core.quorum import unheard_in_this_life
 from fangnetz.core.rooms import place_in, rooms
+from fangnetz.core.rules import RuleBook
 from fangnetz.core.units import HostId, Incarnation, VmId
 
 
@@ -96,7 +97,19 @@ def plan_moves(
             case NotPlaced():
                 reason = f"{target} is not online and open for VMs" if closed else _told(found.reason)
                 result.append(Stays(vm=found.vm, because=reason))
-    return (*result, *stays)
+    return (*_whole_groups(result, view), *stays)
+
+
+def _whole_groups(found: list[Move | Stays], view: ClusterView) -> list[Move | Stays]:
+    """Return the same with no group torn: where one of it has no place to go, those that would have one stay, too."""
+    book = RuleBook.of(view.vms.values())
+    stuck = {member: one.vm for one in found if isinstance(one, Stays) for member in book.group(one.vm)}
+    return [
+        Stays(vm=one.vm, because=f"it runs together with {stuck[one.vm]}, which has nowhere to go")
+        if isinstance(one, Move) and one.vm in stuck
+        else one
+        for one in found
+    ]
 
 
 def _told(reasons: str) -> str:
