@@ -71,6 +71,9 @@ def whereabouts(view: ClusterView) -> Whereabouts:
         if boot not in off:
             off[boot] = proof_of(view, *boot) is not None
         gone = record.state is VmState.LOST and isinstance(owner_let_go(view, record), Granted)
+        if record.state is VmState.UNMANAGED:  # nobody says of it that it ended, but its host
+            beat = heard(view, record.owner)
+            gone = beat is not None and beat.sees(record.id) is None
         if not gone and not off[boot]:
             found.setdefault(record.id, set()).add(record.owner)
     for vm, host in _arrivals(view):

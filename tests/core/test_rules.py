@@ -262,6 +262,16 @@ def test_a_move_against_a_rule_is_refused_with_the_rule(given_rules: dict[str, R
     assert told in settled.sentence
 
 
+def test_one_that_is_left_alone_binds_others_only_while_it_runs() -> None:
+    look = cluster({}, {"a": "h1"})
+    alone = replace(look, vm_records={VmId("a"): vm_record("a", "h1", 7, state=VmState.UNMANAGED)})
+    assert whereabouts(alone) == {"a": {"h1"}}
+    ended = replace(alone, heartbeats={**alone.heartbeats, HostId("h1"): beat("h1", T0 - 0.1)})
+    assert whereabouts(ended) == {}
+    unheard = replace(alone, heartbeats={})
+    assert whereabouts(unheard) == {"a": {"h1"}}
+
+
 def test_a_vm_on_its_way_is_at_both_ends_and_takes_room_at_both() -> None:
     look = cluster({}, {"a": "h1"})
     moving = vm_operation(OperationKind.MIGRATE, VmId("a"), "", migrate_steps(), look, Epoch(1))
