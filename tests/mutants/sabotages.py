@@ -321,7 +321,7 @@ SABOTAGES: tuple[Sabotage, ...] = (
         file="core/decide/evacuations.py",
         old="        return not full and not waits and self.moving < self.policy.moves_max",
         new="        return not waits",
-        stories=("evacuation/one_host",),
+        stories=("evacuation/a_group_larger_than_the_limit_leaves_at_once",),
     ),
     Sabotage(
         name="a host that is emptied still takes VMs",
@@ -330,7 +330,7 @@ SABOTAGES: tuple[Sabotage, ...] = (
         old="        if doc is not None and (doc.maintenance or doc.evacuate):",
         new="        if doc is not None and doc.maintenance:",
         more=(("core/rooms.py", "record.state is not HostState.ONLINE or beat is None", "beat is None"),),
-        stories=("evacuation/no_room_for_all",),
+        stories=("evacuation/a_guest_ends_meanwhile",),
     ),
     Sabotage(
         name="a host is called empty with VMs on it",
