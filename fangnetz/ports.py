@@ -433,8 +433,9 @@ class Journal(Protocol):
         forgotten again: then nobody holds it, and it counts as no attempt where that could be written."""
         ...
 
-    def renew(self, claim: Claim, lease: Seconds) -> Instant:
-        """Extend the lease and check again all a claim checks; StaleToken if any of it no longer holds."""
+    def renew(self, claim: Claim, lease: Seconds, progress: Progress | None = None) -> Instant:
+        """Extend the lease and check again all a claim checks; StaleToken if any of it no longer holds. `progress` is
+        written into the step with it, or not at all; without one the last stays."""
         ...
 
     def settle(self, claim: Claim, outcome: Outcome, assigns: Sequence[Assign] = (), placements: int = 0) -> Operation:

@@ -19,7 +19,10 @@ SENT_TIMES_MAX = 20.0
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Progress:
-    """How a migration comes on. Sizes in MiB, speeds in MiB/s, `elapsed_s` since it was sent."""
+    """How a migration comes on. Sizes in MiB, speeds in MiB/s, `elapsed_s` since it was sent.
+
+    `downtime_s`: how long the guest would stand still at its end, by the hypervisor's estimate.
+    """
 
     elapsed_s: Seconds
     total_mib: float
@@ -28,11 +31,22 @@ class Progress:
     speed_mib_s: float = 0.0
     dirty_mib_s: float = 0.0
     rounds: int = 0
+    downtime_s: Seconds = Seconds(0.0)
 
     @property
     def share(self) -> float:
         """How much of the memory the target has, from 0 to 1."""
         return min(1.0, max(0.0, 1.0 - self.remaining_mib / self.total_mib)) if self.total_mib else 0.0
+
+    @property
+    def sentence(self) -> str:
+        """The same for people, in one line."""
+        if not self.total_mib:
+            return "nothing is sent yet"
+        return (
+            f"{self.share:.0%}: {self.remaining_mib:.0f} of {self.total_mib:.0f} MiB remain, "
+            f"{self.speed_mib_s:.0f} MiB/s are sent, the guest writes {self.dirty_mib_s:.0f} MiB/s"
+        )
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

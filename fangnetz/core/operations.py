@@ -10,6 +10,7 @@ from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field, replace
 from enum import StrEnum
 
+from fangnetz.core.convergence import Progress
 from fangnetz.core.errors import IllegalTransition
 from fangnetz.core.model import Destination, OffProof
 from fangnetz.core.units import (
@@ -144,6 +145,8 @@ class Step:
     ended_at: Instant = Instant(0.0)
     sentence: str = ""
     facts: Facts = field(default_factory=dict)
+    progress: Progress | None = None
+    """How its effect was last seen to come on, for people: nothing is decided by it, and it may be lost."""
 
     @property
     def settled(self) -> bool:

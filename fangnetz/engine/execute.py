@@ -7,6 +7,7 @@ lease is never kept for longer than the step's bound: whoever hangs loses it, an
 from __future__ import annotations
 
 import contextlib
+import math
 from collections import Counter, deque
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
@@ -14,6 +15,7 @@ from enum import StrEnum
 from typing import assert_never
 
 from fangnetz.core.actions import Happened
+from fangnetz.core.convergence import Progress
 from fangnetz.core.errors import Conflict, FangnetzError, StaleToken, StoredContentError, StoreUnreachable, WorldError
 from fangnetz.core.operations import (
     Operation,
@@ -38,6 +40,9 @@ THINKING_BOUND_S = Seconds(10.0)
 """A step that only reads and writes the store and our files: a few calls, each given up after about 2 s."""
 AGAIN_AFTER_S = Seconds(0.5)
 """A world that said no is asked again after this long."""
+
+PROGRESS_EVERY_S = 1.0
+"""How an effect comes on is written down, and told on, no more often: only people look at it."""
 
 ENDED_MAX = 256
 """So many steps that ended are remembered for `in_hand_since`: a host's worker carries out a few a minute."""
@@ -93,17 +98,27 @@ class Settlement:
     """Runs once the outcome is written."""
 
 
+def _nobody(_now: Progress) -> None: ...
+
+
 @dataclass(slots=True)
 class Context:
-    """One claimed step in the hands of its executor. `began`: monotonic, from before the claim was asked for."""
+    """One claimed step in the hands of its executor. `began`: monotonic, from before the claim was asked for.
+
+    `listener` is told how the effect comes on; it returns at once and never raises.
+    """
 
     claim: Claim
     journal: Journal
     policy: Policy
     clock: Clock
     began: float
+    listener: Callable[[Progress], None] = _nobody
     lost: bool = False
     _until: float = 0.0
+    _progress: Progress | None = None
+    _written_at: float = -math.inf
+    _told_at: float = -math.inf
 
     @property
     def operation(self) -> Operation:
@@ -126,10 +141,21 @@ class Context:
         """Extend the lease, counting from before the question was sent. StaleToken if we are no longer in charge."""
         self.stage("before_renew")
         before = self.clock.monotonic()
-        until = self.journal.renew(self.claim, self.policy.step_lease_s)
+        progress = self._progress if before - self._written_at >= PROGRESS_EVERY_S else None
+        until = self.journal.renew(self.claim, self.policy.step_lease_s, progress)
         self._until = before + self.policy.step_lease_s
+        if progress is not None:
+            self._written_at = before
         self.stage("renewed")
         return until
+
+    def comes_on(self, now: Progress) -> None:
+        """Say how the effect comes on: the next renewal of the lease takes it along. Asks nobody, and never waits."""
+        self._progress = now
+        at = self.clock.monotonic()
+        if at - self._told_at >= PROGRESS_EVERY_S:
+            self._told_at = at
+            self.listener(now)
 
     def guard(self) -> float:
         """Ask right before an effect: the store still wants it, and our own deadline has not passed.
@@ -198,16 +224,21 @@ class Executor:
         with self._lock:
             return frozenset(self._in_hand) | {hand for ended_at, hand in self._ended if ended_at >= at}
 
-    def carry_out(self, identity: OperationId, key: str, kind: StepKind) -> Done:
-        """Claim and do one step. Never raises for a world that says no: that is an outcome."""
+    def carry_out(
+        self, identity: OperationId, key: str, kind: StepKind, listener: Callable[[Progress], None] = _nobody
+    ) -> Done:
+        """Claim and do one step. Never raises for a world that says no: that is an outcome.
+
+        `listener`: as in `Context`.
+        """
         try:
-            return self._carry_out(identity, key, kind)
+            return self._carry_out(identity, key, kind, listener)
         except StaleToken as stale:
             return Done(next=Next.STOP, sentence=str(stale))
         except (StoreUnreachable, StoredContentError, FaultInjected) as away:
             return Done(next=Next.STOP, sentence=f"{identity} {key}: {away}; the sweep takes it up again")
 
-    def _carry_out(self, identity: OperationId, key: str, kind: StepKind) -> Done:
+    def _carry_out(self, identity: OperationId, key: str, kind: StepKind, listener: Callable[[Progress], None]) -> Done:
         operation = self._journal.operation(identity)
         step = operation.step(key) if operation else None
         if operation is None or step is None or step.kind is not kind:
@@ -231,7 +262,14 @@ class Executor:
             if claim.code == "later":
                 return Done(next=Next.AGAIN, sentence=claim.sentence, wait_s=Seconds(claim.wait_s + 0.02))
             return Done(next=Next.STOP, sentence=claim.sentence)
-        context = Context(claim=claim, journal=self._journal, policy=self._policy, clock=self._process, began=began)
+        context = Context(
+            claim=claim,
+            journal=self._journal,
+            policy=self._policy,
+            clock=self._process,
+            began=began,
+            listener=listener,
+        )
         with self._hold(f"{identity}/{key}"), LeaseKeeper(context, self._process):
             return self._claimed(context)
 

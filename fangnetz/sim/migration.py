@@ -25,6 +25,8 @@ SWITCH_S = 0.05
 """The guest stands still for so long at the end, and the last question and answer travel."""
 MEMORY_MIB = 1024.0
 """What a simulated guest has to send: only shares of it are looked at."""
+WRITES_MIB_S = 1.0
+"""And what it writes meanwhile: so much is sent again."""
 
 
 @dataclass(slots=True, eq=False)
@@ -46,8 +48,12 @@ class Job:
         return Progress(
             elapsed_s=Seconds(now - self.began),
             total_mib=MEMORY_MIB,
-            sent_mib=MEMORY_MIB - left,
+            sent_mib=MEMORY_MIB - left + WRITES_MIB_S * self.done_s,
             remaining_mib=left,
+            speed_mib_s=MEMORY_MIB / self.takes_s + WRITES_MIB_S if self.takes_s and not self.silent_s else 0.0,
+            dirty_mib_s=WRITES_MIB_S,
+            rounds=1,
+            downtime_s=Seconds(SWITCH_S),
         )
 
 

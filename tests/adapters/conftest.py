@@ -22,6 +22,7 @@ import pytest
 
 from fangnetz.adapters.ipmi import IpmiDevice, IpmiHelper
 from fangnetz.core.units import DeviceName
+from tests.redis_server import free_port
 
 SECRET = "s3cret-of-bmc-01"  # 16 bytes: the most that every IPMI version takes
 
@@ -198,6 +199,11 @@ auth_unix_rw="none"
 auth_unix_ro="none"
 unix_sock_dir="{home}/sock"
 host_uuid="{uuid}"
+listen_tls=0
+listen_tcp=1
+listen_addr="127.0.0.1"
+tcp_port="{port}"
+auth_tcp="none"
 END
 cat > /etc/libvirt/qemu.conf <<END
 user="root"
@@ -212,7 +218,7 @@ echo 'file_lockspace_dir="{home}/shared/fn"' > /etc/libvirt/qemu-lockd.conf
 mkdir -p "{home}/sock" "{home}/shared/fn"
 virtlogd -d
 virtlockd -d
-libvirtd & echo $! > "{home}/libvirtd.pid.draft"; mv "{home}/libvirtd.pid.draft" "{home}/libvirtd.pid"
+libvirtd --listen & echo $! > "{home}/libvirtd.pid.draft"; mv "{home}/libvirtd.pid.draft" "{home}/libvirtd.pid"
 wait
 sleep 3600
 """
@@ -225,6 +231,8 @@ class Libvirtd:
 
     home: Path
     root: subprocess.Popen[bytes]
+    port: int
+    """Where it listens for other hosts, in its own network namespace."""
 
     @property
     def uri(self) -> str:
@@ -260,7 +268,8 @@ class Libvirtd:
 def running_libvirtd(network: tuple[str, ...]) -> Iterator[Libvirtd]:
     home = Path(tempfile.mkdtemp(prefix="fnlv-"))  # short: a unix socket's path has 107 bytes
     script = home / "init.sh"
-    script.write_text(LIBVIRTD.format(home=home, uuid=uuid.uuid4()))
+    port = free_port()
+    script.write_text(LIBVIRTD.format(home=home, uuid=uuid.uuid4(), port=port))
     with (home / "output").open("wb") as output:
         root = subprocess.Popen(
             [
@@ -283,7 +292,7 @@ def running_libvirtd(network: tuple[str, ...]) -> Iterator[Libvirtd]:
         )
     try:
         assert wait_for((home / "sock" / "libvirt-sock").exists, 30), (home / "output").read_text()
-        yield Libvirtd(home, root)
+        yield Libvirtd(home, root, port)
     finally:
         root.kill()
         root.wait()

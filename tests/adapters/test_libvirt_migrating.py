@@ -151,6 +151,7 @@ LEAVING = {
     "memory_dirty_rate": 512,
     "memory_page_size": 4096,
     "memory_iteration": 2,
+    "downtime": 300,
 }
 
 
@@ -159,6 +160,7 @@ def test_progress_is_in_mib_and_seconds() -> None:
     assert now is not None
     assert (now.elapsed_s, now.total_mib, now.sent_mib, now.remaining_mib) == (1.5, 200.0, 50.0, 100.0)
     assert (now.speed_mib_s, now.dirty_mib_s, now.rounds, now.share) == (120.0, 2.0, 2, 0.5)
+    assert now.downtime_s == 0.3
 
 
 @pytest.mark.parametrize(

@@ -18,6 +18,7 @@ from fangnetz.adapters.redis.client import answers
 from fangnetz.adapters.redis.keys import CLOSED_MAX, EVENTS_MAX, Keys, kind_of
 from fangnetz.adapters.system_process import SystemProcess
 from fangnetz.core.actions import Alarm, Happened
+from fangnetz.core.convergence import Progress
 from fangnetz.core.detector import HostWatch, Watch
 from fangnetz.core.errors import StoredContentError, StoreUnreachable
 from fangnetz.core.model import (
@@ -44,7 +45,7 @@ from fangnetz.core.model import (
     Wish,
     WishKind,
 )
-from fangnetz.core.operations import OperationState, Order, Outcome, Step, StepState, vm_start_steps
+from fangnetz.core.operations import OperationState, Order, Outcome, Step, StepKind, StepState, vm_start_steps
 from fangnetz.core.units import Instant, OperationId, Seconds
 from fangnetz.engine.ledger import Ledger, key_of
 from fangnetz.ports import Claim, LedgerEntry, WishResult
@@ -179,6 +180,11 @@ ORDERS = made(
     force=st.booleans(),
     beside=st.lists(NAME, max_size=2).map(tuple),
 )
+SIZES = st.floats(0, 1e9, allow_nan=False)
+PROGRESS = made(
+    Progress, elapsed_s=SPAN, total_mib=SIZES, sent_mib=SIZES, remaining_mib=SIZES, speed_mib_s=SIZES,
+    dirty_mib_s=SIZES, rounds=st.integers(0, 10**6), downtime_s=SPAN,
+)  # fmt: skip
 
 many = settings(
     max_examples=40, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture, HealthCheck.too_slow]
@@ -262,14 +268,20 @@ class _NoFiles:
 
 
 @many
-@given(order=ORDERS, facts=FACTS, proof=PROOFS, sentence=TEXT)
+@given(order=ORDERS, facts=FACTS, proof=PROOFS, sentence=TEXT, progress=PROGRESS)
 def test_whatever_an_operation_holds_comes_back_whole(
-    cluster: Cluster, raw: redis.Redis, order: Order, facts: dict[str, Any], proof: OffProof, sentence: str
+    cluster: Cluster,
+    raw: redis.Redis,
+    order: Order,
+    facts: dict[str, Any],
+    proof: OffProof,
+    sentence: str,
+    progress: Progress,
 ) -> None:
-    raw.delete(KEYS.open, KEYS.operation(OP))
+    raw.delete(KEYS.open, KEYS.operation(OP), KEYS.step(OP, "plan/1"))
     given_step = vm_start_steps(order, attempt=1, after="plan/1")[0]
     opened = replace(
-        cluster.operation(replace(given_step, facts=facts), Step(key="plan/1", kind=given_step.kind)), proof=proof
+        cluster.operation(replace(given_step, facts=facts), Step(key="plan/1", kind=StepKind.PLAN)), proof=proof
     )
     assert cluster.store.open_operation(replace(opened, reason=sentence))
     found = cluster.store.operation(OP)
@@ -281,6 +293,8 @@ def test_whatever_an_operation_holds_comes_back_whole(
     assert replace(step.order, deadline=order.deadline) == order
     assert step.order.deadline == pytest.approx(order.deadline, abs=2e-6)
     assert (step.facts, step.after) == (facts, ("plan/1",))
+    cluster.store.renew(cluster.claim("plan/1"), Seconds(4.0), progress)
+    assert cluster.step("plan/1").progress == progress
 
 
 # --- garbage -----------------------------------------------------------------------------------------------------
@@ -371,6 +385,7 @@ PLACES: dict[str, tuple[str, Callable[[redis.Redis, str], object]]] = {
 }
 
 
+PAST_ALL_NUMBERS = '{"elapsed_s": 1e999, "total_mib": NaN, "sent_mib": 0, "remaining_mib": 0}'
 WELL = {("step after", "[]"), ("step facts", '{"a": 1}'), ("events", '{"a": 1}'), ("alarms", "[]")}
 """What may stand there."""
 
@@ -387,6 +402,19 @@ def test_garbage_is_refused_by_the_name_of_its_key(cluster: Cluster, raw: redis.
         with pytest.raises(StoredContentError) as refusal:
             read_everything(cluster.subject.another())
         assert key in str(refusal.value)
+
+
+@pytest.mark.parametrize("garbage", ["{", "[]", '{"a": 1}', "zzz", "null", PAST_ALL_NUMBERS])
+def test_a_damaged_word_of_how_a_step_comes_on_is_none_and_the_step_goes_on(
+    cluster: Cluster, raw: redis.Redis, garbage: str
+) -> None:
+    filled(cluster)
+    claim = cluster.claim("plan/1")
+    raw.hset(STEP, "progress", garbage)
+    read_everything(cluster.store)
+    assert cluster.step("plan/1").progress is None
+    assert cluster.store.renew(claim, Seconds(4.0)) > claim.now
+    assert cluster.store.settle(claim, Outcome(state=StepState.DONE, sentence="done")).step("plan/1") is not None
 
 
 def of_another_type(raw: redis.Redis, key: str) -> None:

@@ -7,6 +7,7 @@ from dataclasses import replace
 
 import pytest
 
+from fangnetz.core.convergence import Progress
 from fangnetz.core.errors import StaleToken
 from fangnetz.core.operations import OperationKind, OperationState, Outcome, Step, StepKind, StepState, failover_steps
 from fangnetz.core.units import ControllerId, Generation, HostId, Incarnation, OperationId, Seconds, StoreIncarnation
@@ -264,6 +265,44 @@ def test_renewing_moves_the_leases_end(ordered: Cluster) -> None:
     assert ordered.step(START).lease_until == until
     ordered.subject.pass_time(Seconds(0.12))
     assert ordered.refused(START) == "leased"
+
+
+HALF = Progress(
+    elapsed_s=Seconds(1.5), total_mib=200.0, sent_mib=120.5, remaining_mib=100.0, speed_mib_s=80.25, dirty_mib_s=2.0,
+    rounds=2, downtime_s=Seconds(0.3),
+)  # fmt: skip
+
+
+def test_how_a_step_comes_on_is_written_with_its_lease_and_stays_until_there_is_news(ordered: Cluster) -> None:
+    claim = ordered.claim(START)
+    assert ordered.step(START).progress is None
+    until = ordered.store.renew(claim, LEASE, HALF)
+    assert (ordered.step(START).progress, ordered.step(START).lease_until) == (HALF, until)
+    ordered.store.renew(claim, LEASE)
+    assert ordered.step(START).progress == HALF
+    further = replace(HALF, elapsed_s=Seconds(2.5), remaining_mib=10.0)
+    ordered.store.renew(claim, LEASE, further)
+    ordered.store.settle(claim, DONE)
+    assert (ordered.step(START).state, ordered.step(START).progress) == (StepState.DONE, further)
+
+
+def test_how_a_step_comes_on_changes_nothing_else_of_it(ordered: Cluster) -> None:
+    claim = ordered.claim(START)
+    before = ordered.step(START)
+    until = ordered.store.renew(claim, LEASE, HALF)
+    assert ordered.step(START) == replace(before, lease_until=until, progress=HALF)
+
+
+def test_a_refused_renewal_leaves_no_word_of_how_the_step_comes_on(ordered: Cluster) -> None:
+    claim = ordered.claim(START, lease=0.03)
+    ordered.subject.pass_time(Seconds(0.05))
+    ordered.claim(START, token="t2")
+    with pytest.raises(StaleToken):
+        ordered.store.renew(claim, LEASE, HALF)
+    ordered.lead(C2)
+    with pytest.raises(StaleToken):
+        ordered.store.renew(claim, LEASE, HALF)
+    assert ordered.step(START).progress is None
 
 
 def test_a_claim_somebody_else_took_over_is_not_renewed(ordered: Cluster) -> None:

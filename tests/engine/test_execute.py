@@ -2,20 +2,24 @@
 
 from __future__ import annotations
 
+import itertools
 import threading
+import time
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import pytest
 
 from fangnetz.adapters.system_process import SystemProcess
+from fangnetz.core.convergence import Progress
 from fangnetz.core.errors import FenceUnreachable, StaleToken, StoreUnreachable
 from fangnetz.core.operations import OperationState, Outcome, Step, StepKind, StepState
 from fangnetz.core.policy import Policy
-from fangnetz.core.units import OperationId, Seconds
+from fangnetz.core.units import Instant, OperationId, Seconds
 from fangnetz.engine import faults
 from fangnetz.engine.execute import Context, Next, Settlement, bound_of
 from fangnetz.engine.fault_points import STEP_STAGES
+from fangnetz.ports import Claim
 from tests.contract.subjects import C2, OP
 from tests.engine.bench import Bench
 from tests.redis_server import wait_for
@@ -212,6 +216,65 @@ def test_an_answer_that_comes_after_the_leases_end_is_no_permission(bench: Bench
     )
     with pytest.raises(StaleToken):
         context.guard()
+
+
+class Moving:
+    """An effect that comes on, looked at a hundred times a second for as long as a test says."""
+
+    def __init__(self, for_s: float) -> None:
+        self.for_s, self.looks = for_s, 0
+
+    def __call__(self, context: Context) -> Settlement:
+        ends = context.clock.monotonic() + self.for_s
+        while context.clock.monotonic() < ends:
+            self.looks += 1
+            context.comes_on(share(self.looks))
+            time.sleep(0.01)
+        return DONE
+
+
+def share(sent: float) -> Progress:
+    return Progress(elapsed_s=Seconds(1.0), total_mib=1e6, sent_mib=sent, remaining_mib=1e6 - sent)
+
+
+def test_how_an_effect_comes_on_is_written_with_its_lease_and_no_oftener_than_once_a_second(
+    bench: Bench, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    bench.open(A, B)
+    written: list[tuple[float, Progress | None]] = []
+    told: list[Progress] = []
+    store = bench.subject.another()
+    renew = store.renew
+
+    def counted(claim: Claim, lease: Seconds, progress: Progress | None = None) -> Instant:
+        written.append((time.monotonic(), progress))
+        return renew(claim, lease, progress)
+
+    monkeypatch.setattr(store, "renew", counted)
+    monkeypatch.setattr(bench.subject, "another", lambda: store)
+    effect = Moving(2.6)
+    executor = bench.executor({StepKind.CONFIRM: effect})
+    assert executor.carry_out(OP, "a", StepKind.CONFIRM, told.append).next is Next.GO_ON
+    at = [when for when, progress in written if progress is not None]
+    assert len(written) > len(at), "a lease is renewed oftener than that"
+    assert 2 <= len(at) <= 3
+    assert all(later - earlier > 0.9 for earlier, later in itertools.pairwise(at))
+    assert bench.step("a").progress == [progress for _, progress in written if progress is not None][-1]
+    assert told[0] == share(1)
+    assert 2 <= len(told) <= 3, "and whoever listens is told no oftener"
+
+
+def test_an_effect_that_comes_on_while_the_store_is_away_goes_on(bench: Bench, monkeypatch: pytest.MonkeyPatch) -> None:
+    bench.open(A, B)
+    store = bench.subject.another()
+
+    def away(*_asked: object) -> Instant:
+        raise StoreUnreachable("away")
+
+    monkeypatch.setattr(store, "renew", away)
+    monkeypatch.setattr(bench.subject, "another", lambda: store)
+    assert bench.do(bench.executor({StepKind.CONFIRM: Moving(0.6)}), "a").next is Next.GO_ON
+    assert bench.step("a").progress is None, "lost, and nobody minds"
 
 
 def test_a_world_that_says_no_gives_the_step_back_for_later(bench: Bench) -> None:

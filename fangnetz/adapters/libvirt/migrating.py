@@ -186,6 +186,7 @@ def progress_of(domain: libvirt.virDomain) -> Progress | None:
         speed_mib_s=stats.get("memory_bps", 0) / MIB,
         dirty_mib_s=stats.get("memory_dirty_rate", 0) * stats.get("memory_page_size", 4096) / MIB,
         rounds=stats.get("memory_iteration", 0),
+        downtime_s=Seconds(stats.get("downtime", 0) / 1000),
     )
 
 

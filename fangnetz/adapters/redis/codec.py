@@ -3,12 +3,15 @@
 from __future__ import annotations
 
 import json
+import math
 from collections.abc import Iterator, Mapping
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
+from dataclasses import astuple
 from typing import Any, TypeVar, cast
 
 from pydantic import TypeAdapter, ValidationError
 
+from fangnetz.core.convergence import Progress
 from fangnetz.core.errors import StoredContentError
 from fangnetz.core.model import Destination, VmRecord, VmState
 from fangnetz.core.operations import Facts, Operation, OperationState, Order, Step, StepKind, StepState
@@ -181,9 +184,20 @@ def step(key: str, fields: Mapping[str, str], where: str) -> Step:
             ended_at=instant(fields.get("ended")),
             sentence=fields.get("sentence", ""),
             facts=facts_of(fields),
+            progress=_progress(fields, where),
         )
     except (KeyError, ValueError, TypeError, OverflowError) as error:
         raise StoredContentError(f"{where}: is no step of an operation: {error!r}") from error
+
+
+def _progress(fields: Mapping[str, str], where: str) -> Progress | None:
+    """Return how a step came on; None if that is damaged: no step is lost for what only people look at."""
+    if not fields.get("progress"):
+        return None
+    with suppress(StoredContentError):
+        found = decode(Progress, fields["progress"], where)
+        return found if all(map(math.isfinite, astuple(found))) else None
+    return None
 
 
 def facts_of(fields: Mapping[str, str]) -> Facts:

@@ -15,6 +15,7 @@ from fangnetz.adapters.redis.codec import instant, micros
 from fangnetz.adapters.redis.keys import CLOSED_MAX, EVENTS_MAX, Keys
 from fangnetz.adapters.redis.scripts import NotConfirmed, Scripts
 from fangnetz.core.actions import Happened
+from fangnetz.core.convergence import Progress
 from fangnetz.core.errors import Conflict, StaleToken, StoredContentError, StoreUnreachable
 from fangnetz.core.operations import Operation, Outcome, Step
 from fangnetz.core.units import Incarnation, Instant, OperationId, Seconds, VmId
@@ -143,12 +144,17 @@ class RedisJournal:
         with suppress(StoreUnreachable):
             self._scripts("unclaim", keys, [token, before])
 
-    def renew(self, claim: Claim, lease: Seconds) -> Instant:
+    def renew(self, claim: Claim, lease: Seconds, progress: Progress | None = None) -> Instant:
         order = claim.step.order
         answer = self._scripts.confirmed(
             "renew",
             self._guarded(claim.operation, claim.step),
-            [claim.token, order.incarnation if order else "", micros(lease)],
+            [
+                claim.token,
+                order.incarnation if order else "",
+                micros(lease),
+                codec.encode(progress) if progress else "",
+            ],
         )
         if answer[0] != 1:
             raise StaleToken(f"{claim.operation.id} {claim.step.key}: {WHY.get(answer[1], answer[1])}")

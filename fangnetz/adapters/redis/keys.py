@@ -13,7 +13,7 @@
 | `vms`, `vm:<vm>`       | set, hashes | owner, its incarnation, generation, state, since (us), reason, operation      |
 | `ledger`, `:versions`, `:version` | hashes, counter | versioned definitions, wishes, fence memory                    |
 | `op:<id>`              | hash        | doc (header), steps (keys), epoch, state, opened, closed, sentence, rev      |
-| `op:<id>:step:<key>`   | hash        | one line of the journal; `o_*`: its order                                     |
+| `op:<id>:step:<key>`   | hash        | one line of the journal; `o_*`: its order; progress: for people only          |
 | `ops:open`             | hash        | kind/subject -> id: one open operation of a kind and subject                  |
 | `ops:closed`           | sorted set  | id -> closed at (us), bounded                                                 |
 | `probes:<controller>`  | list        | its latest probe rounds, newest first, bounded                                |

@@ -280,6 +280,7 @@ class _Course:
     def advise(self, now: Progress) -> Advice:
         """Return what to do now. One whose operation is over is ended; one whose lease alone was lost goes on."""
         self._last = now
+        self._context.comes_on(now)
         if not self.ended and self._context.lost and self._is_over(self._context.operation.id):
             self.ended = "its operation was ended"
             return Advice(end=self.ended)

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import replace
 
+from fangnetz.core.convergence import Progress
 from fangnetz.core.errors import Conflict, StaleToken
 from fangnetz.core.model import Destination, VmState
 from fangnetz.core.operations import (
@@ -194,7 +195,7 @@ def _with(m: Memory, found: Operation, *lines: Step) -> Operation:
     return changed
 
 
-def renew(m: Memory, held: Claim, lease: Seconds) -> Instant:
+def renew(m: Memory, held: Claim, lease: Seconds, progress: Progress | None) -> Instant:
     identity, key, order = held.operation.id, held.step.key, held.step.order
     now = m.now_us()
     code = _obstacle(m, identity, key, order.incarnation if order else Incarnation(""), now)
@@ -205,7 +206,7 @@ def renew(m: Memory, held: Claim, lease: Seconds) -> Instant:
     if code or found is None or step is None:
         raise StaleToken(f"{identity} {key}: {WHY[code]}")
     until = instant(now + micros(lease))
-    _with(m, found, replace(step, lease_until=until))
+    _with(m, found, replace(step, lease_until=until, progress=progress or step.progress))
     return until
 
 

@@ -7,6 +7,7 @@ from contextlib import suppress
 from typing import Any, Protocol, TypeVar
 
 from fangnetz.core.actions import Alarm, Happened
+from fangnetz.core.convergence import Progress
 from fangnetz.core.detector import Watch
 from fangnetz.core.errors import StaleToken, StoreUnreachable
 from fangnetz.core.model import (
@@ -207,8 +208,8 @@ class StoreTwin:
             with suppress(StoreUnreachable):
                 self._line(journal.unclaim, identity, key, token, answer[1])
 
-    def renew(self, claim: Claim, lease: Seconds) -> Instant:
-        return self._line(journal.renew, claim, lease, confirmed=True)
+    def renew(self, claim: Claim, lease: Seconds, progress: Progress | None = None) -> Instant:
+        return self._line(journal.renew, claim, lease, progress, confirmed=True)
 
     def settle(self, claim: Claim, outcome: Outcome, assigns: Sequence[Assign] = (), placements: int = 0) -> Operation:
         return self._line(journal.settle, claim, outcome, assigns, placements)

@@ -1,5 +1,5 @@
 -- Extend a claim and check again all that must hold. KEYS: lease, life, op, step, vm.
--- ARGV: token, incarnation of the executor's boot, lease_us. Returns {1, now, until} or {0, code, now}.
+-- ARGV: token, incarnation of the executor's boot, lease_us, progress (JSON, or ''). Returns {1, now, until} or {0, code, now}.
 local now = now_us()
 local code = obstacle(KEYS[1], KEYS[2], KEYS[3], KEYS[4], KEYS[5], ARGV[2], now)
 if code then return {0, code, text(now)} end
@@ -7,4 +7,5 @@ local step = redis.call('HMGET', KEYS[4], 'state', 'token')
 if step[1] ~= 'running' or step[2] ~= ARGV[1] then return {0, 'token', text(now)} end
 local until_us = text(now + number(ARGV[3]))
 redis.call('HSET', KEYS[4], 'until', until_us)
+if ARGV[4] ~= '' then redis.call('HSET', KEYS[4], 'progress', ARGV[4]) end
 return {1, text(now), until_us}
