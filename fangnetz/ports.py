@@ -36,6 +36,7 @@ from fangnetz.core.model import (
     Wish,
 )
 from fangnetz.core.operations import Operation, OperationState, Outcome, Step
+from fangnetz.core.policy import Compression
 from fangnetz.core.units import (
     ControllerId,
     DeviceName,
@@ -151,13 +152,18 @@ class Domain:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Migration:
-    """A live migration to be sent: which copy, and where to. `downtime_s`: the guest stands still so long at first."""
+    """A live migration to be sent: which copy, and where to. `downtime_s`: the guest stands still so long at first.
+
+    `connections`: it is sent over so many at once.
+    """
 
     vm: VmId
     generation: Generation
     to: Destination
     downtime_s: Seconds
     bound_s: Seconds
+    connections: int = 1
+    compression: Compression = Compression.NONE
 
 
 class Departure(StrEnum):

@@ -33,6 +33,17 @@ class ReturnPolicy(StrEnum):
     MANUAL = "manual"
 
 
+class Compression(StrEnum):
+    """How the memory of a VM that moves is made smaller; what libvirt and QEMU know of these is theirs to say."""
+
+    NONE = "none"
+    XBZRLE = "xbzrle"
+    """Only what changed within a page that is sent again. On one connection."""
+    ZLIB = "zlib"
+    ZSTD = "zstd"
+    """Each page; as zlib, on several connections only."""
+
+
 class Capacity(StrEnum):
     """Whether sizes are a must or only rank hosts."""
 
@@ -96,6 +107,9 @@ class Policy:
     """The guest stands still no longer than this at the end of a live migration, unless that never comes to an end."""
     migrate_downtime_max_s: Seconds = Seconds(3.0)
     """A guest that writes faster than its memory can be sent is given up to this long, step by step."""
+    migrate_connections: int = 1
+    """A live migration sends over so many connections at once; with 1 over QEMU's ordinary one."""
+    migrate_compression: Compression = Compression.NONE
     moves_per_host_max: int = 2
     """So many VMs leave one host or come to one at once in an evacuation."""
     moves_max: int = 4
@@ -229,6 +243,17 @@ def policy_faults(policy: Policy) -> tuple[Fault, ...]:
         policy.migrate_downtime_s <= policy.migrate_downtime_max_s <= 60,
         "migrate_downtime_max_s",
         f"must lie between migrate_downtime_s {policy.migrate_downtime_s:g} and 60 seconds",
+    )
+    must(1 <= policy.migrate_connections <= 64, "migrate_connections", "must lie between 1 and 64")
+    must(
+        policy.migrate_compression is not Compression.XBZRLE or policy.migrate_connections <= 1,
+        "migrate_compression",
+        f"needs migrate_connections 1, and it is {policy.migrate_connections}: QEMU would compress nothing",
+    )
+    must(
+        policy.migrate_compression not in (Compression.ZLIB, Compression.ZSTD) or policy.migrate_connections >= 2,
+        "migrate_compression",
+        f"needs migrate_connections 2 or more, and it is {policy.migrate_connections}: libvirt refuses each move",
     )
     must(
         policy.startup_grace_s >= policy.window_s,

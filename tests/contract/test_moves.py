@@ -1,15 +1,21 @@
-"""A move between two hosts: the numbers it comes on by, and the copy that arrives."""
+"""A move between two hosts: the numbers it comes on by, the copy that arrives, and ways to send it."""
 
 from __future__ import annotations
 
 import itertools
+import json
+import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
+from typing import Any
 
+import libvirt
+import libvirt_qemu
 import pytest
 
 from fangnetz.core.convergence import Advice, Progress
 from fangnetz.core.model import Destination, Sighting
+from fangnetz.core.policy import Compression
 from fangnetz.core.units import Generation, Incarnation, Seconds, VmId
 from fangnetz.ports import Departed, Departure, Hypervisor, Migration
 from tests.adapters.conftest import libvirtd, neighbour
@@ -39,8 +45,8 @@ def vm(movers: Movers) -> VmId:
     return name
 
 
-def move(movers: Movers, vm: VmId, advise: Callable[[Progress], Advice]) -> Departed:
-    migration = Migration(vm=vm, generation=G7, to=TO, downtime_s=Seconds(0.3), bound_s=Seconds(60.0))
+def move(movers: Movers, vm: VmId, advise: Callable[[Progress], Advice], **how: Any) -> Departed:
+    migration = Migration(vm=vm, generation=G7, to=TO, downtime_s=Seconds(0.3), bound_s=Seconds(60.0), **how)
     return movers.here.migrate(migration, lambda: None, advise)
 
 
@@ -89,3 +95,52 @@ def test_the_same_move_is_told_of_by_the_same_numbers_on_a_virtual_clock() -> No
         return told
 
     assert played() == played() != []
+
+
+@pytest.mark.parametrize(("connections", "compression"), [(1, "none"), (4, "none"), (1, "xbzrle")])
+def test_a_vm_moves_over_several_connections_or_compressed_where_that_is_asked_for_and_only_there(
+    movers: Movers, vm: VmId, connections: int, compression: str
+) -> None:
+    used: set[str] = set()
+
+    def advise(_now: Progress) -> Advice:
+        if isinstance(movers, RealMovers) and not used:
+            used.update(told_to_qemu(movers, vm))
+        return Advice()
+
+    departed = move(movers, vm, advise, connections=connections, compression=Compression(compression))
+    assert departed.how is Departure.LEFT, departed.sentence
+    assert seen(movers.there, vm) == (Sighting.INCOMING, G9)
+    if isinstance(movers, RealMovers):
+        multifd = {"multifd", "4 channels"} if connections > 1 else set[str]()
+        assert used == multifd | {compression} - {"none"}
+
+
+@pytest.mark.parametrize("movers", [pytest.param("libvirtd", marks=pytest.mark.lab)], indirect=True)
+def test_a_compression_that_this_libvirt_does_not_know_leaves_the_vm_where_it_is(movers: Movers, vm: VmId) -> None:
+    assert isinstance(movers, RealMovers)
+    if movers.hands.getLibVersion() >= 9_004_000:
+        pytest.skip("this libvirt knows them all")
+    departed = move(movers, vm, lambda _now: Advice(), connections=2, compression=Compression.ZSTD)
+    assert departed.how is Departure.STAYED
+    assert "zstd" in departed.sentence
+    assert (seen(movers.here, vm), seen(movers.there, vm)) == ((Sighting.RUNNING, G7), None)
+
+
+def told_to_qemu(movers: RealMovers, vm: VmId) -> set[str]:
+    """What QEMU was told to use for the migration that is under way; asked until it was told anything, for a second."""
+    until = time.monotonic() + 1.0
+    while time.monotonic() < until:
+        try:
+            on = {each["capability"] for each in asked(movers, vm, "query-migrate-capabilities") if each["state"]}
+            channels = asked(movers, vm, "query-migrate-parameters")["multifd-channels"]
+        except libvirt.libvirtError:
+            break  # it has left
+        if found := on & {"multifd", "xbzrle", "compress"}:
+            return found | ({f"{channels} channels"} if "multifd" in on else set())
+    return set()
+
+
+def asked(movers: RealMovers, vm: VmId, command: str) -> Any:
+    domain = movers.hands.lookupByName(vm)
+    return json.loads(libvirt_qemu.qemuMonitorCommand(domain, json.dumps({"execute": command}), 0))["return"]

@@ -8,7 +8,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from fangnetz.core.policy import PROFILES, Fault, Policy, PolicyRefused
+from fangnetz.core.policy import PROFILES, Compression, Fault, Policy, PolicyRefused
 from fangnetz.core.units import Instant, next_number
 
 NUMBERS = {
@@ -45,6 +45,30 @@ def test_an_unsafe_setting_is_refused_by_its_key(key: str, changes: dict[str, fl
     with pytest.raises(PolicyRefused) as refused:
         replace(Policy(), **changes)  # type: ignore[arg-type]
     assert key in {fault.key for fault in refused.value.faults}
+
+
+def test_moves_are_sent_as_qemu_does_by_itself_unless_somebody_asks_for_more() -> None:
+    assert (Policy().migrate_connections, Policy().migrate_compression) == (1, Compression.NONE)
+
+
+@pytest.mark.parametrize(
+    ("connections", "compression", "key"),
+    [
+        (1, "none", ""), (8, "none", ""), (1, "xbzrle", ""), (2, "zstd", ""), (4, "zlib", ""),
+        (4, "xbzrle", "migrate_compression"), (1, "zstd", "migrate_compression"), (1, "zlib", "migrate_compression"),
+        (0, "none", "migrate_connections"), (65, "none", "migrate_connections"),
+    ],
+)  # fmt: skip
+def test_a_compression_that_would_compress_nothing_or_move_nothing_is_refused(
+    connections: int, compression: str, key: str
+) -> None:
+    try:
+        replace(Policy(), migrate_connections=connections, migrate_compression=Compression(compression))
+        refused: tuple[Fault, ...] = ()
+    except PolicyRefused as error:
+        refused = error.faults
+    assert [fault.key for fault in refused] == ([key] if key else [])
+    assert all(str(connections) in f"{fault.value} {fault.rule}" for fault in refused)
 
 
 def test_all_faults_are_told_at_once_each_with_key_and_value() -> None:

@@ -18,6 +18,7 @@ from fangnetz.core.convergence import Advice, Progress
 from fangnetz.core.errors import HypervisorUnreachable
 from fangnetz.core.model import Destination
 from fangnetz.core.operations import OperationState, Order, Step, StepKind, StepState, vm_move_steps
+from fangnetz.core.policy import Compression
 from fangnetz.core.units import Generation, HostId, Incarnation, Instant, Seconds, VmId
 from fangnetz.engine.execute import Done, Next
 from fangnetz.engine.steps.move import MoveAtHost, MoveSteps
@@ -141,6 +142,16 @@ def test_a_vm_that_has_left_is_promised_never_to_start_there_again_before_that_i
     assert [sent.to for sent in move.libvirt.sent] == [move.to]
     assert move.bench.record(move.vm).owner == H1, "it is handed over by nobody yet"
     assert move.reports == 1
+
+
+def test_a_move_is_sent_as_the_policy_says(move: Move) -> None:
+    move.begin()
+    move.define()
+    move.bench.policy = replace(
+        move.bench.policy, migrate_connections=4, migrate_compression=Compression.ZSTD, migrate_downtime_s=Seconds(0.2)
+    )
+    move.do("migrate")
+    assert [(m.connections, m.compression, m.downtime_s) for m in move.libvirt.sent] == [(4, Compression.ZSTD, 0.2)]
 
 
 @pytest.mark.parametrize("how", [Departure.STAYED, Departure.ENDED])

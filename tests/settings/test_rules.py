@@ -7,6 +7,9 @@ from pathlib import Path
 
 import pytest
 
+from fangnetz.core.policy import Compression
+from fangnetz.settings import load_settings
+
 from .conftest import SECRET, WELL, ClusterFile
 
 IPMI1 = "hosts.host1.fencing[0][0]"
@@ -227,6 +230,19 @@ def test_ranked_capacity_lets_a_large_vm_pass(cluster: ClusterFile) -> None:
     cluster.mend("memory_mib: 256", "memory_mib: 5000")
     cluster.mend("profile: default", "capacity: rank")
     assert cluster.faults() == ()
+
+
+def test_how_moves_are_sent_is_read_and_judged_as_the_file_is_loaded(cluster: ClusterFile) -> None:
+    cluster.mend("profile: default", "migrate_connections: 4\n  migrate_compression: zstd")
+    assert cluster.faults() == ()
+    policy = load_settings(cluster.path).policy
+    assert (policy.migrate_connections, policy.migrate_compression) == (4, Compression.ZSTD)
+    cluster.mend("zstd", "xbzrle")
+    fault = cluster.only_fault()
+    assert (fault.key, fault.line) == ("policy.migrate_compression", cluster.line_of("migrate_compression"))
+    assert "migrate_connections" in fault.rule
+    cluster.mend("xbzrle", "lz4")
+    assert cluster.only_fault().key == "policy.migrate_compression"
 
 
 def test_memory_and_cpus_must_fit_on_the_same_host(cluster: ClusterFile) -> None:

@@ -201,6 +201,8 @@ class MoveAtHost:
             to=to,
             downtime_s=self._policy.migrate_downtime_s,
             bound_s=self._policy.migrate_bound_s,
+            connections=self._policy.migrate_connections,
+            compression=self._policy.migrate_compression,
         )
         still = partial(context.last_look, "migrate.before_send", order.vm)
         try:
