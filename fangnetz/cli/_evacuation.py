@@ -8,6 +8,7 @@ from rich.text import Text
 from fangnetz.cli._console import BAD, GOOD, QUIET, Row, Rows, title
 from fangnetz.cli._follow import Ended, counted
 from fangnetz.cli._items import Item
+from fangnetz.cli._moves import on_the_move
 from fangnetz.cli._session import Session
 from fangnetz.cli._snapshot import Snapshot
 from fangnetz.core.errors import StoreUnreachable, WishRefused
@@ -72,11 +73,13 @@ def follow_evacuation(session: Session, host: HostId, timeout_s: float) -> Ended
                 continue
             record, left = view.host_records.get(host), vms_on(host, view)
             most = max(most, len(left))
-            meter.show(most - len(left), max(1, most), f"{most - len(left)} of {most} VMs have left {host}")
+            leaving = [op for op in view.operations.values() if op.subject in left]
+            words = f"{most - len(left)} of {most} VMs have left {host}"
+            meter.show(most - len(left), max(1, most), words, on_the_move(leaving))
             if record is not None and record.state is HostState.MAINTENANCE and not left:
                 return True, f"{host} is empty and in maintenance"
             why = next((a.sentence for a in alarms if (a.kind, a.subject) == ("evacuation_waits", host)), "")
-            moving = any(op.kind is OperationKind.MIGRATE and op.subject in left for op in view.operations.values())
+            moving = any(op.kind is OperationKind.MIGRATE for op in leaving)
             if not why or moving:
                 stands = waited
                 continue

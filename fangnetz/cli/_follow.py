@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from typing import Protocol
 
 from fangnetz.cli._console import QUIET, err, say, span
+from fangnetz.cli._moves import OnTheMove, on_the_move
 from fangnetz.cli._session import Session
 from fangnetz.core.errors import StoreUnreachable
 from fangnetz.core.model import HostState, VmRecord, VmState
@@ -20,22 +21,32 @@ Ended = tuple[bool, str]
 
 
 class Meter(Protocol):
-    """What shows the way: a bar on a terminal, a line per piece of news elsewhere."""
+    """What shows the way: bars on a terminal, a line per piece of news elsewhere."""
 
-    def show(self, done: int, total: int, words: str) -> None: ...
+    def show(self, done: int, total: int, words: str, moves: Sequence[OnTheMove] = ()) -> None:
+        """Show how much is done, and how far each of the VMs has come that are on the move now."""
+        ...
 
 
 class _Lines:
-    """One line per change, with the seconds since the start."""
+    """One line per change, with the seconds since the start; of a VM on the move each time a tenth more has come."""
 
     def __init__(self) -> None:
         self._began, self._last, self._console = time.monotonic(), "", err()
+        self._tenths: dict[VmId, int] = {}
 
-    def show(self, done: int, total: int, words: str) -> None:
+    def show(self, done: int, total: int, words: str, moves: Sequence[OnTheMove] = ()) -> None:
         if words and words != self._last:
             self._last = words
-            at = span(time.monotonic() - self._began)
-            say(self._console, f"{at:>6}  {done}/{total}  {words}", QUIET)
+            self._say(f"{done}/{total}  {words}")
+        for move in moves:
+            tenths = round(100 * move.share) // 10
+            if move.progress is not None and tenths > self._tenths.get(move.vm, -1):
+                self._tenths[move.vm] = tenths
+                self._say(f"{move.vm}  {move.sentence}")
+
+    def _say(self, words: str) -> None:
+        say(self._console, f"{span(time.monotonic() - self._began):>6}  {words}", QUIET)
 
 
 @contextmanager
@@ -44,26 +55,40 @@ def _meter() -> Iterator[Meter]:
     if not console.is_terminal:
         yield _Lines()
         return
-    from rich.progress import BarColumn, Progress, TextColumn, TimeElapsedColumn
+    from rich.progress import BarColumn, Progress, TaskID, TextColumn, TimeElapsedColumn
     from rich.table import Column
 
     progress = Progress(
         BarColumn(bar_width=24, style=QUIET, complete_style="cyan", finished_style="green"),
-        TextColumn("{task.completed}/{task.total}", style=QUIET),
+        TextColumn("{task.fields[count]}", style=QUIET),
         TimeElapsedColumn(),
         TextColumn("{task.description}", markup=False, table_column=Column(ratio=1, no_wrap=True, overflow="ellipsis")),
         console=console,
         expand=True,
         transient=True,
     )
-    task = progress.add_task("", total=1)
+    task = progress.add_task("", total=1, count="")
+    of_vm: dict[VmId, TaskID] = {}
 
-    class Bar:
-        def show(self, done: int, total: int, words: str) -> None:
-            progress.update(task, completed=done, total=max(1, total), description=words)
+    class Bars:
+        def show(self, done: int, total: int, words: str, moves: Sequence[OnTheMove] = ()) -> None:
+            progress.update(
+                task, completed=done, total=max(1, total), description=words, count=f"{done}/{max(1, total)}"
+            )
+            for gone in of_vm.keys() - {move.vm for move in moves}:
+                progress.remove_task(of_vm.pop(gone))
+            for move in moves:
+                if move.vm not in of_vm:
+                    of_vm[move.vm] = progress.add_task("", total=1.0, count="")
+                progress.update(
+                    of_vm[move.vm],
+                    completed=move.share,
+                    description=f"{move.vm} {move.sentence}",
+                    count=f"{move.share:.0%}",
+                )
 
     with progress:
-        yield Bar()
+        yield Bars()
 
 
 def news(operation: Operation) -> str:
@@ -89,7 +114,7 @@ def follow_operation(session: Session, identity: OperationId, timeout_s: float) 
             found = _operation(session, identity)
             if found is None:
                 continue
-            meter.show(_settled(found), len(found.steps), news(found))
+            meter.show(_settled(found), len(found.steps), news(found), on_the_move([found]))
             if found.state is not OperationState.OPEN:
                 return found.state is OperationState.DONE, found.sentence or f"{identity} is {found.state}"
     return False, f"{identity} has not ended within {timeout_s:g} s; it goes on: `fangnetz operation show {identity}`"
@@ -112,7 +137,7 @@ def follow_vm(session: Session, vm: VmId, goal: VmState | None, timeout_s: float
                 continue
             reason = f"it is {record.state}" + (f" ({record.reason})" if record.reason else "")
             if operation is not None:
-                meter.show(_settled(operation), len(operation.steps), news(operation))
+                meter.show(_settled(operation), len(operation.steps), news(operation), on_the_move([operation]))
             else:
                 meter.show(0, 1, record.reason or record.state.value)
             if goal is None and record.state is VmState.UNMANAGED:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Iterable, Mapping
+from dataclasses import asdict
 from typing import Any
 
 import typer
@@ -193,6 +194,7 @@ def _step(step: Step) -> Item:
         "ended_at": _at(step.ended_at),
         "sentence": step.sentence,
         "facts": dict(step.facts),
+        "progress": None if step.progress is None else {**asdict(step.progress), "share": step.progress.share},
         "order": None if order is None else {"vm": order.vm, "host": order.host, "generation": order.generation},
     }
 

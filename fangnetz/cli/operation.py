@@ -88,7 +88,7 @@ def _row(step: Step, now: float) -> Row:
     took = "–"
     if step.started_at:
         took = span((step.ended_at if step.settled and step.ended_at else now) - step.started_at)
-    note = step.sentence
+    note = "; ".join(each for each in (step.sentence, step.progress.sentence if step.progress else "") if each)
     if step.order is not None:
         order = f"to {step.order.host}, generation {step.order.generation}"
         note = f"{note} ({order})" if note else order

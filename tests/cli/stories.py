@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
-from fangnetz.core.model import HostState, Power, VmState
+from dataclasses import replace
+
+from fangnetz.core.model import Destination, HostState, Power, VmState
 from fangnetz.core.operations import (
     Operation,
     OperationKind,
@@ -10,10 +12,23 @@ from fangnetz.core.operations import (
     Order,
     Step,
     failover_steps,
+    migrate_steps,
     start_steps,
+    vm_move_steps,
     vm_start_steps,
 )
-from fangnetz.core.units import Epoch, Generation, HostId, Incarnation, Instant, OperationId, StoreIncarnation, VmId
+from fangnetz.core.units import (
+    Epoch,
+    Generation,
+    HostId,
+    Incarnation,
+    Instant,
+    OperationId,
+    Seconds,
+    StoreIncarnation,
+    VmId,
+)
+from fangnetz.ports import Claim
 
 from .board import Board
 
@@ -130,6 +145,41 @@ def finished_later(board: Board) -> None:
     board.settle(identity, "start/db2/1", "started", facts={"start_sent_at": board.now + 19}, boot="boot-of-host3")
     board.settle(identity, "running/db2/1", "db2 runs on host3", facts={"running_at": board.now + 20})
     board.settle(identity, "close", "1 of 1 VMs run", closes=OperationState.DONE)
+
+
+def on_the_move(board: Board, vm: str, source: str = "host1", target: str = "host2") -> Claim:
+    """The VM is being sent; return its sender's hold of the step, by which it tells how that comes on."""
+    identity, to = (
+        OperationId(f"migrate-{vm}-1"),
+        Destination(host=HostId(target), incarnation=Incarnation(f"boot-of-{target}"), generation=Generation(9)),
+    )
+    leaves, arrives = replace(order(board, vm, source), to=to), order(board, vm, target, 9)
+    board.open(
+        Operation(
+            id=identity,
+            kind=OperationKind.MIGRATE,
+            subject=vm,
+            epoch=Epoch(0),
+            opened_at=Instant(board.now),
+            reason="ada wants it",
+            steps=migrate_steps(),
+        )
+    )
+    board.settle(identity, "plan/1", adds=vm_move_steps(leaves, arrives, attempt=1, after="plan/1"))
+    record = board.store.view(board.hosts, None).vm_records[VmId(vm)]
+    moving = replace(record, state=VmState.MOVING, moving=to, operation=identity)
+    assert board.store.put_vm(moving, record.generation, board.epoch)
+    board.settle(identity, f"prepare/{vm}/1", boot=f"boot-of-{target}")
+    claim = board.store.claim(
+        identity,
+        f"migrate/{vm}/1",
+        token=vm,
+        executor=f"host-{source}",
+        incarnation=Incarnation(f"boot-of-{source}"),
+        lease=Seconds(4.0),
+    )
+    assert isinstance(claim, Claim), claim
+    return claim
 
 
 def lost(board: Board, *, silent_s: float = 6.0) -> None:

@@ -15,7 +15,19 @@ from fangnetz.core.operations import OperationState, StepState
 from .board import Board
 from .stories import FAILOVER, failover, fenced, finished_later, lost, planned, started
 
-STEP_KEYS = {"key", "kind", "state", "attempt", "executor", "started_at", "ended_at", "sentence", "facts", "order"}
+STEP_KEYS = {
+    "key",
+    "kind",
+    "state",
+    "attempt",
+    "executor",
+    "started_at",
+    "ended_at",
+    "sentence",
+    "facts",
+    "progress",
+    "order",
+}
 OPERATION_KEYS = {"id", "kind", "subject", "state", "opened_at", "closed_at", "reason", "sentence", "steps"}
 INCIDENT_KEYS = {
     "id", "host", "incarnation", "state", "suspected_at", "confirmed_at", "fence_sent_at", "fence_proven_at",
