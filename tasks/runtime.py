@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from dataclasses import dataclass
 
+from fangnetz.core.convergence import Progress
 from fangnetz.core.operations import StepKind
 from fangnetz.core.units import OperationId, Seconds
 from fangnetz.engine.execute import Done, Executor
@@ -48,9 +49,9 @@ def runtime() -> Runtime:
     return _runtime
 
 
-def carry_out(operation: str, step: str, kind: StepKind) -> Done:
-    """Hand one step to this process's executor."""
+def carry_out(operation: str, step: str, kind: StepKind, listener: Callable[[Progress], None]) -> Done:
+    """Hand one step to this process's executor; `listener` is told how it comes on."""
     executor = runtime().executor
     if executor is None:
         raise WrongQueue(f"a {runtime().role} process carries out no steps")
-    return executor.carry_out(OperationId(operation), step, kind)
+    return executor.carry_out(OperationId(operation), step, kind, listener)

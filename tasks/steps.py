@@ -12,6 +12,7 @@ from fangnetz.core.operations import StepKind
 from fangnetz.engine.execute import Done, Next
 from tasks.later import later
 from tasks.names import step_task
+from tasks.progress import shown
 from tasks.runtime import carry_out
 
 log = structlog.get_logger(__name__)
@@ -33,7 +34,7 @@ def follow(task: Task[Any, Any], done: Done) -> str:
 def _step(kind: StepKind) -> Any:
     @shared_task(bind=True, name=step_task(kind), ignore_result=True)
     def run(self: Task[Any, Any], operation: str, step: str) -> str:
-        return follow(self, carry_out(operation, step, kind))
+        return follow(self, carry_out(operation, step, kind, shown(self)))
 
     return run
 

@@ -2,10 +2,20 @@
 
 from __future__ import annotations
 
+import contextlib
+import subprocess
+import sys
+import threading
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
 import pytest
 
 from fangnetz.lab.arming import arm, armed, disarm
+from fangnetz.settings import load_settings
 from tests.lab.cluster import Cluster
+from workers.app import create_app
 
 pytestmark = pytest.mark.lab
 
@@ -38,6 +48,45 @@ def test_a_guest_goes_on_writing_elsewhere_with_the_boot_it_had(cluster: Cluster
     cluster.asked("vm", "migrate", vm, "--to", source, "--wait")
     writes_on(cluster, vm)
     assert (boots(cluster, vm), cluster.vm(vm)["host"]) == (before, source)
+
+
+@contextlib.contextmanager
+def monitor(cluster: Cluster) -> Iterator[list[dict[str, Any]]]:
+    """Give what any monitor of Celery hears, as it comes, of how tasks come on."""
+    app = create_app(load_settings(cluster.lab.config_path, role="host"), "client", "a-test")
+    heard: list[dict[str, Any]] = []
+    with app.connection_for_read() as connection:
+        receiver = app.events.Receiver(connection, handlers={"task-progress": heard.append})
+
+        def listen() -> None:
+            while not receiver.should_stop:
+                with contextlib.suppress(TimeoutError):
+                    receiver.capture(limit=None, timeout=0.5, wakeup=False)
+
+        thread = threading.Thread(target=listen, name="monitor", daemon=True)
+        thread.start()
+        yield heard
+        receiver.should_stop = True
+        thread.join(10)
+
+
+def test_how_a_guest_comes_on_is_seen_by_who_waits_in_the_journal_and_by_every_monitor(cluster: Cluster) -> None:
+    vm, source, target = a_move(cluster)
+    cluster.lab.in_host(source, "virsh", "-q", "-c", "qemu:///system", "migrate-setspeed", vm, "8")  # MiB/s
+    command = [Path(sys.executable).parent / "fangnetz", "--config", cluster.lab.config_path]
+    with monitor(cluster) as heard:
+        waited = subprocess.run(
+            [*command, "vm", "migrate", vm, "--to", target, "--wait"], capture_output=True, text=True, timeout=120
+        )
+        assert waited.returncode == 0, waited.stderr
+        cluster.until(lambda: heard, 10, "a monitor hears of it")
+    moved = next(op for op in cluster.listed("operation")["items"] if op["kind"] == "migrate" and op["subject"] == vm)
+    step = next(step for step in moved["steps"] if step["kind"] == "migrate_vm")
+    progress = step["progress"]
+    assert (step["state"], progress["elapsed_s"] > 1, 0 < progress["share"] <= 1) == ("done", True, True)
+    assert f"{vm}  to {target}, " in waited.stderr
+    assert heard[-1]["total_mib"] == pytest.approx(progress["total_mib"], rel=0.1)
+    assert (len({event["uuid"] for event in heard}), cluster.vm(vm)["host"]) == (1, target)
 
 
 @pytest.mark.parametrize("point", ["migrate.left", "migrate.claimed", "resume.before_resume"])
