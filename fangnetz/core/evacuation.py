@@ -5,11 +5,11 @@ Nothing is moved here, and nothing is planned for longer than a tick: what has l
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-from dataclasses import dataclass
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
 
 from fangnetz.core.detector import Verdict, Watch, heard
-from fangnetz.core.model import ClusterView, Sighting, VmState, VmWish
+from fangnetz.core.model import ClusterView, HostDoc, Sighting, VmState, VmWish
 from fangnetz.core.moving import Move, Stays, plan_moves
 from fangnetz.core.policy import Policy
 from fangnetz.core.rooms import TAKES_ROOM
@@ -43,6 +43,27 @@ def plan_evacuation(
     found = plan_moves(able, view, watch, verdicts, policy, leaving="is being emptied")
     moves = tuple(one for one in found if isinstance(one, Move))
     return EvacuationPlan(host=host, moves=moves, stays=(*stays, *(one for one in found if isinstance(one, Stays))))
+
+
+def plan_evacuations(
+    hosts: Sequence[HostId], view: ClusterView, watch: Watch, verdicts: Mapping[HostId, Verdict], policy: Policy
+) -> tuple[EvacuationPlan, ...]:
+    """Return the plans for hosts that are emptied at the same time: none of them takes what leaves another."""
+    known = {host: view.host_docs.get(host, HostDoc(id=host)) for host in hosts}
+    closed = {host: replace(doc, evacuate=True) for host, doc in known.items()}
+    emptied = replace(view, host_docs={**view.host_docs, **closed})
+    home = {vm: host for host in hosts for vm in vms_on(host, view)}
+    stays = [Stays(vm=vm, because=why) for vm in home if (why := _unmanaged(vm, view))]
+    able = [vm for vm in home if vm not in {one.vm for one in stays}]
+    found = (*stays, *plan_moves(able, emptied, watch, verdicts, policy, leaving="is being emptied"))
+    return tuple(
+        EvacuationPlan(
+            host=host,
+            moves=tuple(one for one in found if isinstance(one, Move) and home[one.vm] == host),
+            stays=tuple(one for one in found if isinstance(one, Stays) and home[one.vm] == host),
+        )
+        for host in hosts
+    )
 
 
 def _unmanaged(vm: VmId, view: ClusterView) -> str:
