@@ -37,6 +37,7 @@ from fangnetz.core.model import (
 )
 from fangnetz.core.operations import Operation, OperationState, Outcome, Step
 from fangnetz.core.policy import Compression
+from fangnetz.core.roll.values import Roll
 from fangnetz.core.units import (
     ControllerId,
     DeviceName,
@@ -579,6 +580,18 @@ class Operators(Protocol):
     def wish_result(self, identity: str) -> WishResult | None: ...
 
     def alarms(self) -> tuple[Alarm, ...]: ...
+
+    def roll(self) -> Roll | None:
+        """Return the last roll over hosts, finished or not; StoredContentError if it cannot be read."""
+        ...
+
+    def put_roll(self, roll: Roll, expected: Roll | None) -> bool:
+        """Write the roll if what stands there is still `expected` (None: nothing); False if it is not."""
+        ...
+
+    def drop_roll(self) -> None:
+        """Forget the roll, readable or not."""
+        ...
 
     def operations(self, limit: int) -> tuple[Operation, ...]:
         """Return open ones and the latest closed ones, newest first."""

@@ -51,6 +51,8 @@ def every_call(cluster: Cluster, claim: Claim) -> dict[str, object]:
         "definition": lambda: store.definition(WEB),
         "ledger": lambda: store.ledger(-1),
         "alarms": store.alarms,
+        "roll": store.roll,
+        "drop_roll": store.drop_roll,
         "events": lambda: store.events("0-0", 5, Seconds(0.2)),
         "archive": store.archive,
         "mark_dispatched": lambda: store.mark_dispatched(OP, ["plan/1"]),

@@ -325,6 +325,7 @@ def read_everything(store: RedisStore) -> None:
         raise StoredContentError("; ".join(unreadable))
     for read in (
         store.alarms,
+        store.roll,
         store.holder_watch,
         store.control_lease,
         lambda: store.wish_result("vm_stop-web"),
@@ -373,6 +374,7 @@ PLACES: dict[str, tuple[str, Callable[[redis.Redis, str], object]]] = {
     "wishes": (KEYS.wishes, put_field(KEYS.wishes, "w")),
     "wish": (KEYS.wish("vm_stop-web"), put_string(KEYS.wish("vm_stop-web"))),
     "alarms": (KEYS.alarms, put_string(KEYS.alarms)),
+    "roll": (KEYS.roll, put_string(KEYS.roll)),
     "watch": ("watch:c1", put_string(KEYS.watch(C1))),
     "ledger": ("ledger", put_field(KEYS.ledger, "vm/web")),
     "ledger version": (KEYS.ledger_version, put_string(KEYS.ledger_version)),
@@ -429,7 +431,7 @@ def of_another_type(raw: redis.Redis, key: str) -> None:
         KEYS.clock, KEYS.life, KEYS.lease, KEYS.controllers, KEYS.files, KEYS.open, KEYS.closed, KEYS.ledger_version,
         KEYS.ledger, KEYS.vms, KEYS.wishes, KEYS.placements, KEYS.heartbeat(H1), KEYS.host(H1), KEYS.power(H1),
         KEYS.probes(C1), KEYS.vm(WEB), KEYS.operation(OP), STEP, KEYS.wish("vm_stop-web"), KEYS.alarms, KEYS.watch(C1),
-        KEYS.events,
+        KEYS.events, KEYS.roll,
     ],
 )  # fmt: skip
 def test_a_key_of_another_type_is_refused_by_its_name(cluster: Cluster, raw: redis.Redis, key: str) -> None:

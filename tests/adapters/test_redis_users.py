@@ -20,6 +20,7 @@ from fangnetz.core.operations import Outcome, StepState
 from fangnetz.core.units import Instant, Seconds
 from fangnetz.ports import Claim, LedgerEntry
 from tests.contract.subjects import C1, LEASE, OP, WEB, Cluster, RedisSubject
+from tests.core.test_roll import a_roll
 from tests.core.world import beat, host_record
 from tests.redis_server import RedisServer
 
@@ -87,6 +88,10 @@ def write_wish(store: RedisStore, _made: Cluster) -> object:
     return None
 
 
+def write_roll(store: RedisStore, _made: Cluster) -> object:
+    return store.put_roll(a_roll("h1"), None)
+
+
 FORBIDDEN: list[tuple[str, str, Attempt]] = [
     ("host", "take the control lease", take_lease),
     ("host", "give the control lease back", lambda store, _: store.drop_lease(C1)),
@@ -97,6 +102,7 @@ FORBIDDEN: list[tuple[str, str, Attempt]] = [
     ("host", "open an operation", lambda store, made: store.open_operation(made.operation(identity="op-2"))),
     ("host", "put alarms", lambda store, made: store.put_alarms((), made.epoch)),
     ("host", "write a wish", write_wish),
+    ("host", "write how a roll stands", write_roll),
     ("operator", "take the control lease", take_lease),
     ("operator", "put a host's record", put_host),
     ("operator", "report as a host", report),
@@ -106,6 +112,7 @@ FORBIDDEN: list[tuple[str, str, Attempt]] = [
     ("flower", "report as a host", report),
     ("flower", "claim a step", claim),
     ("flower", "write a wish", write_wish),
+    ("flower", "write how a roll stands", write_roll),
 ]
 
 
@@ -139,7 +146,7 @@ def test_a_host_can_do_all_its_work(cluster: Cluster, guarded: RedisServer) -> N
     assert guarded.client().acl_log() == []
 
 
-def test_an_operator_reads_all_and_wishes(cluster: Cluster, guarded: RedisServer) -> None:
+def test_an_operator_reads_all_wishes_and_rolls(cluster: Cluster, guarded: RedisServer) -> None:
     store = store_of(guarded, "operator")
     store.add_wish(a_wish())
     assert store.view({}, None).wishes == (a_wish(),)
@@ -147,6 +154,9 @@ def test_an_operator_reads_all_and_wishes(cluster: Cluster, guarded: RedisServer
     assert store.operations(5)
     assert store.alarms() == ()
     assert store.wish_result("w1") is None
+    assert store.put_roll(a_roll("h1"), None)
+    assert store.roll() == a_roll("h1")
+    store.drop_roll()
     assert store.events("", 5, Seconds(0.0)) == ()
     assert guarded.client().acl_log() == []
 

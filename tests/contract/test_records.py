@@ -13,9 +13,11 @@ from fangnetz.core.detector import HostWatch, Watch
 from fangnetz.core.errors import StaleToken
 from fangnetz.core.model import HostDoc, HostState, Power, VmState, WishKind
 from fangnetz.core.operations import OperationState
+from fangnetz.core.roll import Stage, Turn, stopped
 from fangnetz.core.units import Generation, Incarnation, Instant, OperationId, Seconds
 from fangnetz.ports import LedgerEntry, WishResult
 from tests.contract.subjects import BOOT, C1, C2, DB, H1, H2, WEB, Cluster
+from tests.core.test_roll import a_roll
 from tests.core.world import beat, host_record, probe_round, reading, sighting, spec, wish
 
 HOSTS = {H1: spec("h1"), H2: spec("h2")}
@@ -314,6 +316,21 @@ def test_a_host_that_owns_a_vm_is_read_though_neither_the_file_nor_a_document_na
     view = cluster.store.view({H2: spec("h2")}, C1)
     assert view.outside == (H1,)
     assert (list(view.heartbeats), list(view.host_records), len(view.readings[H1])) == ([H1], [H1], 1)
+
+
+def test_a_roll_is_written_only_over_what_was_read(cluster: Cluster) -> None:
+    store = cluster.store
+    first = a_roll("h1", "h2", out=(H2,))
+    assert store.roll() is None
+    assert store.put_roll(first, None)
+    assert not store.put_roll(first, None), "there is one already"
+    turn = Turn(host=H1, vms=(WEB,), since=Instant(1.25), stage=Stage.COMMAND, exit_code=3, output="ä\n", asked=True)
+    second = stopped(first.put(turn), "as the test says")
+    assert store.put_roll(second, first)
+    assert not store.put_roll(first, first), "it has changed"
+    assert cluster.subject.another().roll() == second
+    store.drop_roll()
+    assert store.roll() is None
 
 
 def test_alarms_are_the_standing_ones_only(cluster: Cluster) -> None:

@@ -101,9 +101,10 @@ RIGHTS: Mapping[str, Rights] = {
         queue_reads=("*",),
         hears=(_EVENTS,),
     ),
-    # A person at the command line: reads all, writes wishes, hands public tasks to `work`, asks workers how they are.
+    # A person at the command line: reads all, writes wishes and how a roll stands, hands public tasks to `work`, asks
+    # workers how they are.
     "operator": Rights(
-        store_writes=("clock", "wishes"),
+        store_writes=("clock", "wishes", "roll"),
         store_reads=("*",),
         queue_owns=(
             _REPLIES,

@@ -22,6 +22,7 @@
 | `controllers`          | hash        | controller -> when it last looked (us)                                        |
 | `files`                | hash        | controller -> digest of the cluster file it reads                             |
 | `wishes`, `wish:<id>`  | hash, JSON + TTL | wishes not yet settled; the answer to a settled one                      |
+| `roll`                 | JSON        | the last roll over hosts: its plan, what was done, who has it in hand         |
 | `alarms`               | JSON        | standing alarms                                                               |
 | `events`               | stream      | everything that happened, one sentence each, bounded                          |
 """
@@ -60,6 +61,7 @@ class Keys:
         self.controllers = self("controllers")
         self.files = self("files")
         self.wishes = self("wishes")
+        self.roll = self("roll")
         self.alarms = self("alarms")
         self.events = self("events")
 
@@ -100,7 +102,7 @@ class Keys:
 _KINDS: Mapping[str, str] = {
     "clock": "hash", "life": "hash", "lease": "hash", "schema": "string", "placements": "string", "vms": "set",
     "ledger": "hash", "ledger:versions": "hash", "ledger:version": "string", "ops:open": "hash", "ops:closed": "zset",
-    "controllers": "hash", "files": "hash", "wishes": "hash", "alarms": "string", "events": "stream",
+    "controllers": "hash", "files": "hash", "wishes": "hash", "roll": "string", "alarms": "string", "events": "stream",
     "hb": "hash", "past": "list", "host": "string", "vm": "hash", "op": "hash", "probes": "list", "power": "hash",
     "watch": "string", "wish": "string",
 }  # fmt: skip

@@ -42,6 +42,7 @@ from fangnetz.core.model import (
     Wish,
 )
 from fangnetz.core.operations import Operation, OperationState
+from fangnetz.core.roll.values import Roll
 from fangnetz.core.units import (
     ControllerId,
     Epoch,
@@ -290,6 +291,25 @@ class RedisStore(RedisJournal):
         with reading(self._keys.alarms):
             text = self._redis.get(self._keys.alarms)
         return decode(tuple[Alarm, ...], cast("str", text), self._keys.alarms) if text else ()
+
+    def roll(self) -> Roll | None:
+        key = self._keys.roll
+        with reading(key):
+            text = cast("str | None", self._redis.get(key))
+        return decode(Roll, text, key) if text else None
+
+    def put_roll(self, roll: Roll, expected: Roll | None) -> bool:
+        """Written only over what was read; a command run on a host rests on it, so replicas have it, too."""
+        key = self._keys.roll
+        with reading(key):
+            stands = cast("str | None", self._redis.get(key)) or ""
+        if (decode(Roll, stands, key) if stands else None) != expected:
+            return False
+        return bool(self._scripts.confirmed("put_roll", [key], [stands, encode(roll)]) == 1)
+
+    def drop_roll(self) -> None:
+        with translated():
+            self._redis.delete(self._keys.roll)
 
     def operations(self, limit: int) -> tuple[Operation, ...]:
         with reading(self._keys.open):

@@ -23,6 +23,7 @@ from fangnetz.core.model import (
     Wish,
 )
 from fangnetz.core.operations import Operation
+from fangnetz.core.roll.values import Roll
 from fangnetz.core.units import ControllerId, DeviceName, HostId, Incarnation, Instant, OperationId, VmId
 from fangnetz.ports import LedgerEntry, LoggedEvent, WishResult
 
@@ -85,6 +86,7 @@ class Memory:
     files: dict[ControllerId, str] = field(default_factory=dict)
     wishes: dict[str, Wish] = field(default_factory=dict)
     answers: dict[str, tuple[WishResult, int]] = field(default_factory=dict)
+    roll: Roll | None = None
     alarms: tuple[Alarm, ...] = ()
     events: tuple[LoggedEvent, ...] = ()
     documents: Documents = field(default_factory=Documents)

@@ -13,6 +13,7 @@ from pydantic import TypeAdapter
 from fangnetz.core.actions import Alarm, Happened
 from fangnetz.core.errors import StaleToken
 from fangnetz.core.model import Binding, HostDoc, HostRecord, OffProof, VmDoc, VmRecord, VmState, Wish
+from fangnetz.core.roll.values import Roll
 from fangnetz.core.units import Epoch, Generation, HostId, Instant, VmId
 from fangnetz.ports import LedgerEntry, LoggedEvent, WishResult
 from fangnetz.sim.store.memory import EVENTS_MAX, WISH_RESULT_TTL_S, Documents, Memory, instant, micros
@@ -122,6 +123,21 @@ def settle_wish(m: Memory, wish: Wish, result: WishResult, epoch: Epoch) -> None
     must_be_in_charge(m, epoch)
     if m.wishes.pop(wish.id, None) is not None:
         m.answers[wish.id] = (result, m.raw_us() + WISH_RESULT_TTL_S * 1_000_000)
+
+
+def roll(m: Memory) -> Roll | None:
+    return m.roll
+
+
+def put_roll(m: Memory, wanted: Roll, expected: Roll | None) -> bool:
+    if m.roll != expected:
+        return False
+    m.roll = wanted
+    return True
+
+
+def drop_roll(m: Memory) -> None:
+    m.roll = None
 
 
 def wish_result(m: Memory, identity: str) -> WishResult | None:

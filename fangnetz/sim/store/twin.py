@@ -26,6 +26,7 @@ from fangnetz.core.model import (
     Wish,
 )
 from fangnetz.core.operations import Operation, OperationState, Outcome, Step, StepState
+from fangnetz.core.roll.values import Roll
 from fangnetz.core.units import (
     ControllerId,
     Epoch,
@@ -172,6 +173,15 @@ class StoreTwin:
 
     def wish_result(self, identity: str) -> WishResult | None:
         return self._line(records.wish_result, identity)
+
+    def roll(self) -> Roll | None:
+        return self._line(records.roll)
+
+    def put_roll(self, roll: Roll, expected: Roll | None) -> bool:
+        return self._line(records.put_roll, roll, expected, confirmed=True)
+
+    def drop_roll(self) -> None:
+        self._line(records.drop_roll)
 
     def log(self, events: Sequence[Happened]) -> None:
         if events:
