@@ -28,7 +28,7 @@ class Meter(Protocol):
         ...
 
 
-class _Lines:
+class Lines:
     """One line per change, with the seconds since the start; of a VM on the move each time a tenth more has come."""
 
     def __init__(self) -> None:
@@ -53,7 +53,7 @@ class _Lines:
 def _meter() -> Iterator[Meter]:
     console = err()
     if not console.is_terminal:
-        yield _Lines()
+        yield Lines()
         return
     from rich.progress import BarColumn, Progress, TaskID, TextColumn, TimeElapsedColumn
     from rich.table import Column

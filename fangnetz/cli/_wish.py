@@ -78,6 +78,23 @@ def ask(
 
     `boot`: of the host that its writer saw; empty where the wish is about no boot, or none is known.
     """
+    written = write_wish(session, kind, subject, by=by, force=force, doc=doc, boot=boot, to=to, failback=failback)
+    return answer_to(session, written)
+
+
+def write_wish(
+    session: Session,
+    kind: WishKind,
+    subject: str,
+    *,
+    by: str = "",
+    force: bool = False,
+    doc: VmDoc | None = None,
+    boot: Incarnation = NO_BOOT,
+    to: HostId | None = None,
+    failback: bool = False,
+) -> Wish:
+    """Write a wish and return it at once: several of them are taken up together."""
     with session.asking() as store:
         wish = Wish(
             id=uuid.uuid4().hex,
@@ -92,11 +109,16 @@ def ask(
             failback=failback,
         )
         store.add_wish(wish)
+    return wish
+
+
+def answer_to(session: Session, wish: Wish) -> WishResult:
+    """Wait for a wish's answer; errors as in `ask`."""
     result = _answer(session, wish.id)
     if result is None:
         raise NoAnswer(
-            f"no controller has answered the wish {kind} {subject} within {ANSWER_S:g} s; the wish stays written, "
-            "and the first controller that decides takes it up"
+            f"no controller has answered the wish {wish.kind} {wish.subject} within {ANSWER_S:g} s; the wish stays "
+            "written, and the first controller that decides takes it up"
         )
     if not result.granted:
         raise WishRefused(result.sentence)

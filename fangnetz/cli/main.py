@@ -21,7 +21,19 @@ from fangnetz.core.errors import FangnetzError
 if TYPE_CHECKING:
     from typer._click.core import Command, Context
 
-NOUNS = ("status", "host", "vm", "operation", "incident", "events", "simulate", "config", "lab", "version")
+NOUNS = (
+    "status",
+    "host",
+    "vm",
+    "maintenance",
+    "operation",
+    "incident",
+    "events",
+    "simulate",
+    "config",
+    "lab",
+    "version",
+)
 """In the order `--help` shows them; each is the module of that name."""
 INTERRUPTED = 130
 

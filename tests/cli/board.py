@@ -6,7 +6,7 @@ import json
 import threading
 import time
 import uuid
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
@@ -373,8 +373,16 @@ class Board:
 class Ticking:
     """Ticks a controller in the background, with hosts that go on beating, until the block is left."""
 
-    def __init__(self, board: Board, beats: Mapping[str, Mapping[str, int]]) -> None:
-        self._board, self._beats = board, beats
+    def __init__(
+        self,
+        board: Board,
+        beats: Mapping[str, Mapping[str, int]],
+        *,
+        boots: Mapping[str, str] | None = None,
+        hand: Callable[[], None] = lambda: None,
+    ) -> None:
+        """`boots`: of hosts that are not in their first one; `hand`: called before each round of reports."""
+        self._board, self._beats, self._boots, self._hand = board, beats, {} if boots is None else boots, hand
         self._end = threading.Event()
         self._thread = threading.Thread(target=self._run, daemon=True)
         self.failure: BaseException | None = None
@@ -383,8 +391,9 @@ class Ticking:
         try:
             controller = self._board.controller()
             while not self._end.is_set():
+                self._hand()
                 for host, vms in self._beats.items():
-                    self._board.beat(host, vms)
+                    self._board.beat(host, vms, boot=self._boots.get(host, ""))
                 controller.tick()
                 self._end.wait(0.1)
         except BaseException as error:
