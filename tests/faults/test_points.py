@@ -76,6 +76,8 @@ QUESTIONS = {
     "now", "operation", "view", "holder_watch", "alarms", "ledger", "definition", "control_lease", "wish_result",
     "operations", "events", "reports", "unfinished", "wishes_waiting",
 }  # fmt: skip
+AT_THE_COMMAND_LINE = {"roll", "put_roll", "drop_roll"}
+"""Of rolls over hosts: no worker and no controller calls these; tests/cli kill the command on its way."""
 
 
 AROUND = {
@@ -93,7 +95,7 @@ AROUND = {
 @pytest.mark.parametrize(
     ("port", "marked", "questions"),
     [
-        ((ports.Store, ports.Operators), set(STORE_CALLS) | STEP_WRITES, QUESTIONS),
+        ((ports.Store, ports.Operators), set(STORE_CALLS) | STEP_WRITES, QUESTIONS | AT_THE_COMMAND_LINE),
         ((ports.Dispatcher,), set(DISPATCHER_CALLS), set()),
         ((ports.LedgerFiles,), set(FILE_CALLS), {"load"}),
         ((ports.BootFiles,), set(BOOT_CALLS), {"lock", "released", "releases", "unanswered_starts"}),
