@@ -102,16 +102,19 @@ def test_a_vm_moves_over_several_connections_or_compressed_where_that_is_asked_f
     movers: Movers, vm: VmId, connections: int, compression: str
 ) -> None:
     used: set[str] = set()
+    answers: list[set[str]] = []
 
     def advise(_now: Progress) -> Advice:
         if isinstance(movers, RealMovers) and not used:
-            used.update(told_to_qemu(movers, vm))
+            used.update(told_to_qemu(movers, vm, answers))
         return Advice()
 
     departed = move(movers, vm, advise, connections=connections, compression=Compression(compression))
     assert departed.how is Departure.LEFT, departed.sentence
     assert seen(movers.there, vm) == (Sighting.INCOMING, G9)
     if isinstance(movers, RealMovers):
+        if not answers:
+            pytest.skip("on this busy machine it had left before QEMU could be asked")
         multifd = {"multifd", "4 channels"} if connections > 1 else set[str]()
         assert used == multifd | {compression} - {"none"}
 
@@ -127,8 +130,8 @@ def test_a_compression_that_this_libvirt_does_not_know_leaves_the_vm_where_it_is
     assert (seen(movers.here, vm), seen(movers.there, vm)) == ((Sighting.RUNNING, G7), None)
 
 
-def told_to_qemu(movers: RealMovers, vm: VmId) -> set[str]:
-    """What QEMU was told to use for the migration that is under way; asked until it was told anything, for a second."""
+def told_to_qemu(movers: RealMovers, vm: VmId, answers: list[set[str]]) -> set[str]:
+    """What QEMU was told to use for the migration under way; asked until it was told anything, for a second."""
     until = time.monotonic() + 1.0
     while time.monotonic() < until:
         try:
@@ -136,6 +139,7 @@ def told_to_qemu(movers: RealMovers, vm: VmId) -> set[str]:
             channels = asked(movers, vm, "query-migrate-parameters")["multifd-channels"]
         except libvirt.libvirtError:
             break  # it has left
+        answers.append(on)
         if found := on & {"multifd", "xbzrle", "compress"}:
             return found | ({f"{channels} channels"} if "multifd" in on else set())
     return set()
