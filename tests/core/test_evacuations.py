@@ -101,6 +101,13 @@ def test_what_left_is_remembered_for_the_way_home_and_when_it_was_tried() -> Non
     assert tried == {"a": T0, "b": T0}
 
 
+def test_what_came_because_another_host_was_emptied_is_at_home_there_and_not_here() -> None:
+    look = seen()
+    other = replace(look.host_docs[H2], maintenance=True, evacuate=True, away=(VmId("a"),))
+    look = replace(look, host_docs={**look.host_docs, H2: other})
+    assert documents(look) == [replace(DOC, away=(VmId("b"),))]
+
+
 def test_a_move_that_came_to_nothing_is_not_begun_again_at_once_and_that_is_said() -> None:
     vms = [(doc, replace(record, tried_at=Instant(T0 - 5))) for doc, record in on_h1("a") if record is not None]
     assert begun(seen(vms=[*vms])) == []
@@ -187,6 +194,11 @@ def test_what_left_comes_home_and_then_nothing_is_on_its_way_any_more() -> None:
     assert begun(home(("b", "c"), failback=False)) == []
     arrived = home(())
     assert documents(arrived) == [replace(arrived.host_docs[H1], failback=False)]
+
+
+def test_a_host_emptied_again_before_all_of_its_own_are_home_forgets_none_of_them() -> None:
+    _, (doc,) = asked(home(("b", "c")), WishKind.HOST_EVACUATE)
+    assert (doc.failback, doc.away) == (False, (VmId("b"), VmId("c")))
 
 
 # --- what a person asks for --------------------------------------------------------------------------------------

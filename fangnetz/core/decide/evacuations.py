@@ -91,10 +91,14 @@ class Evacuations:
         plan = plan_evacuation(host, self.view, self.watch, self.verdicts, self.policy)
         begun = self._begin_all(plan.moves, f"{host} is being emptied: {doc.reason}")
         if begun:
-            away = tuple(sorted({*doc.away, *(move.vm for move in begun)}))
+            away = tuple(sorted({*doc.away, *(move.vm for move in begun)} - self._at_home_elsewhere(host)))
             if away != doc.away:
                 self.actions.insert(0, PutHostDoc(doc=replace(doc, away=away)))
         self._say_what_is_left(host, doc, left, plan.stays)
+
+    def _at_home_elsewhere(self, host: HostId) -> frozenset[VmId]:
+        """Return the VMs that came only because another host was emptied: that one is where they go home to."""
+        return frozenset(vm for other in self.view.host_docs.values() if other.id != host for vm in other.away)
 
     def _knows_its_vms(self, host: HostId) -> bool:
         beat = heard(self.view, host)

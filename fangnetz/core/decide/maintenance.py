@@ -41,9 +41,8 @@ def evacuate(
             f"{host} is in maintenance and does not report: nothing can leave it now, and to empty it would end the "
             "maintenance, which keeps it from being fenced"
         )
-    away = known.away if known.evacuate else ()
     reason = f"{wish.by} asked to empty it"
-    doc = replace(known, evacuate=True, maintenance=False, failback=False, away=away, reason=reason)
+    doc = replace(known, evacuate=True, maintenance=False, failback=False, reason=reason)
     again = _tried_anew(left, view)
     if not verdicts[host].fresh:
         return [PutHostDoc(doc=doc)], f"{host} is not well; it is emptied once it reports: what runs there leaves", None
