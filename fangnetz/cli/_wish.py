@@ -8,7 +8,7 @@ import sys
 import time
 import uuid
 from collections.abc import Callable
-from typing import Annotated, Any
+from typing import Annotated, Any, TypedDict, Unpack
 
 import typer
 
@@ -23,7 +23,6 @@ from fangnetz.ports import WishResult
 ANSWER_S = 15.0
 """A controller that ticks every second answers in two; after so long there is none."""
 ASK_EVERY_S = 0.1
-NO_BOOT = Incarnation("")
 
 Wait = Annotated[bool, typer.Option("--wait", help="Follow to the end, with a progress bar.")]
 Timeout = Annotated[
@@ -62,52 +61,31 @@ def confirm(question: str, *, yes: bool, otherwise: str) -> None:
         raise WishRefused("nothing was done")
 
 
-def ask(
-    session: Session,
-    kind: WishKind,
-    subject: str,
-    *,
-    by: str = "",
-    force: bool = False,
-    doc: VmDoc | None = None,
-    boot: Incarnation = NO_BOOT,
-    to: HostId | None = None,
-    failback: bool = False,
-) -> WishResult:
-    """Write a wish and return its answer. WishRefused with the controller's sentence; NoAnswer after `ANSWER_S`.
+class More(TypedDict, total=False):
+    """What a wish may say beside its kind and subject, as in `Wish`.
 
-    `boot`: of the host that its writer saw; empty where the wish is about no boot, or none is known.
+    `by`: the person at the terminal if left out; `boot`: of the host that its writer saw, left out where the wish is
+    about no boot, or none is known.
     """
-    written = write_wish(session, kind, subject, by=by, force=force, doc=doc, boot=boot, to=to, failback=failback)
-    return answer_to(session, written)
+
+    by: str
+    force: bool
+    doc: VmDoc | None
+    boot: Incarnation
+    to: HostId | None
+    failback: bool
 
 
-def write_wish(
-    session: Session,
-    kind: WishKind,
-    subject: str,
-    *,
-    by: str = "",
-    force: bool = False,
-    doc: VmDoc | None = None,
-    boot: Incarnation = NO_BOOT,
-    to: HostId | None = None,
-    failback: bool = False,
-) -> Wish:
+def ask(session: Session, kind: WishKind, subject: str, **more: Unpack[More]) -> WishResult:
+    """Write a wish and return its answer. WishRefused with the controller's sentence; NoAnswer after `ANSWER_S`."""
+    return answer_to(session, write_wish(session, kind, subject, **more))
+
+
+def write_wish(session: Session, kind: WishKind, subject: str, **more: Unpack[More]) -> Wish:
     """Write a wish and return it at once: several of them are taken up together."""
+    more["by"] = more.get("by") or operator()
     with session.asking() as store:
-        wish = Wish(
-            id=uuid.uuid4().hex,
-            kind=kind,
-            subject=subject,
-            by=by or operator(),
-            at=store.now(),
-            force=force,
-            doc=doc,
-            boot=boot,
-            to=to,
-            failback=failback,
-        )
+        wish = Wish(id=uuid.uuid4().hex, kind=kind, subject=subject, at=store.now(), **more)
         store.add_wish(wish)
     return wish
 

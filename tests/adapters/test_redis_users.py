@@ -20,7 +20,7 @@ from fangnetz.core.operations import Outcome, StepState
 from fangnetz.core.units import Instant, Seconds
 from fangnetz.ports import Claim, LedgerEntry
 from tests.contract.subjects import C1, LEASE, OP, WEB, Cluster, RedisSubject
-from tests.core.test_roll import a_roll
+from tests.core.roll.rolling import a_roll
 from tests.core.world import beat, host_record
 from tests.redis_server import RedisServer
 

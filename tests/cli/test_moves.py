@@ -8,6 +8,7 @@ from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from dataclasses import replace
+from functools import partial
 
 import pytest
 
@@ -104,8 +105,8 @@ def meanwhile(*acts: Callable[[], object]) -> Iterator[None]:
 
 def ended(board: Board, session: Session, moving: Claim, *shares: float) -> Ended:
     """Follow the move while it comes on by these shares and then ends."""
-    acts = [lambda share=share: board.store.renew(moving, LEASE, at(share)) for share in shares]
-    end = lambda: board.store.end_operation(moving.operation.id, OperationState.DONE, "moved", board.epoch)  # noqa: E731
+    acts = [partial(board.store.renew, moving, LEASE, at(share)) for share in shares]
+    end = partial(board.store.end_operation, moving.operation.id, OperationState.DONE, "moved", board.epoch)
     with meanwhile(*acts, end):
         return follow_operation(session, OperationId(moving.operation.id), 20)
 

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import itertools
 import socket
-from collections.abc import Callable
 from pathlib import Path
 from typing import Protocol, cast
 
@@ -77,18 +76,27 @@ class RealMovers:
         self._door.close()
 
 
+def _takes_a_while(_vm: VmId) -> Times:
+    return Times(migrate_s=3.0)
+
+
 class SimMovers:
     """Two simulated daemons."""
 
     def __init__(self) -> None:
         driver, network = Driver(), Network()
         daemons: dict[HostId, SimDaemon] = {}
-        times: Callable[[VmId], Times] = lambda _vm: Times(migrate_s=3.0)  # noqa: E731 - a table of one line
         sides = []
         for host in (HERE, THERE):
             machine = driver.machine(host)
             daemons[host] = SimDaemon(
-                driver.kernel, machine, network, times, lambda _copy: None, lambda _copy: None, daemons.__getitem__
+                driver.kernel,
+                machine,
+                network,
+                _takes_a_while,
+                lambda _copy: None,
+                lambda _copy: None,
+                daemons.__getitem__,
             )
             process, boot = driver.process(machine), machine.boot
             assert boot is not None

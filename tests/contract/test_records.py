@@ -17,7 +17,7 @@ from fangnetz.core.roll import Stage, Turn, stopped
 from fangnetz.core.units import Generation, Incarnation, Instant, OperationId, Seconds
 from fangnetz.ports import LedgerEntry, WishResult
 from tests.contract.subjects import BOOT, C1, C2, DB, H1, H2, WEB, Cluster
-from tests.core.test_roll import a_roll
+from tests.core.roll.rolling import a_roll
 from tests.core.world import beat, host_record, probe_round, reading, sighting, spec, wish
 
 HOSTS = {H1: spec("h1"), H2: spec("h2")}

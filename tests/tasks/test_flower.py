@@ -10,6 +10,7 @@ import urllib.error
 import urllib.request
 import uuid
 from collections.abc import Iterator
+from functools import partial
 
 import pytest
 
@@ -86,6 +87,10 @@ def test_how_a_step_comes_on_is_its_tasks_state_until_it_has_ended(window: Windo
 
     assert wait_for(lambda: bool(window.workers()), 60, 0.5), "it hears events"
     event("task-received", name="fangnetz.migrate_vm", args="('op-1', 'migrate/web/1')")
+
+    def tells_of(share: float) -> bool:
+        return seen()[1].startswith(f"{share:.0%}")
+
     assert wait_for(lambda: seen()[0] == "RECEIVED", 20, 0.2)
     event("task-started")
     task.push_request(id=identity, hostname=worker)
@@ -94,7 +99,7 @@ def test_how_a_step_comes_on_is_its_tasks_state_until_it_has_ended(window: Windo
     for share in (0.25, 0.5):
         show(Progress(elapsed_s=Seconds(1.0), total_mib=200.0, sent_mib=60.0, remaining_mib=200.0 * (1 - share)))
         assert wait_for(lambda: seen()[0] == "PROGRESS", 20, 0.2)
-        assert wait_for(lambda share=share: seen()[1].startswith(f"{share:.0%}"), 20, 0.2), seen()  # type: ignore[misc]
+        assert wait_for(partial(tells_of, share), 20, 0.2), seen()
     event("task-succeeded", result="web has left h1 for h2", runtime=2.5)
     assert wait_for(lambda: seen() == ("SUCCESS", "web has left h1 for h2"), 20, 0.2), seen()
     show(Progress(elapsed_s=Seconds(2.0), total_mib=200.0, sent_mib=200.0, remaining_mib=0.0))
