@@ -124,6 +124,10 @@ def add(
     apart: Annotated[
         list[str] | None, typer.Option("--apart", metavar="VM", help="Never both on one host; may be repeated.")
     ] = None,
+    failback: Annotated[
+        bool | None,
+        typer.Option("--failback/--no-failback", help="It goes back to a host that it prefers; default: the policy's."),
+    ] = None,
     force: Annotated[bool, typer.Option("--force", help="Also if it is unfit to start on another host.")] = False,
     wait: Wait = False,
     timeout: Timeout = TIMEOUT_S,
@@ -141,6 +145,7 @@ def add(
         preferred=tuple(sorted(dict(map(_preference, prefer or ())).items())),
         together=tuple(VmId(other) for other in sorted(set(together or ()))),
         apart=tuple(VmId(other) for other in sorted(set(apart or ()))),
+        failback=failback,
     )
     doc = _definition(vm, xml, priority, wish, rules)
     _judge(doc, take(session, holes=True).view.vms, force=force)
@@ -171,6 +176,8 @@ def _rules_said(rules: dict[str, Any]) -> str:
         )
         if names
     ]
+    if "failback" in rules:
+        said.append("goes back" if rules["failback"] else "stays where it is")
     return "; ".join(said) or "none"
 
 

@@ -145,6 +145,8 @@ class Rules:
     """VMs that run on the same host as this one or not at all."""
     apart: tuple[VmId, ...] = ()
     """VMs that never run on the same host as this one."""
+    failback: bool | None = None
+    """Whether it goes back to a host that it prefers, and home after an evacuation; None: as the policy says."""
 
 
 NO_RULES = Rules()
@@ -440,7 +442,9 @@ class VmRecord:
     """Unplanned ends and refused starts in a row; cleared when it was seen running for a while."""
     moving: Destination | None = None
     tried_at: Instant = Instant(0.0)
-    """When a move of it was last begun for an evacuation: one that came to nothing is not begun again at once."""
+    """When the cluster last began a move of it by itself: one that came to nothing is not begun again at once."""
+    tries: int = 0
+    """Such moves in a row that came to nothing."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

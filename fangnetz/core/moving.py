@@ -70,23 +70,40 @@ def plan_moves(
 
     VMs that run together are asked for in one call: alone, none of them can leave the others.
     """
-    stays: list[Move | Stays] = []
-    forbidden: dict[VmId, dict[HostId, str]] = {}
+    banned: dict[VmId, dict[HostId, str]] = {}
     for vm in vms:
         record = view.vm_records.get(vm)
-        why = why_not_now(vm, view, watch, verdicts, policy)
-        if why or record is None or record.owner is None:
-            stays.append(Stays(vm=vm, because=why or f"{vm} runs nowhere"))
-            continue
-        banned = {record.owner: f"{record.owner} {leaving}", **(refused or {})}
+        owner = record.owner if record is not None else None
+        here = {owner: f"{owner} {leaving}"} if owner is not None else {}
+        banned[vm] = {**here, **(refused or {})}
         if target is not None:
             others = (host for host in view.hosts if host != target)
-            banned = dict.fromkeys(others, "") | {host: why for host, why in banned.items() if host == target}
-        forbidden[vm] = banned
+            banned[vm] = dict.fromkeys(others, "") | {host: why for host, why in banned[vm].items() if host == target}
+    return place_moves(banned, view, watch, verdicts, policy, target=target)
+
+
+def place_moves(
+    banned: Mapping[VmId, Mapping[HostId, str]],
+    view: ClusterView,
+    watch: Watch,
+    verdicts: Mapping[HostId, Verdict],
+    policy: Policy,
+    *,
+    target: HostId | None = None,
+) -> tuple[Move | Stays, ...]:
+    """Return where these VMs go. `banned`: per VM the hosts that it does not go to, its own among them, and why."""
+    stays: list[Move | Stays] = []
+    able: dict[VmId, Mapping[HostId, str]] = {}
+    for vm, hosts in banned.items():
+        why = why_not_now(vm, view, watch, verdicts, policy)
+        if why:
+            stays.append(Stays(vm=vm, because=why))
+        else:
+            able[vm] = hosts
     open_ones = rooms(view, verdicts)
     closed = target is not None and target not in {room.spec.id for room in open_ones}
     result: list[Move | Stays] = []
-    for found in place_in(view, open_ones, forbidden, policy, forbidden=forbidden):
+    for found in place_in(view, open_ones, able, policy, forbidden=able, running=True):
         match found:
             case Placed():
                 source, incarnation = view.vm_records[found.vm].owner, view.host_records[found.host].incarnation

@@ -65,15 +65,19 @@ def place(
     forbidden: Mapping[VmId, Mapping[HostId, str]] | None = None,
     rules: RuleBook = NO_BOOK,
     where: Whereabouts | None = None,
+    running: bool = False,
     no_host: str = "no host is online and open for VMs",
 ) -> tuple[Placed | NotPlaced, ...]:
     """Place VMs, highest priority first, then biggest, then by name; each takes its room before the next is asked.
 
-    `preferred`: the host that wins if the VM fits there; `forbidden`: hosts that may not take it, and why; `where`: of
-    VMs that are not placed here, for `rules`. VMs that run together are placed as one; if no host has room for all of
-    them, one after the other, and the rest wait.
+    `preferred`: the host that wins if the VM fits there; `forbidden`: hosts that may not take it, and why; `where`: for
+    `rules`, of VMs that are not placed here, and if those placed are `running`, theirs as well: they are there until
+    they have left. VMs that run together are placed as one; if no host has room for all of them, one after the other,
+    and the rest wait.
     """
-    return _Placing(vms, rooms, policy, preferred or {}, forbidden or {}, rules, where or {}, no_host).place()
+    return _Placing(
+        vms, rooms, policy, preferred or {}, forbidden or {}, rules, where or {}, running=running, no_host=no_host
+    ).place()
 
 
 class _Placing:
@@ -88,13 +92,15 @@ class _Placing:
         forbidden: Mapping[VmId, Mapping[HostId, str]],
         rules: RuleBook,
         where: Whereabouts,
+        *,
+        running: bool,
         no_host: str,
     ) -> None:
         self.vms = sorted(vms, key=lambda v: (-v.priority, -v.memory_mib, v.id))
         self.rooms = {room.spec.id: room for room in rooms}
         self.policy, self.preferred, self.forbidden = policy, preferred, forbidden
         self.rules, self.no_host = rules, no_host
-        here = {vm.id for vm in self.vms}
+        here = frozenset[VmId]() if running else {vm.id for vm in self.vms}
         self.where = {vm: hosts for vm, hosts in where.items() if vm not in here}
 
     def place(self) -> tuple[Placed | NotPlaced, ...]:
@@ -150,7 +156,7 @@ class _Placing:
         best = min(fits, key=lambda room: self._rank(unit, room))
         host = best.spec.id
         self.rooms[host] = best.with_more(unit)
-        self.where.update(dict.fromkeys((vm.id for vm in unit), frozenset((host,))))
+        self.where.update({vm.id: self.where.get(vm.id, frozenset()) | {host} for vm in unit})
         because = f"{host}: {self._why(unit, best, fits)} ({best.free_mib(unit)} MiB free before)"
         return [Placed(vm=vm.id, host=host, reason=because) for vm in unit]
 

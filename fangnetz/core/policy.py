@@ -116,6 +116,8 @@ class Policy:
     """So many VMs of the whole cluster are on the move at once in evacuations."""
     move_again_s: Seconds = Seconds(60.0)
     """A VM that an evacuation could not move is tried again after this long."""
+    failback: bool = False
+    """Whether VMs go back to a host that they prefer, and home after an evacuation; a VM's own word outranks it."""
     power_on_after_s: Seconds = Seconds(10.0)
     """A host that we cut is switched on again no sooner: the VMs it lost boot first."""
     startup_grace_s: Seconds = Seconds(60.0)

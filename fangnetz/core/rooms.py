@@ -52,12 +52,18 @@ def place_in(
     *,
     preferred: Mapping[VmId, HostId] | None = None,
     forbidden: Mapping[VmId, Mapping[HostId, str]] | None = None,
+    running: bool = False,
 ) -> tuple[Placed | NotPlaced, ...]:
-    """Place these VMs by the rules of all VMs: the only way to a place for a start or a move."""
+    """Place these VMs by the rules of all VMs: the only way to a place for a start or a move.
+
+    `running`: they are moved, and bind others where they are until they have left.
+    """
     book = RuleBook.of(view.vms.values())
     specs = [view.vms[vm].spec for vm in vms]
     where = whereabouts(view) if book else {}
-    return place(specs, open_rooms, policy, preferred=preferred, forbidden=forbidden, rules=book, where=where)
+    return place(
+        specs, open_rooms, policy, preferred=preferred, forbidden=forbidden, rules=book, where=where, running=running
+    )
 
 
 def whereabouts(view: ClusterView) -> Whereabouts:

@@ -56,6 +56,15 @@ class RuleBook:
         rules = self._rules.get(vm, NO_RULES)
         return bool(rules.preferred) or (bool(rules.allowed) and not rules.strict)
 
+    def fails_back(self, vm: VmId, default: bool) -> bool:
+        """Return whether the VM goes back to a host that it prefers; `default`: what the policy says."""
+        own = self._rules.get(vm, NO_RULES).failback
+        return default if own is None else own
+
+    def bound(self) -> frozenset[VmId]:
+        """Return the VMs that some rule names, of their own or of another one."""
+        return frozenset((*self._rules, *self._groups, *self._apart))
+
     def why_not(self, unit: Collection[VmId], host: HostId, where: Whereabouts) -> str:
         """Return which rule keeps VMs that are put somewhere at once from that host, or an empty string."""
         for vm in unit:
@@ -100,5 +109,6 @@ def as_tree(rules: Rules) -> dict[str, object]:
         "preferred": dict(rules.preferred),
         "together": list(rules.together),
         "apart": list(rules.apart),
+        "failback": "" if rules.failback is None else rules.failback,
     }
     return {key: value for key, value in said.items() if value is False or value}

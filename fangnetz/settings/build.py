@@ -187,4 +187,5 @@ def _rules(shape: VmShape) -> Rules:
         preferred=tuple((HostId(host), weight) for host, weight in sorted(shape.preferred.items())),
         together=tuple(VmId(vm) for vm in sorted(set(shape.together))),
         apart=tuple(VmId(vm) for vm in sorted(set(shape.apart))),
+        failback=shape.failback,
     )

@@ -152,6 +152,7 @@ class VmShape(Shape):
     preferred: dict[Name, Weight] = {}
     together: list[VmName] = []
     apart: list[VmName] = []
+    failback: bool | None = None
 
 
 class XmlVmShape(VmShape):

@@ -117,7 +117,7 @@ DESTINATIONS = made(Destination, host=NAME, incarnation=TEXT, generation=NUMBER)
 VM_RECORDS = made(
     VmRecord, id=st.just(WEB), state=enum_of(VmRecord, "state"), owner=st.none() | NAME, owner_incarnation=TEXT,
     generation=NUMBER, since=AT, reason=TEXT, operation=st.none() | NAME, failures=st.integers(0, 99),
-    moving=st.none() | DESTINATIONS, tried_at=AT,
+    moving=st.none() | DESTINATIONS, tried_at=AT, tries=st.integers(0, 99),
 )  # fmt: skip
 SIGHTINGS = made(
     VmSighting, vm=NAME, state=enum_of(VmSighting, "state"), generation=st.none() | NUMBER,
@@ -141,6 +141,7 @@ RULES = made(
     Rules, allowed=st.lists(NAME, max_size=2).map(tuple), strict=st.booleans(),
     preferred=st.lists(st.tuples(NAME, st.integers(-9, 9)), max_size=2).map(tuple),
     together=st.lists(NAME, max_size=2).map(tuple), apart=st.lists(NAME, max_size=2).map(tuple),
+    failback=st.none() | st.booleans(),
 )  # fmt: skip
 SPECS = made(
     VmSpec, id=NAME, memory_mib=NUMBER, cpus=NUMBER, priority=st.integers(-9, 9), digest=TEXT, uuid=TEXT,

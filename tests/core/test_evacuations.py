@@ -8,6 +8,7 @@ from typing import Any
 
 from fangnetz.core.actions import OpenOperation, PutHost, PutHostDoc, PutVm, SettleWish
 from fangnetz.core.decide.evacuations import Evacuations
+from fangnetz.core.decide.pacing import Pace
 from fangnetz.core.evacuation import plan_evacuation
 from fangnetz.core.model import ClusterView, HostDoc, HostState, HypervisorHealth, VmDoc, VmRecord, VmState, WishKind
 from fangnetz.core.operations import Operation, OperationKind, migrate_steps
@@ -53,6 +54,10 @@ def seen(
         operations=[a_move(name) for name in moving],
         **more,
     )
+
+
+def unhurried(look: ClusterView) -> Pace:
+    return Pace(look, Policy(), Epoch(1), opened=(), but=())
 
 
 def a_move(vm: str) -> Operation:
@@ -145,7 +150,7 @@ def test_a_host_is_not_called_empty_on_an_old_report_or_an_empty_one_of_a_hung_l
         (seen(vms=[*gone], age=20.0), False),
     ):
         actions, _ = Evacuations(
-            look, watched(look), verdicts_of(look), Policy(), Epoch(1), opened=(), but=(), documented=()
+            look, watched(look), verdicts_of(look), Policy(), pace=unhurried(look), documented=()
         ).decide()
         assert [a.doc.maintenance for a in actions if isinstance(a, PutHostDoc)] == ([True] if empty else [])
 
@@ -163,7 +168,7 @@ def test_a_silent_host_is_its_failovers_matter() -> None:
 def test_a_document_that_this_tick_writes_already_is_not_written_over() -> None:
     look = seen()
     found = Evacuations(
-        look, watched(look), verdicts_of(look), Policy(), Epoch(1), opened=(), but=(), documented=[H1]
+        look, watched(look), verdicts_of(look), Policy(), pace=unhurried(look), documented=[H1]
     ).decide()
     assert found == ([], [])
 

@@ -34,6 +34,7 @@ from fangnetz.core.invariants import Assigned, Evidence, RunningCopy, Truth, mus
 from fangnetz.core.model import (
     FROM_CLI,
     FROM_FILE,
+    NO_RULES,
     Answer,
     Binding,
     ClusterView,
@@ -51,6 +52,7 @@ from fangnetz.core.model import (
     ProbeRound,
     ProofKind,
     Release,
+    Rules,
     Sighting,
     StoreLife,
     VmDoc,
@@ -205,14 +207,18 @@ def host_record(
 def vm_doc(
     name: str, *, memory: int = 512, cpus: int = 1, priority: int = 0, wish: VmWish = VmWish.RUNNING,
     disks: tuple[str, ...] = (), uuid: str = "", source: str = FROM_CLI, declared: VmWish | None = None,
+    rules: Rules = NO_RULES,
 ) -> VmDoc:  # fmt: skip
-    wanted = VmSpec(id=VmId(name), memory_mib=MiB(memory), cpus=cpus, priority=priority, uuid=uuid, disks=disks)
+    wanted = VmSpec(
+        id=VmId(name), memory_mib=MiB(memory), cpus=cpus, priority=priority, uuid=uuid, disks=disks, rules=rules
+    )
     return VmDoc(spec=wanted, xml="<domain/>", wish=wish, source=source, declared=declared)
 
 
 def vm_record(
     name: str, owner: str | None, generation: int = 1, *, boot: str = "i1", state: VmState = VmState.RUNNING,
-    since: float = T0 - 500, failures: int = 0, operation: str | None = None,
+    since: float = T0 - 500, failures: int = 0, operation: str | None = None, tries: int = 0,
+    tried_at: float = 0.0,
 ) -> VmRecord:  # fmt: skip
     return VmRecord(
         id=VmId(name),
@@ -223,6 +229,8 @@ def vm_record(
         since=Instant(since),
         reason="as the test says",
         failures=failures,
+        tries=tries,
+        tried_at=Instant(tried_at),
         operation=None if operation is None else OperationId(operation),
     )
 

@@ -64,7 +64,7 @@ def test_how_a_real_move_comes_on_is_in_the_journal_while_it_is_under_way(bench:
     executor = bench.executor({StepKind.MIGRATE: at_host(bench, movers).migrate}, boot=here)
     with ThreadPoolExecutor(1) as pool:
         moving = pool.submit(executor.carry_out, OP, move.key, StepKind.MIGRATE, told.append)
-        assert wait_for(lambda: bench.step(move.key).progress is not None, 10)
+        assert wait_for(lambda: (told_of := bench.step(move.key).progress) is not None and told_of.total_mib > 0, 10)
         under_way = bench.step(move.key)
         assert moving.result(60).next is Next.GO_ON
     assert under_way.state is StepState.RUNNING

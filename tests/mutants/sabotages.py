@@ -318,7 +318,7 @@ SABOTAGES: tuple[Sabotage, ...] = (
     Sabotage(
         name="every VM leaves at once",
         rule="10",
-        file="core/decide/evacuations.py",
+        file="core/decide/pacing.py",
         old="        return not full and not waits and self.moving < self.policy.moves_max",
         new="        return not waits",
         stories=("evacuation/a_group_larger_than_the_limit_leaves_at_once",),

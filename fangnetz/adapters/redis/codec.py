@@ -83,6 +83,7 @@ def vm_fields(record: VmRecord) -> Fields:
         "operation": record.operation or "",
         "failures": str(record.failures),
         "tried_at": micros(record.tried_at),
+        "tries": str(record.tries),
         **_destination_fields("moving", record.moving),
     }
 
@@ -120,6 +121,7 @@ def vm_record(vm: VmId, fields: Mapping[str, str], key: str) -> VmRecord:
             operation=OperationId(fields["operation"]) if fields.get("operation") else None,
             failures=int(fields.get("failures", "0")),
             tried_at=instant(fields.get("tried_at", "0")),
+            tries=int(fields.get("tries", "0")),
             moving=_destination("moving", fields),
         )
     except (KeyError, ValueError, OverflowError) as error:

@@ -24,6 +24,8 @@ from fangnetz.core.decide.evacuations import Evacuations
 from fangnetz.core.decide.hosts import HostDecisions
 from fangnetz.core.decide.mending import how_to_mend
 from fangnetz.core.decide.outside import decide_outside
+from fangnetz.core.decide.pacing import Pace
+from fangnetz.core.decide.rule_moves import RuleMoves
 from fangnetz.core.decide.vms import VmDecisions
 from fangnetz.core.decide.wishes import decide_wish
 from fangnetz.core.detector import Verdict, Watch, judge
@@ -78,7 +80,7 @@ def decide(view: ClusterView, watch: Watch, policy: Policy, declared: Mapping[Vm
             more, warnings = _definitions_and_vms(view, watch, verdicts, policy, epoch, opened, declared, unheard)
             actions.extend(more)
             alarms.extend(warnings)
-            more, warnings = _evacuations(view, watch, verdicts, policy, epoch, actions)
+            more, warnings = _moves(view, watch, verdicts, policy, epoch, actions)
             actions.extend(more)
             alarms.extend(warnings)
     alarms.extend(_standing(view, unheard))
@@ -112,18 +114,24 @@ def _definitions_and_vms(
     return [*actions, *vm_actions], [*alarms, *vm_alarms]
 
 
-def _evacuations(
+def _moves(
     view: ClusterView, watch: Watch, verdicts: dict[HostId, Verdict], policy: Policy, epoch: Epoch, done: list[Action]
 ) -> tuple[list[Action], list[Alarm]]:
     """`done`: what this tick does already; none of it is done over."""
-    if not any(doc.evacuate or doc.failback for doc in view.host_docs.values()):
-        return [], []
     opened = [action.operation for action in done if isinstance(action, OpenOperation)]
     changed = [action.record.id for action in done if isinstance(action, PutHost | PutVm)]
     docs = [action.doc.id for action in done if isinstance(action, PutHostDoc)]
-    return Evacuations(
-        view, watch, verdicts, policy, epoch, opened=opened, but=frozenset(changed), documented=docs
-    ).decide()
+    pace = Pace(view, policy, epoch, opened=opened, but=frozenset(changed))
+    actions: list[Action] = []
+    alarms: list[Alarm] = []
+    if any(doc.evacuate or doc.failback for doc in view.host_docs.values()):
+        more, alarms = Evacuations(view, watch, verdicts, policy, pace=pace, documented=docs).decide()
+        actions.extend(more)
+    if not opened and not pace.begun:  # whatever else there is to do comes first
+        more, warnings = RuleMoves(view, watch, verdicts, policy, pace=pace).decide()
+        actions.extend(more)
+        alarms.extend(warnings)
+    return actions, alarms
 
 
 def _hosts(

@@ -6,20 +6,17 @@ A VM that does not move stays and runs where it is; nothing else waits for it.
 
 from __future__ import annotations
 
-from collections import Counter
-from collections.abc import Collection, Iterable, Mapping
+from collections.abc import Collection, Mapping
 from dataclasses import replace
 
-from fangnetz.core.actions import Action, Alarm, OpenOperation, PutHost, PutHostDoc, PutVm
-from fangnetz.core.decide.openings import vm_operation
+from fangnetz.core.actions import Action, Alarm, PutHost, PutHostDoc
+from fangnetz.core.decide.pacing import Pace
 from fangnetz.core.detector import Verdict, Watch, heard
 from fangnetz.core.evacuation import plan_evacuation, vms_on
 from fangnetz.core.model import ClusterView, HostDoc, HostState, HypervisorHealth
 from fangnetz.core.moving import Move, Stays, plan_moves
-from fangnetz.core.operations import Operation, OperationKind, migrate_steps
 from fangnetz.core.policy import Policy
-from fangnetz.core.rules import RuleBook
-from fangnetz.core.units import Epoch, HostId, VmId
+from fangnetz.core.units import HostId, VmId
 
 _EMPTIED = (HostState.EVACUATING, HostState.ONLINE)
 """Online: in this very tick it becomes the other."""
@@ -34,31 +31,15 @@ class Evacuations:
         watch: Watch,
         verdicts: Mapping[HostId, Verdict],
         policy: Policy,
-        epoch: Epoch,
         *,
-        opened: Iterable[Operation],
-        but: Collection[str],
+        pace: Pace,
         documented: Collection[HostId],
     ) -> None:
-        """`opened`: operations that this tick opens already; `but`: hosts and VMs whose record it changes already;
-        `documented`: hosts whose document it writes already: one written over it would lose what it says.
-        """
+        """`documented`: hosts whose document this tick writes already: one written over it would lose what it says."""
         self.documented = frozenset(documented)
-        self.view, self.watch, self.verdicts, self.policy, self.epoch = view, watch, verdicts, policy, epoch
-        self.rules = RuleBook.of(view.vms.values())
-        operations = [*view.operations.values(), *opened]
-        self.busy = {op.subject for op in operations} | set(but)
-        self.moving = sum(op.kind is OperationKind.MIGRATE for op in operations)
-        self.leaving: Counter[HostId] = Counter()
-        self.coming: Counter[HostId] = Counter()
-        for op in operations:
-            record = view.vm_records.get(VmId(op.subject))
-            if op.kind is OperationKind.MIGRATE and record is not None and record.owner is not None:
-                self.leaving[record.owner] += 1
-                to = record.moving.host if record.moving is not None else op.target
-                if to is not None:
-                    self.coming[to] += 1
-        self.actions: list[Action] = []
+        self.view, self.watch, self.verdicts, self.policy, self.pace = view, watch, verdicts, policy, pace
+        self.docs: list[Action] = []
+        self.records: list[Action] = []
         self.alarms: list[Alarm] = []
 
     def decide(self) -> tuple[list[Action], list[Alarm]]:
@@ -69,7 +50,7 @@ class Evacuations:
                 self._empty(host, doc)
             elif doc.failback and not doc.maintenance:
                 self._fill(host, doc)
-        return self.actions, self.alarms
+        return [*self.docs, *self.pace.begun, *self.records], self.alarms
 
     # -- emptying --
 
@@ -82,18 +63,18 @@ class Evacuations:
             if (
                 record.state is HostState.EVACUATING
                 and self._knows_its_vms(host)
-                and host not in self.busy
-                and not self.coming[host]
+                and host not in self.pace.busy
+                and not self.pace.coming[host]
             ):
                 reason = f"{doc.reason}; every VM has left it"
-                self.actions.append(PutHostDoc(doc=replace(doc, maintenance=True, reason=reason)))
+                self.docs.append(PutHostDoc(doc=replace(doc, maintenance=True, reason=reason)))
             return
         plan = plan_evacuation(host, self.view, self.watch, self.verdicts, self.policy)
-        begun = self._begin_all(plan.moves, f"{host} is being emptied: {doc.reason}")
+        begun = self.pace.begin_all(plan.moves, f"{host} is being emptied: {doc.reason}")
         if begun:
             away = tuple(sorted({*doc.away, *(move.vm for move in begun)} - self._at_home_elsewhere(host)))
             if away != doc.away:
-                self.actions.insert(0, PutHostDoc(doc=replace(doc, away=away)))
+                self.docs.append(PutHostDoc(doc=replace(doc, away=away)))
         self._say_what_is_left(host, doc, left, plan.stays)
 
     def _at_home_elsewhere(self, host: HostId) -> frozenset[VmId]:
@@ -105,10 +86,10 @@ class Evacuations:
         return beat is not None and beat.hypervisor is HypervisorHealth.OK
 
     def _say_what_is_left(self, host: HostId, doc: HostDoc, left: tuple[VmId, ...], stays: tuple[Stays, ...]) -> None:
-        why = {one.vm: one.because for one in stays if one.vm not in self.busy}
+        why = {one.vm: one.because for one in stays if one.vm not in self.pace.busy}
         for vm in left:
             record = self.view.vm_records.get(vm)
-            if vm not in why and vm not in self.busy and record is not None and self._tried_lately(vm):
+            if vm not in why and vm not in self.pace.busy and record is not None and self.pace.tried_lately(vm):
                 why[vm] = f"its move came to nothing; it is tried again within {self.policy.move_again_s:g} s"
         if why:
             told = "; ".join(f"{vm}: {because}" for vm, because in sorted(why.items()))
@@ -117,8 +98,8 @@ class Evacuations:
             )
         known = self.view.host_records[host]
         reason = f"{doc.reason}; {len(left)} left"
-        if known.reason != reason and host not in self.busy:
-            self.actions.append(PutHost(record=replace(known, reason=reason)))
+        if known.reason != reason and host not in self.pace.busy:
+            self.records.append(PutHost(record=replace(known, reason=reason)))
 
     # -- filling again --
 
@@ -128,52 +109,19 @@ class Evacuations:
             return
         away = tuple(vm for vm in doc.away if self._is_away(vm, host))
         found = plan_moves(away, self.view, self.watch, self.verdicts, self.policy, target=host)
-        self._begin_all((move for move in found if isinstance(move, Move)), f"{host} is back: it goes home")
+        self.pace.begin_all((move for move in found if isinstance(move, Move)), f"{host} is back: it goes home")
         for one in found:
-            if isinstance(one, Stays) and one.vm not in self.busy:
+            if isinstance(one, Stays) and one.vm not in self.pace.busy:
                 sentence = f"{one.vm} cannot go home to {host} yet: {one.because}"
                 self.alarms.append(Alarm(kind="failback_waits", subject=one.vm, sentence=sentence))
         if away != doc.away or not away:
-            self.actions.insert(0, PutHostDoc(doc=replace(doc, away=away, failback=bool(away))))
+            self.docs.append(PutHostDoc(doc=replace(doc, away=away, failback=bool(away))))
 
     def _is_away(self, vm: VmId, home: HostId) -> bool:
-        """Whether it still runs elsewhere: one that was stopped or removed meanwhile has no way home to go."""
+        """Whether it is still to go home: not if it was stopped or removed meanwhile, or would leave again at once."""
         doc, record = self.view.vms.get(vm), self.view.vm_records.get(vm)
-        return doc is not None and doc.to_run and record is not None and record.owner not in (None, home)
-
-    # -- moves --
-
-    def _begin_all(self, moves: Iterable[Move], reason: str) -> list[Move]:
-        """Open the moves that have their turn, and return them; VMs that run together move at once or not at all."""
-        units: dict[VmId, list[Move]] = {}
-        for move in moves:
-            units.setdefault(min(self.rules.group(move.vm)), []).append(move)
-        begun: list[Move] = []
-        for unit in units.values():
-            if self._has_its_turn(unit):
-                begun += unit
-                for move in unit:
-                    self._begin(move, reason)
-        return begun
-
-    def _has_its_turn(self, unit: Collection[Move]) -> bool:
-        limit = self.policy.moves_per_host_max
-        full = any(self.leaving[m.source] >= limit or self.coming[m.target] >= limit for m in unit)
-        waits = any(m.vm in self.busy or self._tried_lately(m.vm) for m in unit)
-        return not full and not waits and self.moving < self.policy.moves_max
-
-    def _begin(self, move: Move, reason: str) -> None:
-        record = self.view.vm_records[move.vm]
-        self.busy.add(move.vm)
-        self.moving += 1
-        self.leaving[move.source] += 1
-        self.coming[move.target] += 1
-        operation = vm_operation(OperationKind.MIGRATE, move.vm, reason, migrate_steps(), self.view, self.epoch)
-        tried = replace(record, tried_at=self.view.now)
-        self.actions += [
-            PutVm(record=tried, expected=record.generation),
-            OpenOperation(operation=replace(operation, target=move.target)),
-        ]
-
-    def _tried_lately(self, vm: VmId) -> bool:
-        return 0.0 <= self.view.now - self.view.vm_records[vm].tried_at < self.policy.move_again_s
+        if doc is None or not doc.to_run or record is None or record.owner is None or record.owner == home:
+            return False
+        rules = self.pace.rules
+        leaves = rules.weight(vm, record.owner) > rules.weight(vm, home)
+        return not (leaves and rules.fails_back(vm, self.policy.failback))

@@ -13,6 +13,7 @@ from fangnetz.core.errors import WishRefused
 from fangnetz.core.evacuation import plan_evacuation, vms_on
 from fangnetz.core.model import ClusterView, HostDoc, HostState, Wish
 from fangnetz.core.policy import Policy
+from fangnetz.core.rules import RuleBook
 from fangnetz.core.units import HostId, Instant, VmId
 
 
@@ -64,7 +65,10 @@ def _tried_anew(vms: Iterable[VmId], view: ClusterView) -> list[Action]:
     ]
 
 
-def activate(wish: Wish, host: HostId, view: ClusterView, verdicts: Mapping[HostId, Verdict]) -> Granting:
+def activate(
+    wish: Wish, host: HostId, view: ClusterView, verdicts: Mapping[HostId, Verdict], policy: Policy
+) -> Granting:
+    """Have a host take VMs again. Those that left it come home if the wish, their rules or the policy say so."""
     record, beat, doc = view.host_records.get(host), heard(view, host), view.host_docs.get(host)
     if record is None or beat is None or not verdicts[host].fresh:
         raise WishRefused(f"{host} does not report: it joins only once its worker is heard")
@@ -83,12 +87,11 @@ def activate(wish: Wish, host: HostId, view: ClusterView, verdicts: Mapping[Host
                        incarnation=beat.incarnation, proof=None, cut_by=None, suspected_at=None)
     )  # fmt: skip
     known = replace(doc or HostDoc(id=host), incarnation=beat.incarnation)
-    home = wish.failback and bool(known.away)
+    rules = RuleBook.of(view.vms.values())
+    home = tuple(vm for vm in known.away if wish.failback or rules.fails_back(vm, policy.failback))
     if known.maintenance or known.evacuate or known.failback:
-        known = replace(
-            known, maintenance=False, evacuate=False, reason="", failback=home, away=known.away if home else ()
-        )
+        known = replace(known, maintenance=False, evacuate=False, reason="", failback=bool(home), away=home)
     docs: list[Action] = [PutHostDoc(doc=known)] if known != doc else []
-    docs += _tried_anew(known.away, view)
-    coming = f", and {len(known.away)} VMs come home" if home else ""
+    docs += _tried_anew(home, view)
+    coming = f", and {len(home)} VMs come home" if home else ""
     return [*docs, put], f"{host} is online{coming}", None

@@ -112,7 +112,7 @@ def _grant(  # noqa: PLR0911 - one case a kind of wish
         case WishKind.HOST_CONFIRM_OFF:
             return _confirm_off(wish, _host(wish, view), view, verdicts, policy, epoch)
         case WishKind.HOST_ACTIVATE:
-            return activate(wish, _host(wish, view), view, verdicts)
+            return activate(wish, _host(wish, view), view, verdicts, policy)
         case WishKind.HOST_MAINTENANCE:
             return maintain(wish, _host(wish, view), view)
         case WishKind.HOST_EVACUATE:

@@ -130,6 +130,7 @@ class MoveSteps:
             reason=f"it has left {order.host} and goes on on {to.host}",
             operation=context.operation.id,
             moving=None,
+            tries=0,
         )
         if not self._store.put_vm(new, record.generation, context.operation.epoch):
             return _superseded(context, order)

@@ -86,6 +86,8 @@ class _Maker:
                 vms[name][kind] = chance.sample(self._hosts, min(len(self._hosts), 3))
             else:
                 vms[name][kind] = {chance.choice(self._hosts): chance.choice((-1, 1, 5))}
+                if chance.random() < 0.5:
+                    vms[name]["failback"] = True
 
     # -- faults --
 

@@ -33,7 +33,7 @@ from fangnetz.sim.stories.story import (
 T = TypeVar("T")
 TOP = ("name", "about", "hosts", "controllers", "store", "vms", "world", "policy", "timeline", "until", "expect")
 HOST_KEYS = ("cpus", "memory_mib", "fencing", "powered", *HOST_TIMES)
-RULE_KEYS = ("allowed", "strict", "preferred", "together", "apart")
+RULE_KEYS = ("allowed", "strict", "preferred", "together", "apart", "failback")
 VM_KEYS = ("host", "cpus", "memory_mib", "priority", "wish", "running", *RULE_KEYS, *VM_TIMES)
 WISHED = ("running", "stopped", "ignored")
 AFTERWARDS_S = 300.0
@@ -182,6 +182,7 @@ class _Reader:
             ),
             together=tuple(VmId(str(other)) for other in self._list((*path, "together"))),
             apart=tuple(VmId(str(other)) for other in self._list((*path, "apart"))),
+            failback=self._bool((*path, "failback"), False) if "failback" in self._group(path) else None,
         )
 
     def _rules_name_vms(self) -> None:
@@ -215,6 +216,8 @@ class _Reader:
             kind = kinds[keys[key]]
             if isinstance(kind, type) and issubclass(kind, StrEnum):
                 given[keys[key]] = kind(self._choice((*path, key), tuple(kind), ""))
+            elif kind is bool:
+                given[keys[key]] = self._bool((*path, key), False)
             elif kind is int:
                 given[keys[key]] = self._whole((*path, key), 0)
             else:

@@ -10,7 +10,7 @@ NOT_BUILT_VERBS = (
 NOT_BUILT_KEYS: Mapping[str, tuple[str, ...]] = {
     "host": ("zone", "watchdog", "shutdown_s"),
     "vm": (
-        "live", "failback", "max_restarts", "max_relocations",
+        "live", "max_restarts", "max_relocations",
     ),
     "world": ("shutdown_s",),
     "policy": ("on_shutdown", "evacuate_deadline_s", "unmovable", "quarantine_exits", "start_on", "rank_by"),

@@ -1,0 +1,80 @@
+"""Moves that the cluster begins by itself: how many at once, which of them now, and none of the same VM in a row.
+
+An operator's move asks nobody here; it only counts.
+"""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Collection, Iterable
+from dataclasses import replace
+
+from fangnetz.core.actions import Action, OpenOperation, PutVm
+from fangnetz.core.decide.openings import vm_operation
+from fangnetz.core.model import ClusterView
+from fangnetz.core.moving import Move
+from fangnetz.core.operations import Operation, OperationKind, migrate_steps
+from fangnetz.core.policy import Policy
+from fangnetz.core.rules import RuleBook
+from fangnetz.core.units import Epoch, HostId, VmId
+
+
+class Pace:
+    """The moves under way in one tick, and room for more of them."""
+
+    def __init__(
+        self, view: ClusterView, policy: Policy, epoch: Epoch, *, opened: Iterable[Operation], but: Collection[str]
+    ) -> None:
+        """`opened`: operations that this tick opens already; `but`: hosts and VMs whose record it changes already."""
+        self.view, self.policy, self.epoch = view, policy, epoch
+        self.rules = RuleBook.of(view.vms.values())
+        operations = [*view.operations.values(), *opened]
+        self.busy = {op.subject for op in operations} | set(but)
+        self.moving = sum(op.kind is OperationKind.MIGRATE for op in operations)
+        self.leaving: Counter[HostId] = Counter()
+        self.coming: Counter[HostId] = Counter()
+        for op in operations:
+            record = view.vm_records.get(VmId(op.subject))
+            if op.kind is OperationKind.MIGRATE and record is not None and record.owner is not None:
+                self.leaving[record.owner] += 1
+                to = record.moving.host if record.moving is not None else op.target
+                if to is not None:
+                    self.coming[to] += 1
+        self.begun: list[Action] = []
+        """What opens the moves that were begun here."""
+
+    def begin_all(self, moves: Iterable[Move], reason: str) -> list[Move]:
+        """Open the moves that have their turn, and return them; VMs that run together move at once or not at all."""
+        units: dict[VmId, list[Move]] = {}
+        for move in moves:
+            units.setdefault(min(self.rules.group(move.vm)), []).append(move)
+        begun: list[Move] = []
+        for unit in units.values():
+            if self._has_its_turn(unit):
+                begun += unit
+                for move in unit:
+                    self._begin(move, reason)
+        return begun
+
+    def tried_lately(self, vm: VmId) -> bool:
+        """Whether a move of it began a short while ago, whatever became of it."""
+        return 0.0 <= self.view.now - self.view.vm_records[vm].tried_at < self.policy.move_again_s
+
+    def _has_its_turn(self, unit: Collection[Move]) -> bool:
+        limit = self.policy.moves_per_host_max
+        full = any(self.leaving[m.source] >= limit or self.coming[m.target] >= limit for m in unit)
+        waits = any(m.vm in self.busy or self.tried_lately(m.vm) for m in unit)
+        return not full and not waits and self.moving < self.policy.moves_max
+
+    def _begin(self, move: Move, reason: str) -> None:
+        record = self.view.vm_records[move.vm]
+        self.busy.add(move.vm)
+        self.moving += 1
+        self.leaving[move.source] += 1
+        self.coming[move.target] += 1
+        operation = vm_operation(OperationKind.MIGRATE, move.vm, reason, migrate_steps(), self.view, self.epoch)
+        tried = replace(record, tried_at=self.view.now, tries=record.tries + 1)
+        self.begun += [
+            PutVm(record=tried, expected=record.generation),
+            OpenOperation(operation=replace(operation, target=move.target)),
+        ]
