@@ -8,7 +8,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from enum import StrEnum
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, NamedTuple
 
 from fangnetz.core.units import (
     ControllerId,
@@ -243,6 +243,16 @@ class Release:
     generation: Generation
 
 
+class VmUse(NamedTuple):
+    """What a VM really uses of its host. A bare row, for a report carries one per VM: three words instead of a group."""
+
+    vm: VmId
+    cpus: float
+    """So many cpus are busy with it, over the last minute."""
+    memory_mib: MiB
+    """So much of the host's memory it holds."""
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Heartbeat:
     """What a host worker last said. `received_at` is set by the store, never by the host."""
@@ -258,6 +268,9 @@ class Heartbeat:
     """Steps in hand, as `<operation>/<step>`, and starts that libvirt has not answered: `unanswered/start/<vm>/-`."""
     load: float = 0.0
     memory_free_mib: MiB = MiB(0)
+    uses: tuple[VmUse, ...] = ()
+    """What was measured of its VMs last; empty where nothing is measured."""
+    uses_age_s: Seconds = Seconds(0.0)
     bmc_guids: tuple[str, ...] = ()
     """GUIDs of this machine's own BMC, read in-band; lower case, no dashes."""
     worker: str = ""

@@ -4,12 +4,13 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
 
+from fangnetz.core.demand import demands
 from fangnetz.core.detector import Finding, Verdict, heard
 from fangnetz.core.model import ClusterView, Heartbeat, HostState, VmRecord, VmState
 from fangnetz.core.operations import OperationKind
 from fangnetz.core.ownership import Granted, owner_let_go, proof_of
 from fangnetz.core.placement import HostRoom, NotPlaced, Placed, place
-from fangnetz.core.policy import Policy
+from fangnetz.core.policy import Policy, RankBy
 from fangnetz.core.rules import RuleBook, Whereabouts
 from fangnetz.core.units import HostId, Incarnation, VmId
 
@@ -57,7 +58,10 @@ def place_in(
     book = RuleBook.of(view.vms.values())
     specs = [view.vms[vm].spec for vm in vms]
     where = whereabouts(view) if book else {}
-    return place(specs, open_rooms, policy, preferred=preferred, forbidden=forbidden, rules=book, where=where)
+    demand = demands(view) if policy.rank_by is RankBy.MEASURED else None
+    return place(
+        specs, open_rooms, policy, preferred=preferred, forbidden=forbidden, rules=book, where=where, demand=demand
+    )
 
 
 def whereabouts(view: ClusterView) -> Whereabouts:

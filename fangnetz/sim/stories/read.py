@@ -340,6 +340,14 @@ class _Reader:
         jump = self._number((*path, "jump_s"), None, low=-1e7, high=1e7)
         return Line(at=at, verb=verb, on=host, names=(host,), more={"jump_s": jump})
 
+    def _load(self, at: float, verb: str, path: KeyPath) -> Line:
+        vm = self._name((*path, "vm"), self._vms, "VM")
+        keys = [key for key in ("cpus_used", "memory_used_mib") if self._tree.get((*path, key)) is not None]
+        if not keys:
+            self._refuse(path, "must name cpus_used, memory_used_mib or both; what is left out stays as it is")
+        more = {key: self._number((*path, key), None, low=0, high=1_000_000_000) for key in keys}
+        return Line(at=at, verb=verb, on=vm, names=(vm,), more=more)
+
     def _start_fails(self, at: float, verb: str, path: KeyPath) -> Line:
         vm = self._name((*path, "vm"), self._vms, "VM")
         given = self._tree.get((*path, "hosts"))
@@ -385,6 +393,7 @@ class _Reader:
         "redis": _redis,
         "messages": _messages,
         "clock": _clock,
+        "load": _load,
         "start_fails": _start_fails,
         "stop_fails": _stop_fails,
         "migrate_fails": _stop_fails,
