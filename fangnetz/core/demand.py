@@ -14,8 +14,8 @@ from fangnetz.core.model import ClusterView, HostSpec, VmSpec, VmUse
 from fangnetz.core.units import Instant, VmId
 
 FRESH_S = 60.0
-"""An older measurement says nothing about now. Six of them may fail in a row, and a host may be lost, proven off and its
-VMs placed meanwhile: then what it last said of them still counts."""
+"""An older measurement says nothing about now. Five may fail in a row, and a host may be lost and proven off meanwhile:
+what it last said of its VMs still counts when they are placed."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -244,7 +244,7 @@ class Release:
 
 
 class VmUse(NamedTuple):
-    """What a VM really uses of its host. A bare row, for a report carries one per VM: three words instead of a group."""
+    """What a VM really uses of its host. A bare row, as a report carries one per VM: three words instead of a group."""
 
     vm: VmId
     cpus: float

@@ -9,8 +9,9 @@ from fangnetz.core.detector import Finding, Verdict, heard
 from fangnetz.core.model import ClusterView, Heartbeat, HostState, VmRecord, VmState
 from fangnetz.core.operations import OperationKind
 from fangnetz.core.ownership import Granted, owner_let_go, proof_of
-from fangnetz.core.placement import HostRoom, NotPlaced, Placed, place
+from fangnetz.core.placement import NotPlaced, Placed, place
 from fangnetz.core.policy import Policy, RankBy
+from fangnetz.core.room import HostRoom
 from fangnetz.core.rules import RuleBook, Whereabouts
 from fangnetz.core.units import HostId, Incarnation, VmId
 

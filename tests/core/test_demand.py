@@ -78,7 +78,11 @@ def test_several_take_what_each_takes_and_keep_who_was_guessed() -> None:
 def test_the_policy_decides_by_what_hosts_are_ranked() -> None:
     here = [saying("h1", T0, used(7.0, vm="x")), saying("h2", T0, used(0.1, vm="y"))]
     records = [host_record("h1", HostState.ONLINE), host_record("h2", HostState.ONLINE)]
-    vms = [(vm_doc("a"), vm_record("a", None)), (vm_doc("x"), vm_record("x", "h1")), (vm_doc("y"), vm_record("y", "h2"))]
+    vms = [
+        (vm_doc("a"), vm_record("a", None)),
+        (vm_doc("x"), vm_record("x", "h1")),
+        (vm_doc("y"), vm_record("y", "h2")),
+    ]
     hosts = [spec("h1"), spec("h2")]
     said = view(T0, hosts=hosts, beats=here, records=records, vms=vms)
     where = {}

@@ -9,8 +9,9 @@ from hypothesis import strategies as st
 
 from fangnetz.core.demand import Demand
 from fangnetz.core.model import VmSpec
-from fangnetz.core.placement import HostRoom, NotPlaced, Placed, place
+from fangnetz.core.placement import NotPlaced, Placed, place
 from fangnetz.core.policy import Capacity, Policy, RankBy
+from fangnetz.core.room import HostRoom
 from fangnetz.core.units import HostId, MiB, VmId
 from tests.core.world import spec
 

@@ -14,8 +14,9 @@ from fangnetz.core.actions import OpenOperation, SettleWish
 from fangnetz.core.decide.openings import vm_operation
 from fangnetz.core.model import REMOVED, ClusterView, Rules, VmSpec, VmState, WishKind
 from fangnetz.core.operations import OperationKind, migrate_steps
-from fangnetz.core.placement import HostRoom, NotPlaced, Placed, place
+from fangnetz.core.placement import NotPlaced, Placed, place
 from fangnetz.core.policy import Policy
+from fangnetz.core.room import HostRoom
 from fangnetz.core.rooms import whereabouts
 from fangnetz.core.rules import RuleBook, contradictions
 from fangnetz.core.units import Epoch, HostId, MiB, VmId
