@@ -69,6 +69,7 @@ def host_item(snapshot: Snapshot, host: HostId) -> Item:
         "memory_used_mib": snapshot.memory_used(host),
         "memory_mib": spec.memory_mib,
         "cpus": spec.cpus,
+        "zone": spec.zone or None,
         "uses": host_uses(snapshot, host),
         "fence": {"devices": _devices(snapshot, host)},
         "proof": _proof(record),

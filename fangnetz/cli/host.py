@@ -100,6 +100,8 @@ def _page(snapshot: Snapshot, host: HostId) -> RenderableType:
         )
     if used := host_uses_said(snapshot, host):
         pairs.insert(6, ("in use", used))
+    if spec.zone:
+        pairs.insert(4, ("zone", spec.zone))
     doc = view.host_docs.get(host)
     if doc is not None and doc.maintenance:
         pairs.insert(2, ("maintenance", doc.reason or "wished"))

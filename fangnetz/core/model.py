@@ -122,6 +122,7 @@ class HostSpec:
     """A host as the cluster file defines it.
 
     `fencing`: levels in order, each the devices that must all be off. `controllers`: those that run on it themselves.
+    `zone`: what fails as one with other hosts, a room or a rack; empty if it is not said.
     """
 
     id: HostId
@@ -129,6 +130,7 @@ class HostSpec:
     memory_mib: MiB
     fencing: tuple[tuple[DeviceName, ...], ...] = ()
     controllers: tuple[ControllerId, ...] = ()
+    zone: str = ""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

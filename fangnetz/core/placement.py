@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from fangnetz.core.demand import Demands, configured
 from fangnetz.core.model import VmSpec
 from fangnetz.core.policy import Capacity, Policy
-from fangnetz.core.ranking import Ranking
+from fangnetz.core.ranking import Ranking, Zones
 from fangnetz.core.room import HostRoom
 from fangnetz.core.rules import RuleBook, Whereabouts
 from fangnetz.core.units import HostId, VmId
@@ -39,17 +39,18 @@ def place(
     rules: RuleBook = NO_BOOK,
     where: Whereabouts | None = None,
     demand: Demands | None = None,
+    zones: Zones | None = None,
     no_host: str = "no host is online and open for VMs",
 ) -> tuple[Placed | NotPlaced, ...]:
     """Place VMs, highest priority first, then biggest, then by name; each takes its room before the next is asked.
 
     `preferred`: the host that wins if the VM fits there; `forbidden`: hosts that may not take it, and why; `where`: of
-    VMs that are not placed here, for `rules`; `demand`: what VMs really take, to rank by. VMs that run together are
-    placed as one; if no host has room for all of them, one after the other, and the rest wait.
+    VMs that are not placed here, for `rules`; `demand`: what VMs really take, to rank by; `zones`: of all hosts. VMs
+    that run together are placed as one; if no host has room for all of them, one after the other, and the rest wait.
     """
     wanted = tuple(vms)
     takes = {vm.id: configured(vm) for vm in wanted} | dict(demand or {})
-    ranking = Ranking(policy.rank_by, preferred or {}, rules, takes)
+    ranking = Ranking(policy.rank_by, preferred or {}, rules, takes, zones or {})
     return _Placing(wanted, rooms, policy, ranking, forbidden or {}, rules, where or {}, no_host).place()
 
 

@@ -60,8 +60,17 @@ def place_in(
     specs = [view.vms[vm].spec for vm in vms]
     where = whereabouts(view) if book else {}
     demand = demands(view) if policy.rank_by is RankBy.MEASURED else None
+    zones = {host: spec.zone for host, spec in view.hosts.items() if spec.zone}
     return place(
-        specs, open_rooms, policy, preferred=preferred, forbidden=forbidden, rules=book, where=where, demand=demand
+        specs,
+        open_rooms,
+        policy,
+        preferred=preferred,
+        forbidden=forbidden,
+        rules=book,
+        where=where,
+        demand=demand,
+        zones=zones,
     )
 
 

@@ -158,5 +158,10 @@ def _spec(host: HostOfStory, controllers: Mapping[str, str]) -> HostSpec:
     here = tuple(ControllerId(name) for name in sorted(controllers) if controllers[name] == host.name)
     fencing = tuple(tuple(DeviceName(device) for device in level) for level in host.fencing)
     return HostSpec(
-        id=HostId(host.name), cpus=host.cpus, memory_mib=MiB(host.memory_mib), fencing=fencing, controllers=here
+        id=HostId(host.name),
+        cpus=host.cpus,
+        memory_mib=MiB(host.memory_mib),
+        fencing=fencing,
+        controllers=here,
+        zone=host.zone,
     )

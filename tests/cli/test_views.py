@@ -16,7 +16,7 @@ from .stories import failover, lost
 HOST_KEYS = {
     "id", "state", "since", "reason", "incarnation", "last_boot", "power", "maintenance", "evacuate", "away",
     "protected", "protection",
-    "heartbeat", "vms", "memory_used_mib", "memory_mib", "cpus", "uses", "fence", "proof", "verdict", "brakes",
+    "heartbeat", "vms", "memory_used_mib", "memory_mib", "cpus", "zone", "uses", "fence", "proof", "verdict", "brakes",
     "fencing",
 }  # fmt: skip
 VM_KEYS = {
@@ -192,6 +192,18 @@ def test_a_vm_list_has_the_stable_shape(board: Board) -> None:
     assert (vms["db1"]["state"], vms["db1"]["host"]) == ("waiting", None)
     assert "db1 needs 4000" in vms["db1"]["reason"]
     assert "db1 needs 4000" in board.run("vm", "list").out
+
+
+def test_zones_are_shown_where_there_are_any(board: Board) -> None:
+    board.well()
+    assert "zone" not in board.run("host", "list").out
+    assert "zone" not in board.run("host", "show", "host1").out
+    assert board.run("host", "show", "host1", "--json").json["zone"] is None
+    board.file.write_text(board.file.read_text().replace("address: 127.0.1.1", "address: 127.0.1.1\n    zone: cellar"))
+    assert "cellar" in board.run("host", "list").out
+    assert "cellar" in board.run("host", "show", "host1").out
+    zones = {item["id"]: item["zone"] for item in board.run("host", "list", "--json").json["items"]}
+    assert zones == {"host1": "cellar", "host2": None, "host3": None}
 
 
 def test_what_is_in_use_is_shown_where_it_is_measured(board: Board) -> None:

@@ -407,6 +407,14 @@ SABOTAGES: tuple[Sabotage, ...] = (
         stories=("placement/measured_the_idle_host_takes_it",),
     ),
     Sabotage(
+        name="zones rank nothing",
+        rule="placement",
+        file="core/ranking.py",
+        old="        near = len(self._near(unit, room, where)) if self._zones else 0",
+        new="        near = 0",
+        stories=("placement/apart_in_different_zones",),
+    ),
+    Sabotage(
         name="two that run apart meet",
         rule="placement",
         file="core/rules.py",

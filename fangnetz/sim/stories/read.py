@@ -32,7 +32,7 @@ from fangnetz.sim.stories.story import (
 
 T = TypeVar("T")
 TOP = ("name", "about", "hosts", "controllers", "store", "vms", "world", "policy", "timeline", "until", "expect")
-HOST_KEYS = ("cpus", "memory_mib", "fencing", "powered", *HOST_TIMES)
+HOST_KEYS = ("cpus", "memory_mib", "fencing", "powered", "zone", *HOST_TIMES)
 RULE_KEYS = ("allowed", "strict", "preferred", "together", "apart")
 VM_KEYS = ("host", "cpus", "memory_mib", "priority", "wish", "running", *RULE_KEYS, *VM_TIMES)
 WISHED = ("running", "stopped", "ignored")
@@ -114,8 +114,15 @@ class _Reader:
             memory_mib=self._whole((*path, "memory_mib"), 32768, low=1),
             fencing=self._fencing((*path, "fencing")),
             powered=self._bool((*path, "powered"), True),
+            zone=self._zone((*path, "zone")),
             times=self._times(path, "host", HOST_TIMES, others=True),
         )
+
+    def _zone(self, path: KeyPath) -> str:
+        given = self._tree.get(path)
+        if given is not None and (isinstance(given, bool) or not isinstance(given, str | int)):
+            self._refuse(path, "must be a word")
+        return "" if given is None else str(given)
 
     def _fencing(self, path: KeyPath) -> tuple[tuple[str, ...], ...]:
         given = self._tree.get(path)

@@ -8,7 +8,7 @@ NOT_BUILT_VERBS = (
     "reboot", "shutdown", "relocate", "pause", "resume",
 )  # fmt: skip
 NOT_BUILT_KEYS: Mapping[str, tuple[str, ...]] = {
-    "host": ("zone", "watchdog", "shutdown_s"),
+    "host": ("watchdog", "shutdown_s"),
     "vm": (
         "live", "failback", "max_restarts", "max_relocations",
     ),

@@ -138,6 +138,7 @@ def _host(today: Today, spec: HostSpec) -> HostOfStory:
         memory_mib=spec.memory_mib,
         fencing=spec.fencing,
         powered=spec.id not in today.off,
+        zone=spec.zone,
         times={"fence_s": today.measured.fence(spec.id).seconds},
     )
 
