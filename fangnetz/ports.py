@@ -152,6 +152,16 @@ class Domain:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class Consumed:
+    """What one domain has consumed since it began: CPU time; and what it holds of the host's memory now."""
+
+    vm: VmId
+    cpu_s: Seconds
+    memory_mib: float | None
+    """None: that cannot be told at the moment."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class Migration:
     """A live migration to be sent: which copy, and where to. `downtime_s`: the guest stands still so long at first.
 
@@ -191,6 +201,13 @@ class Hypervisor(Protocol):
 
     def domains(self) -> tuple[Domain, ...]:
         """All active domains; persistent ones that are shut off do not count."""
+        ...
+
+    def consumed(self) -> tuple[Consumed, ...]:
+        """What each domain that runs has consumed; one that is paused or still arriving is left out.
+
+        Has a limit of its own for calls that hang: it never keeps anybody from `domains`, nor waits for a busy domain.
+        """
         ...
 
     def create(

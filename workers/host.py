@@ -14,10 +14,12 @@ from fangnetz.adapters.bmc_guid import read_in_band
 from fangnetz.adapters.host_load import read_load
 from fangnetz.core.errors import FangnetzError, SettingsError, StoredContentError
 from fangnetz.core.operations import StepKind
+from fangnetz.core.policy import RankBy
 from fangnetz.core.units import HostId, Seconds, VmId
 from fangnetz.engine.execute import Executor
 from fangnetz.engine.ledger import Ledger
 from fangnetz.engine.marked import marked_boot, marked_dispatcher, marked_files, marked_store
+from fangnetz.engine.measuring import NOTHING, Meter
 from fangnetz.engine.report import InventoryKeeper, Reporter
 from fangnetz.engine.steps.move import MoveAtHost
 from fangnetz.engine.steps.vm import VmSteps
@@ -54,6 +56,7 @@ class HostParts:
         self._ledger = Ledger(store, marked_files(wiring.open_ledger_files(me.state_dir)), process)
         self.inventory = InventoryKeeper(hypervisor, policy.heartbeat_s, self._report, process)
         hypervisor.watch(self.inventory.kick)
+        self.meter = Meter(hypervisor, process) if policy.rank_by is RankBy.MEASURED else None
         steps = VmSteps(
             journal=store,
             hypervisor=hypervisor,
@@ -98,6 +101,7 @@ class HostParts:
             interval=policy.heartbeat_s,
             guids=lambda: self._guids,
             load=read_load,
+            measured=lambda: self.meter.latest if self.meter is not None else NOTHING,
             worker=f"{os.getpid()}",
             process=process,
             sent=self._heartbeat_sent,
@@ -108,6 +112,8 @@ class HostParts:
         """Report at once; read the BMC's GUID and the ledger beside it."""
         self.inventory.start()
         self.reporter.start()
+        if self.meter is not None:
+            self.meter.start()
         threading.Thread(target=self._keep_ledger, name="ledger", daemon=True).start()
         tell("READY=1")
 
@@ -115,6 +121,8 @@ class HostParts:
         self._end.set()
         self.inventory.stop()
         self.reporter.stop()
+        if self.meter is not None:
+            self.meter.stop()
 
     def _heartbeat_sent(self, trouble: str) -> None:
         tell("WATCHDOG=1")  # the process lives, whatever the store says

@@ -10,6 +10,7 @@ from typing import Any
 import typer
 
 from fangnetz.cli._snapshot import Snapshot, why_not_fenced
+from fangnetz.cli._uses import host_uses, vm_uses
 from fangnetz.core.actions import Alarm
 from fangnetz.core.detector import heard
 from fangnetz.core.fencing import binding_state, protection
@@ -68,6 +69,8 @@ def host_item(snapshot: Snapshot, host: HostId) -> Item:
         "memory_used_mib": snapshot.memory_used(host),
         "memory_mib": spec.memory_mib,
         "cpus": spec.cpus,
+        "zone": spec.zone or None,
+        "uses": host_uses(snapshot, host),
         "fence": {"devices": _devices(snapshot, host)},
         "proof": _proof(record),
         "verdict": None
@@ -158,6 +161,7 @@ def vm_item(snapshot: Snapshot, vm: VmId) -> Item:
         "wish": doc.wish.value if doc else None,
         "memory_mib": doc.spec.memory_mib if doc else None,
         "cpus": doc.spec.cpus if doc else None,
+        "uses": vm_uses(snapshot, vm),
         "priority": doc.spec.priority if doc else None,
         "rules": as_tree(doc.spec.rules) if doc else None,
         "source": doc.source if doc else None,

@@ -14,11 +14,12 @@ from fangnetz.core.decide import judge_all
 from fangnetz.core.decide.mending import how_to_mend
 from fangnetz.core.decide.outside import last_boot
 from fangnetz.core.decide.questions import ASK_PAUSE_MAX_S
+from fangnetz.core.demand import Demand, Demands, demands, total
 from fangnetz.core.detector import Finding, Verdict, Watch, heard, known_incarnation, look
 from fangnetz.core.errors import StoredContentError
 from fangnetz.core.fencing import BindingState, binding_state, holds, proof_from_readings, protection
 from fangnetz.core.model import UNKNOWN_BOOT, ClusterView, ControlLease, HostRecord, HostState, Power, VmRecord
-from fangnetz.core.policy import Policy
+from fangnetz.core.policy import Policy, RankBy
 from fangnetz.core.quorum import Brake, brakes
 from fangnetz.core.rooms import TAKES_ROOM
 from fangnetz.core.units import HostId, Incarnation, Instant, VmId
@@ -39,6 +40,8 @@ class Snapshot:
     watch: Watch | None
     verdicts: Mapping[HostId, Verdict]
     unwatched: str
+    demand: Demands
+    """What VMs take of their hosts; empty unless that is measured."""
 
     @property
     def held(self) -> bool:
@@ -60,6 +63,10 @@ class Snapshot:
     def memory_used(self, host: HostId) -> int:
         """MiB promised to VMs there."""
         return sum(self.view.vms[vm.id].spec.memory_mib for vm in self.vms_on(host) if vm.id in self.view.vms)
+
+    def used(self, host: HostId) -> Demand | None:
+        """What VMs there take of it; None unless that is measured."""
+        return total(self.demand[vm.id] for vm in self.vms_on(host) if vm.id in self.demand) if self.demand else None
 
     def incarnation(self, host: HostId) -> Incarnation:
         beat = heard(self.view, host)
@@ -150,6 +157,7 @@ def take(session: Session, *, holes: bool = False) -> Snapshot:
         watch=watch,
         verdicts=judge_all(view, watch, policy) if watch is not None else {},
         unwatched=unwatched,
+        demand=demands(view) if policy.rank_by is RankBy.MEASURED else {},
     )
 
 

@@ -18,11 +18,13 @@ from fangnetz.core.units import HostId, VmId
 
 def hosts_table(snapshot: Snapshot, hosts: Iterable[HostId], *, names: bool = False) -> Rows:
     """A row per host; its reason below, unless all is as it should be. `names`: VMs by name instead of a count."""
-    rows = [_host_row(snapshot, host, names) for host in hosts]
-    return Rows(("host", "state", "for", "fencing", "VMs", "memory", "heard"), rows)
+    shown = tuple(hosts)
+    zones = any(snapshot.view.hosts[host].zone for host in shown)
+    rows = [_host_row(snapshot, host, names, zones) for host in shown]
+    return Rows(("host", *(("zone",) if zones else ()), "state", "for", "fencing", "VMs", "memory", "heard"), rows)
 
 
-def _host_row(snapshot: Snapshot, host: HostId, names: bool) -> Row:
+def _host_row(snapshot: Snapshot, host: HostId, names: bool, zones: bool) -> Row:
     view, record = snapshot.view, snapshot.host(host)
     now, spec = view.now, view.hosts[host]
     word = snapshot.protection_word(host)
@@ -40,6 +42,7 @@ def _host_row(snapshot: Snapshot, host: HostId, names: bool) -> Row:
     return Row(
         cells=(
             host,
+            *((spec.zone or "–",) if zones else ()),
             state_cell(record.state.value),
             age(record.since, now),
             Text(word, style=QUIET if word == "protected" else style_of(word)),

@@ -32,6 +32,7 @@ from fangnetz.cli._items import host_item, print_item, print_list
 from fangnetz.cli._session import Json, Session, open_session
 from fangnetz.cli._snapshot import Snapshot, take, why_not_fenced
 from fangnetz.cli._tables import hosts_table
+from fangnetz.cli._uses import host_uses_said
 from fangnetz.cli._wish import TIMEOUT_S, Timeout, Wait, Yes, ask, carry, confirm, operator
 from fangnetz.core.detector import heard
 from fangnetz.core.errors import WishRefused
@@ -97,6 +98,10 @@ def _page(snapshot: Snapshot, host: HostId) -> RenderableType:
             f"{span(view.now - beat.received_at)} ago, number {beat.sequence}, libvirt {beat.hypervisor}, "
             f"load {beat.load:.2f}, {beat.memory_free_mib} MiB free",
         )
+    if used := host_uses_said(snapshot, host):
+        pairs.insert(6, ("in use", used))
+    if spec.zone:
+        pairs.insert(4, ("zone", spec.zone))
     doc = view.host_docs.get(host)
     if doc is not None and doc.maintenance:
         pairs.insert(2, ("maintenance", doc.reason or "wished"))

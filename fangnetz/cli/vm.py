@@ -16,6 +16,7 @@ from fangnetz.cli._items import print_item, print_list, vm_item
 from fangnetz.cli._session import Json, Session, open_session
 from fangnetz.cli._snapshot import Snapshot, take
 from fangnetz.cli._tables import vms_table
+from fangnetz.cli._uses import vm_uses_said
 from fangnetz.cli._wish import TIMEOUT_S, Timeout, Wait, ask, carry
 from fangnetz.core.detector import heard
 from fangnetz.core.errors import SettingsError, WishRefused
@@ -96,6 +97,8 @@ def _page(snapshot: Snapshot, vm: VmId) -> RenderableType:
         ("rules", _rules_said(item["rules"] or {})),
         ("declared", DECLARED.get(str(item["source"]), "–")),
     ]
+    if used := vm_uses_said(snapshot, vm):
+        pairs.insert(7, ("in use", used))
     if item["operation"]:
         pairs.append(("operation", item["operation"]))
     return Group(title(vm, clock(view.now)), Fields(pairs))

@@ -8,7 +8,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from enum import StrEnum
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, NamedTuple
 
 from fangnetz.core.units import (
     ControllerId,
@@ -122,6 +122,7 @@ class HostSpec:
     """A host as the cluster file defines it.
 
     `fencing`: levels in order, each the devices that must all be off. `controllers`: those that run on it themselves.
+    `zone`: what fails as one with other hosts, a room or a rack; empty if it is not said.
     """
 
     id: HostId
@@ -129,6 +130,7 @@ class HostSpec:
     memory_mib: MiB
     fencing: tuple[tuple[DeviceName, ...], ...] = ()
     controllers: tuple[ControllerId, ...] = ()
+    zone: str = ""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -245,6 +247,16 @@ class Release:
     generation: Generation
 
 
+class VmUse(NamedTuple):
+    """What a VM really uses of its host. A bare row, as a report carries one per VM: three words instead of a group."""
+
+    vm: VmId
+    cpus: float
+    """So many cpus are busy with it, over the last minute."""
+    memory_mib: MiB
+    """So much of the host's memory it holds."""
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Heartbeat:
     """What a host worker last said. `received_at` is set by the store, never by the host."""
@@ -260,6 +272,9 @@ class Heartbeat:
     """Steps in hand, as `<operation>/<step>`, and starts that libvirt has not answered: `unanswered/start/<vm>/-`."""
     load: float = 0.0
     memory_free_mib: MiB = MiB(0)
+    uses: tuple[VmUse, ...] = ()
+    """What was measured of its VMs last; empty where nothing is measured."""
+    uses_age_s: Seconds = Seconds(0.0)
     bmc_guids: tuple[str, ...] = ()
     """GUIDs of this machine's own BMC, read in-band; lower case, no dashes."""
     worker: str = ""

@@ -3,44 +3,17 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 
-from fangnetz.core.model import HostSpec, VmSpec
+from fangnetz.core.demand import Demands, configured
+from fangnetz.core.model import VmSpec
 from fangnetz.core.policy import Capacity, Policy
+from fangnetz.core.ranking import Ranking, Zones
+from fangnetz.core.room import HostRoom
 from fangnetz.core.rules import RuleBook, Whereabouts
 from fangnetz.core.units import HostId, VmId
 
 NO_BOOK = RuleBook()
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class HostRoom:
-    """A host that may take VMs, with what is already promised to others on it."""
-
-    spec: HostSpec
-    memory_used_mib: int
-    cpus_used: int
-    residents: frozenset[VmId] = frozenset()
-    """The VMs that memory and cpus are promised to: one of them takes no more if it is put there."""
-
-    def free_mib(self, unit: Sequence[VmSpec]) -> int:
-        """Return the memory that is left beside these VMs' own share; the same way `free_cpus`."""
-        own = sum(vm.memory_mib for vm in unit if vm.id in self.residents)
-        return self.spec.memory_mib - self.memory_used_mib + own
-
-    def free_cpus(self, unit: Sequence[VmSpec], overcommit: float) -> float:
-        own = sum(vm.cpus for vm in unit if vm.id in self.residents)
-        return self.spec.cpus * overcommit - self.cpus_used + own
-
-    def with_more(self, unit: Sequence[VmSpec]) -> HostRoom:
-        """Return this room once these VMs are there."""
-        new = [vm for vm in unit if vm.id not in self.residents]
-        return replace(
-            self,
-            memory_used_mib=self.memory_used_mib + sum(vm.memory_mib for vm in new),
-            cpus_used=self.cpus_used + sum(vm.cpus for vm in new),
-            residents=self.residents | {vm.id for vm in new},
-        )
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -66,17 +39,22 @@ def place(
     rules: RuleBook = NO_BOOK,
     where: Whereabouts | None = None,
     running: bool = False,
+    demand: Demands | None = None,
+    zones: Zones | None = None,
     no_host: str = "no host is online and open for VMs",
 ) -> tuple[Placed | NotPlaced, ...]:
     """Place VMs, highest priority first, then biggest, then by name; each takes its room before the next is asked.
 
     `preferred`: the host that wins if the VM fits there; `forbidden`: hosts that may not take it, and why; `where`: for
     `rules`, of VMs that are not placed here, and if those placed are `running`, theirs as well: they are there until
-    they have left. VMs that run together are placed as one; if no host has room for all of them, one after the other,
-    and the rest wait.
+    they have left; `demand`: what VMs really take, to rank by; `zones`: of all hosts. VMs that run together are placed
+    as one; if no host has room for all of them, one after the other, and the rest wait.
     """
+    wanted = tuple(vms)
+    takes = {vm.id: configured(vm) for vm in wanted} | dict(demand or {})
+    ranking = Ranking(policy.rank_by, preferred or {}, rules, takes, zones or {})
     return _Placing(
-        vms, rooms, policy, preferred or {}, forbidden or {}, rules, where or {}, running=running, no_host=no_host
+        wanted, rooms, policy, ranking, forbidden or {}, rules, where or {}, running=running, no_host=no_host
     ).place()
 
 
@@ -88,7 +66,7 @@ class _Placing:
         vms: Iterable[VmSpec],
         rooms: Iterable[HostRoom],
         policy: Policy,
-        preferred: Mapping[VmId, HostId],
+        ranking: Ranking,
         forbidden: Mapping[VmId, Mapping[HostId, str]],
         rules: RuleBook,
         where: Whereabouts,
@@ -98,8 +76,8 @@ class _Placing:
     ) -> None:
         self.vms = sorted(vms, key=lambda v: (-v.priority, -v.memory_mib, v.id))
         self.rooms = {room.spec.id: room for room in rooms}
-        self.policy, self.preferred, self.forbidden = policy, preferred, forbidden
-        self.rules, self.no_host = rules, no_host
+        self.policy, self.forbidden, self.rules, self.no_host = policy, forbidden, rules, no_host
+        self.ranking = ranking
         here = frozenset[VmId]() if running else {vm.id for vm in self.vms}
         self.where = {vm: hosts for vm, hosts in where.items() if vm not in here}
 
@@ -153,31 +131,10 @@ class _Placing:
     def _put(self, unit: Sequence[VmSpec], fits: list[HostRoom], reasons: list[str]) -> list[Placed | NotPlaced]:
         if not fits:
             return [NotPlaced(vm=vm.id, reason="; ".join(dict.fromkeys(reasons)) or self.no_host) for vm in unit]
-        best = min(fits, key=lambda room: self._rank(unit, room))
+        best = min(fits, key=lambda room: self.ranking.rank(unit, room, self.where))
         host = best.spec.id
+        why = self.ranking.why(unit, best, fits, self.where)
         self.rooms[host] = best.with_more(unit)
         self.where.update({vm.id: self.where.get(vm.id, frozenset()) | {host} for vm in unit})
-        because = f"{host}: {self._why(unit, best, fits)} ({best.free_mib(unit)} MiB free before)"
+        because = f"{host}: {why} ({best.free_mib(unit)} MiB free before)"
         return [Placed(vm=vm.id, host=host, reason=because) for vm in unit]
-
-    def _rank(self, unit: Sequence[VmSpec], room: HostRoom) -> tuple[int, int, float, int, str]:
-        """Lower is better: the most preferred by rule, then where they belong, then the emptiest by share of memory,
-        then the fewest VMs, then the name.
-        """
-        host, after = room.spec.id, room.with_more(unit)
-        share = after.memory_used_mib / max(1, room.spec.memory_mib)
-        return (-self._weight(unit, host), -self._at_home(unit, host), round(share, 6), len(room.residents), host)
-
-    def _weight(self, unit: Sequence[VmSpec], host: HostId) -> int:
-        return sum(self.rules.weight(vm.id, host) for vm in unit)
-
-    def _at_home(self, unit: Sequence[VmSpec], host: HostId) -> int:
-        return sum(self.preferred.get(vm.id) == host for vm in unit)
-
-    def _why(self, unit: Sequence[VmSpec], best: HostRoom, fits: list[HostRoom]) -> str:
-        host = best.spec.id
-        if any(self._weight(unit, room.spec.id) < self._weight(unit, host) for room in fits):
-            return "it is preferred by rule"
-        if self._at_home(unit, host):
-            return "it is where it belongs"
-        return f"it has the most room of {len(fits)} that fit"

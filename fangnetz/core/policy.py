@@ -51,6 +51,13 @@ class Capacity(StrEnum):
     RANK = "rank"
 
 
+class RankBy(StrEnum):
+    """By which sizes hosts are ranked; whether a VM fits is a matter of the configured ones either way."""
+
+    CONFIGURED = "configured"
+    MEASURED = "measured"
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Fault:
     """One broken rule: the key at fault, its value and the rule in a sentence."""
@@ -126,6 +133,7 @@ class Policy:
     after_fence: AfterFence = AfterFence.POWER_ON
     return_: ReturnPolicy = ReturnPolicy.AUTO
     capacity: Capacity = Capacity.ENFORCE
+    rank_by: RankBy = RankBy.CONFIGURED
     cpu_overcommit: float = 4.0
 
     def __post_init__(self) -> None:

@@ -4,12 +4,14 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
 
+from fangnetz.core.demand import demands
 from fangnetz.core.detector import Finding, Verdict, heard
 from fangnetz.core.model import ClusterView, Heartbeat, HostState, VmRecord, VmState
 from fangnetz.core.operations import OperationKind
 from fangnetz.core.ownership import Granted, owner_let_go, proof_of
-from fangnetz.core.placement import HostRoom, NotPlaced, Placed, place
-from fangnetz.core.policy import Policy
+from fangnetz.core.placement import NotPlaced, Placed, place
+from fangnetz.core.policy import Policy, RankBy
+from fangnetz.core.room import HostRoom
 from fangnetz.core.rules import RuleBook, Whereabouts
 from fangnetz.core.units import HostId, Incarnation, VmId
 
@@ -61,8 +63,19 @@ def place_in(
     book = RuleBook.of(view.vms.values())
     specs = [view.vms[vm].spec for vm in vms]
     where = whereabouts(view) if book else {}
+    demand = demands(view) if policy.rank_by is RankBy.MEASURED else None
+    zones = {host: spec.zone for host, spec in view.hosts.items() if spec.zone}
     return place(
-        specs, open_rooms, policy, preferred=preferred, forbidden=forbidden, rules=book, where=where, running=running
+        specs,
+        open_rooms,
+        policy,
+        preferred=preferred,
+        forbidden=forbidden,
+        rules=book,
+        where=where,
+        demand=demand,
+        zones=zones,
+        running=running,
     )
 
 

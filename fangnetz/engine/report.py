@@ -13,6 +13,7 @@ from fangnetz.core.errors import FangnetzError
 from fangnetz.core.model import Heartbeat, HypervisorHealth, VmSighting
 from fangnetz.core.ownership import unanswered_order
 from fangnetz.core.units import HostId, Seconds, VmId
+from fangnetz.engine.measuring import NOTHING, Measured
 from fangnetz.ports import BootFiles, Domain, HostLoad, Hypervisor, Process, Store
 
 HUNG_AFTER_S = 5.0
@@ -99,12 +100,13 @@ class Reporter:
         load: Callable[[], HostLoad],
         worker: str,
         process: Process,
+        measured: Callable[[], Measured] = lambda: NOTHING,
         sent: Callable[[str], None] = lambda _trouble: None,
     ) -> None:
         self._host, self._store, self._boot = host, store, boot
         self._inventory, self._orders, self._unanswered = inventory, orders, unanswered
         self._interval = interval
-        self._guids, self._sent = guids, sent
+        self._guids, self._measured, self._sent = guids, measured, sent
         self._load, self._worker, self._process = load, worker, process
         self._kick, self._end = process.flag(), process.flag()
 
@@ -130,7 +132,7 @@ class Reporter:
             health = HypervisorHealth.HUNG if age > HUNG_AFTER_S else HypervisorHealth.OK
         else:
             health = HypervisorHealth.HUNG if age > max(HUNG_AFTER_S, 3 * self._interval) else HypervisorHealth.OK
-        load = self._load()
+        load, measured = self._load(), self._measured()
         return Heartbeat(
             host=self._host,
             incarnation=self._boot.incarnation,
@@ -142,6 +144,8 @@ class Reporter:
             orders=orders,
             load=load.load,
             memory_free_mib=load.memory_free_mib,
+            uses=measured.uses,
+            uses_age_s=measured.age_s(self._process.monotonic()),
             bmc_guids=self._guids(),
             worker=self._worker,
         )

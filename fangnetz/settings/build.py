@@ -126,6 +126,7 @@ def _host(base: Path, host: HostId, shape: HostShape, controllers: tuple[Control
             memory_mib=MiB(shape.memory_mib),
             fencing=tuple(tuple(DeviceName(device.name) for device in level) for level in shape.fencing),
             controllers=controllers,
+            zone=shape.zone or "",
         ),
         address=shape.address,
         libvirt_uri=shape.libvirt_uri,

@@ -118,6 +118,7 @@ class HostShape(Shape):
     migration_uri: LibvirtUri | None = None
     cpus: Cpus
     memory_mib: MemoryMiB
+    zone: Name | None = None
     bmc_guid_command: Annotated[list[Text], Field(min_length=1)] | None = None
     # An empty level would be "all of nothing is off": a proof out of thin air.
     fencing: list[Annotated[list[DeviceShape], Field(min_length=1)]] = []

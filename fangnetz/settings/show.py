@@ -71,6 +71,7 @@ def _host(host: HostSettings) -> dict[str, object]:
         "migration_uri": host.migration_uri,
         "cpus": host.spec.cpus,
         "memory_mib": host.spec.memory_mib,
+        "zone": host.spec.zone or "none",
         "bmc_guid_command": list(host.bmc_guid_command),
         "fencing": [
             [

@@ -11,10 +11,12 @@ from typing import TYPE_CHECKING
 
 from fangnetz.core.errors import FangnetzError, StoredContentError
 from fangnetz.core.operations import StepKind, host_queue
+from fangnetz.core.policy import RankBy
 from fangnetz.core.units import HostId, MiB, Seconds, VmId
 from fangnetz.engine.execute import Executor
 from fangnetz.engine.ledger import Ledger
 from fangnetz.engine.marked import marked_boot, marked_store
+from fangnetz.engine.measuring import NOTHING, Meter
 from fangnetz.engine.report import InventoryKeeper, Reporter
 from fangnetz.engine.steps.move import MoveAtHost
 from fangnetz.engine.steps.vm import VmSteps
@@ -86,6 +88,7 @@ class _Parts:
         self._guids: Sequence[str] = ()
         inventory = InventoryKeeper(hypervisor, policy.heartbeat_s, self._report, process)
         daemon.watch(process, inventory.kick)
+        meter = Meter(hypervisor, process) if policy.rank_by is RankBy.MEASURED else None
         steps = VmSteps(
             journal=self._store,
             hypervisor=hypervisor,
@@ -130,10 +133,13 @@ class _Parts:
             interval=policy.heartbeat_s,
             guids=lambda: tuple(self._guids),
             load=lambda: IDLE,
+            measured=lambda: meter.latest if meter is not None else NOTHING,
             worker=process.name,
             process=process,
         )
         inventory.start()
+        if meter is not None:
+            meter.start()
         # When a story begins its workers have run for long: libvirt was asked, and no report says otherwise.
         world.kernel.after(0.05 if world.kernel.now < STARTS_S else 0.0, self._start_reporting)
         process.spawn("ledger", self._keep_ledger)

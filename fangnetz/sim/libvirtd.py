@@ -14,8 +14,9 @@ from fangnetz.core.convergence import Advice, Progress
 from fangnetz.core.errors import HypervisorRefused, HypervisorUnreachable
 from fangnetz.core.model import Sighting
 from fangnetz.core.units import Generation, HostId, Incarnation, Instant, Seconds, VmId
-from fangnetz.ports import BootFiles, Departed, Departure, Domain, Migration, UnansweredStart
+from fangnetz.ports import BootFiles, Consumed, Departed, Departure, Domain, Migration, UnansweredStart
 from fangnetz.sim.kernel import Kernel
+from fangnetz.sim.loads import NONE, Load
 from fangnetz.sim.machine import Machine
 from fangnetz.sim.migration import Migrations
 from fangnetz.sim.network import STORAGE, Network
@@ -54,6 +55,8 @@ class Copy:
     """False until it is let run: a copy that arrives by a migration writes nothing."""
     arrived: bool = False
     """All of its memory is here."""
+    cpu_before_s: float | None = None
+    """The guest's CPU time when this copy was measured first."""
     _listed: Domain | None = None
 
     def domain(self) -> Domain:
@@ -99,7 +102,9 @@ class Libvirtd:
         began: Callable[[Copy], None],
         ended: Callable[[Copy], None],
         peer: Callable[[HostId], Libvirtd] = _alone,
+        load: Callable[[VmId], Load] = lambda _vm: NONE,
     ) -> None:
+        self._load = load
         self.kernel, self.machine, self._network, self._times = kernel, machine, network, times
         self._began, self._ended = began, ended
         self.state = "ok"
@@ -182,6 +187,18 @@ class Libvirtd:
 
     def domains(self) -> tuple[Domain, ...]:
         return tuple(copy.domain() for copy in self.copies.values())
+
+    def consumed(self) -> tuple[Consumed, ...]:
+        """What each copy that runs has consumed since it was measured first."""
+        found = []
+        for copy in self.copies.values():
+            if copy.state is Sighting.RUNNING:
+                load = self._load(copy.vm)
+                used = load.cpu_time_s(self.kernel.now)
+                copy.cpu_before_s = used if copy.cpu_before_s is None else copy.cpu_before_s
+                cpu_s = Seconds(used - copy.cpu_before_s)
+                found.append(Consumed(vm=copy.vm, cpu_s=cpu_s, memory_mib=load.memory_mib))
+        return tuple(found)
 
     def run(self, vm: VmId, generation: Generation | None, start_sent_at: Instant | None = None) -> Copy:
         """Open the VM's disk and start it."""
@@ -356,6 +373,10 @@ class SimHypervisor:
         else:
             found = self._request(QUESTION_BOUND_S, lambda wait: wait.wake(self._daemon.domains()))
         self._answered()
+        return found
+
+    def consumed(self) -> tuple[Consumed, ...]:
+        found: tuple[Consumed, ...] = self._request(QUESTION_BOUND_S, lambda wait: wait.wake(self._daemon.consumed()))
         return found
 
     def create(

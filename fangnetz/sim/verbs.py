@@ -189,6 +189,12 @@ def _io_error(world: World, line: Line) -> None:
             copy.guest_hangs, copy.state = True, Sighting.PAUSED
 
 
+def _load(world: World, line: Line) -> None:
+    more, vm = cast("Mapping[str, float]", line.more), VmId(line.on)
+    before = world.loads.of(vm)
+    world.loads.become(vm, more.get("cpus_used", before.cpus), more.get("memory_used_mib", before.memory_mib))
+
+
 def _start_fails(world: World, line: Line) -> None:
     for host in cast("tuple[str, ...]", line.more["hosts"]):
         world.daemons[HostId(host)].start_fails[VmId(line.on)] = cast("int", line.more["times"])
@@ -251,6 +257,7 @@ _DO: Mapping[str, Callable[[World, Line], None]] = {
     "vm_crash": _vm_crash,
     "guest_hang": _guest_hang,
     "io_error": _io_error,
+    "load": _load,
     "start_fails": _start_fails,
     "stop_fails": _stop_fails,
     "migrate_fails": _migrate_fails,

@@ -15,6 +15,7 @@ from fangnetz.sim.host_worker import HostWorker
 from fangnetz.sim.kernel import Kernel
 from fangnetz.sim.laws import Laws
 from fangnetz.sim.libvirtd import Libvirtd, Times
+from fangnetz.sim.loads import Loads
 from fangnetz.sim.machine import Machine
 from fangnetz.sim.network import Network
 from fangnetz.sim.operator import Operator
@@ -42,6 +43,9 @@ class World:
         self.bmcs: dict[HostId, dict[DeviceName, Bmc]] = {}
         self.workers: dict[HostId, HostWorker] = {}
         self.controllers: dict[ControllerId, ControllerProcesses] = {}
+        self.loads = Loads(self.kernel)
+        for vm in story.vms:
+            self.loads.add(vm)
         self.vm_times = {VmId(vm.name): self._times(vm) for vm in story.vms}
         self.to_start_again: set[VmId] = set()
         """VMs that a person has stopped only to start them anew."""
@@ -85,6 +89,7 @@ class World:
     def added(self, vm: VmOfStory) -> None:
         """An operator brings a VM in."""
         self.vm_times[VmId(vm.name)] = self._times(vm)
+        self.loads.add(vm)
 
     def machine_of(self, name: str) -> Machine:
         """Return the machine of a host, a controller or the store."""
@@ -118,6 +123,7 @@ class World:
             self.laws.copy_began,
             self.laws.copy_ended,
             lambda other: self.daemons[other],
+            self.loads.of,
         )
         devices: dict[DeviceName, Bmc] = {}
         for level in host.fencing:
@@ -152,5 +158,10 @@ def _spec(host: HostOfStory, controllers: Mapping[str, str]) -> HostSpec:
     here = tuple(ControllerId(name) for name in sorted(controllers) if controllers[name] == host.name)
     fencing = tuple(tuple(DeviceName(device) for device in level) for level in host.fencing)
     return HostSpec(
-        id=HostId(host.name), cpus=host.cpus, memory_mib=MiB(host.memory_mib), fencing=fencing, controllers=here
+        id=HostId(host.name),
+        cpus=host.cpus,
+        memory_mib=MiB(host.memory_mib),
+        fencing=fencing,
+        controllers=here,
+        zone=host.zone,
     )

@@ -103,6 +103,19 @@ def test_a_real_copy_is_paused_keeps_its_mark_and_ends(hypervisor: LibvirtHyperv
     assert hypervisor.domains() == ()
 
 
+def test_what_a_real_vm_uses_is_its_qemu_s_memory_and_time(hypervisor: LibvirtHypervisor, libvirtd: Libvirtd) -> None:
+    hypervisor.create(VmId("web"), xml("web"), Generation(7))
+    (before,) = hypervisor.consumed()
+    assert before.vm == "web"
+    assert before.memory_mib is not None
+    assert before.memory_mib != 32, "what it is given is not what it holds"
+    assert wait_for(lambda: hypervisor.consumed()[0].cpu_s > before.cpu_s, 30), "its firmware computes"
+    other = libvirt.open(libvirtd.uri)
+    other.lookupByName("web").suspend()
+    assert hypervisor.consumed() == ()
+    other.close()
+
+
 def test_a_held_lease_is_named_and_leaves_nothing_behind(hypervisor: LibvirtHypervisor, libvirtd: Libvirtd) -> None:
     hypervisor.create(VmId("one"), xml("one", lease(libvirtd, "db1")), Generation(1))
     with pytest.raises(StorageLeaseHeld):

@@ -42,6 +42,7 @@ from fangnetz.core.model import (
     VmSighting,
     VmSpec,
     VmState,
+    VmUse,
     Wish,
     WishKind,
 )
@@ -128,6 +129,7 @@ HEARTBEATS = made(
     hypervisor=enum_of(Heartbeat, "hypervisor"), inventory=st.lists(SIGHTINGS, max_size=3).map(tuple),
     inventory_age_s=SPAN, releases=st.lists(made(Release, vm=NAME, generation=NUMBER), max_size=3).map(tuple),
     orders=st.lists(TEXT, max_size=2).map(tuple), load=SPAN, memory_free_mib=NUMBER,
+    uses=st.lists(st.builds(VmUse, NAME, SPAN, NUMBER), max_size=3).map(tuple), uses_age_s=SPAN,
     bmc_guids=st.lists(TEXT, max_size=2).map(tuple), worker=TEXT, protocol=st.integers(0, 9),
 )  # fmt: skip
 ANSWERS = st.sampled_from(list(Answer))

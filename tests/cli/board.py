@@ -37,6 +37,7 @@ from fangnetz.core.model import (
     VmRecord,
     VmSighting,
     VmState,
+    VmUse,
     VmWish,
 )
 from fangnetz.core.operations import Fact, Operation, OperationState, Outcome, Step, StepState
@@ -205,6 +206,7 @@ class Board:
         boot: str = "",
         health: HypervisorHealth = HypervisorHealth.OK,
         ago_s: float = 0.0,
+        uses: tuple[VmUse, ...] = (),
     ) -> None:
         """A heartbeat with an inventory of VM -> generation, received `ago_s` seconds ago."""
         self.sequence += 1
@@ -221,6 +223,7 @@ class Board:
                 inventory_age_s=Seconds(0.1),
                 load=0.25,
                 memory_free_mib=2048,  # type: ignore[arg-type]
+                uses=uses,
                 bmc_guids=(GUID,),
             )
         )

@@ -7,8 +7,8 @@ from dataclasses import replace
 import pytest
 
 from fangnetz.core.actions import Alarm
-from fangnetz.core.model import Answer, HostDoc, HostState, OffProof, Power, ProofKind, VmState, VmWish
-from fangnetz.core.units import HostId, Incarnation, Instant
+from fangnetz.core.model import Answer, HostDoc, HostState, OffProof, Power, ProofKind, VmState, VmUse, VmWish
+from fangnetz.core.units import HostId, Incarnation, Instant, MiB, VmId
 
 from .board import Board
 from .stories import failover, lost
@@ -16,10 +16,11 @@ from .stories import failover, lost
 HOST_KEYS = {
     "id", "state", "since", "reason", "incarnation", "last_boot", "power", "maintenance", "evacuate", "away",
     "protected", "protection",
-    "heartbeat",    "vms", "memory_used_mib", "memory_mib", "cpus", "fence", "proof", "verdict", "brakes", "fencing",
+    "heartbeat", "vms", "memory_used_mib", "memory_mib", "cpus", "zone", "uses", "fence", "proof", "verdict", "brakes",
+    "fencing",
 }  # fmt: skip
 VM_KEYS = {
-    "name", "state", "host", "generation", "since", "reason", "wish", "memory_mib", "cpus", "priority", "rules",
+    "name", "state", "host", "generation", "since", "reason", "wish", "memory_mib", "cpus", "uses", "priority", "rules",
     "source",
     "operation",
 }  # fmt: skip
@@ -191,6 +192,35 @@ def test_a_vm_list_has_the_stable_shape(board: Board) -> None:
     assert (vms["db1"]["state"], vms["db1"]["host"]) == ("waiting", None)
     assert "db1 needs 4000" in vms["db1"]["reason"]
     assert "db1 needs 4000" in board.run("vm", "list").out
+
+
+def test_zones_are_shown_where_there_are_any(board: Board) -> None:
+    board.well()
+    assert "zone" not in board.run("host", "list").out
+    assert "zone" not in board.run("host", "show", "host1").out
+    assert board.run("host", "show", "host1", "--json").json["zone"] is None
+    board.file.write_text(board.file.read_text().replace("address: 127.0.1.1", "address: 127.0.1.1\n    zone: cellar"))
+    assert "cellar" in board.run("host", "list").out
+    assert "cellar" in board.run("host", "show", "host1").out
+    zones = {item["id"]: item["zone"] for item in board.run("host", "list", "--json").json["items"]}
+    assert zones == {"host1": "cellar", "host2": None, "host3": None}
+
+
+def test_what_is_in_use_is_shown_where_it_is_measured(board: Board) -> None:
+    board.well()
+    board.vm("new1", host="host1", memory=100)
+    assert board.run("vm", "show", "web1", "--json").json["uses"] is None
+    assert "in use" not in board.run("host", "show", "host1").out
+    board.file.write_text(board.file.read_text() + "policy: {rank_by: measured}\n")
+    board.beat("host1", {"web1": 7, "new1": 7}, uses=(VmUse(VmId("web1"), 1.25, MiB(300)),))
+    assert board.run("vm", "show", "web1", "--json").json["uses"] == {"cpus": 1.25, "memory_mib": 300}
+    assert board.run("vm", "show", "new1", "--json").json["uses"] is None
+    assert board.run("host", "show", "host1", "--json").json["uses"] == {
+        "cpus": 2.25, "memory_mib": 400, "not_measured": ["new1"],
+    }  # fmt: skip
+    assert "1.25 CPUs, 300 MiB" in board.run("vm", "show", "web1").out
+    assert "counts as configured" in board.run("vm", "show", "new1").out
+    assert "as configured: new1" in board.run("host", "show", "host1").out
 
 
 def test_a_vm_that_is_only_defined_waits_for_a_controller(board: Board) -> None:

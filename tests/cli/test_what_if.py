@@ -8,8 +8,8 @@ from typing import Any
 
 import pytest
 
-from fangnetz.core.model import HostDoc, HostState, HypervisorHealth, OffProof, Power, ProofKind, VmState
-from fangnetz.core.units import HostId, Incarnation, Instant
+from fangnetz.core.model import HostDoc, HostState, HypervisorHealth, OffProof, Power, ProofKind, VmState, VmUse
+from fangnetz.core.units import HostId, Incarnation, Instant, MiB, VmId
 from fangnetz.sim.play import play
 from fangnetz.sim.stories.read import read_story
 
@@ -86,6 +86,27 @@ def test_it_says_what_a_scenario_of_the_same_cluster_does(well: Board, tmp_path:
     assert (host["name"], host["state"]) == ("host2", "fenced")
     assert "reads OFF" in host["proof"]
     assert (answer["lose"], answer["loss"], answer["in_charge"], answer["not_saved"]) == (["host2"], "power", "c1", [])
+
+
+def test_what_was_measured_of_its_vms_is_taken_over(well: Board) -> None:
+    def to() -> str:
+        return str(vms(ask(well, "--lose", "host2"))["web2"]["to"])
+
+    well.vm("db2", host="host1", memory=100)
+    well.vm("web3", host="host3", memory=100)
+    busy = VmUse(VmId("web3"), 4.0, MiB(100))
+    well.beat(
+        "host1", {"web1": 7, "db2": 7}, uses=(VmUse(VmId("web1"), 0.1, MiB(50)), VmUse(VmId("db2"), 0.1, MiB(50)))
+    )
+    well.beat("host2", {"web2": 7}, uses=(VmUse(VmId("web2"), 0.1, MiB(50)),))
+    well.beat("host3", {"web3": 7}, uses=(busy,))
+    well.watch()
+    well.file.write_text(well.file.read_text() + "policy: {rank_by: measured}\n")
+    assert to() == "host1"
+    well.beat("host1", {"web1": 7, "db2": 7}, uses=(VmUse(VmId("web1"), 4.0, MiB(50)),))
+    well.beat("host3", {"web3": 7}, uses=(busy._replace(cpus=0.1),))
+    well.watch()
+    assert to() == "host3"
 
 
 def test_nothing_is_written(well: Board) -> None:

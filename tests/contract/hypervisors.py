@@ -20,6 +20,7 @@ from fangnetz.core.units import Generation, HostId, Instant, Seconds, VmId
 from fangnetz.ports import Hypervisor
 from fangnetz.sim.files import SimBootFiles
 from fangnetz.sim.libvirtd import Libvirtd, SimHypervisor, Times
+from fangnetz.sim.loads import Load
 from fangnetz.sim.network import Network
 from fangnetz.sim.process import Wait
 from fangnetz.sim.unanswered import SETTLE_INHERITED_S, SETTLE_S
@@ -169,6 +170,7 @@ class SimLibvirt:
             lambda _vm: times,
             lambda _copy: None,
             lambda _copy: None,
+            load=lambda _vm: Load(cpus=0.25, memory_mib=16.0),
         )
         self.hypervisor: Hypervisor = self.another()
 

@@ -12,7 +12,7 @@ from fangnetz.core.convergence import Advice
 from fangnetz.core.errors import HypervisorRefused, HypervisorUnreachable, StaleToken
 from fangnetz.core.model import Destination, Sighting
 from fangnetz.core.units import Generation, HostId, Incarnation, Instant, Seconds, VmId
-from fangnetz.ports import Departure, Domain, Hypervisor, Migration
+from fangnetz.ports import Consumed, Departure, Domain, Hypervisor, Migration
 from tests.adapters.conftest import libvirtd, wait_for
 from tests.contract.hypervisors import HypervisorSubject, RealLibvirt, SimLibvirt
 
@@ -86,6 +86,43 @@ def test_an_ended_vm_is_not_listed_and_shows_its_next_generation(subject: Hyperv
         assert state(subject, vm) == (RUNNING, generation)
         subject.hypervisor.destroy(vm)
         assert state(subject, vm) is None
+
+
+# --- what its VMs use ----------------------------------------------------------------------------------------------
+
+
+def used(hypervisor: Hypervisor, vm: VmId) -> Consumed | None:
+    return next((consumed for consumed in hypervisor.consumed() if consumed.vm == vm), None)
+
+
+def test_cpu_time_and_memory_are_told_of_what_runs_whoever_started_it(subject: HypervisorSubject, vm: VmId) -> None:
+    start(subject, vm)
+    for one in (vm, subject.foreign()):
+        before = used(subject.hypervisor, one)
+        assert before is not None
+        assert before.cpu_s >= 0
+        assert before.memory_mib is not None
+        assert before.memory_mib > 0
+        subject.settle()
+        after = used(subject.another(), one)
+        assert after is not None
+        assert after.cpu_s >= before.cpu_s
+
+
+def test_nothing_is_told_of_what_is_paused_or_has_ended(subject: HypervisorSubject, vm: VmId) -> None:
+    start(subject, vm)
+    subject.pause(vm)
+    assert used(subject.hypervisor, vm) is None
+    subject.resume(vm)
+    assert used(subject.hypervisor, vm) is not None
+    subject.hypervisor.destroy(vm)
+    assert used(subject.hypervisor, vm) is None
+
+
+def test_a_hypervisor_that_is_away_tells_nothing_instead_of_zeroes(subject: HypervisorSubject, vm: VmId) -> None:
+    start(subject, vm)
+    with pytest.raises(HypervisorUnreachable):
+        subject.away().consumed()
 
 
 # --- starts ------------------------------------------------------------------------------------------------------

@@ -7,9 +7,11 @@ from dataclasses import replace
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from fangnetz.core.demand import Demand
 from fangnetz.core.model import VmSpec
-from fangnetz.core.placement import HostRoom, NotPlaced, Placed, place
-from fangnetz.core.policy import Capacity, Policy
+from fangnetz.core.placement import NotPlaced, Placed, place
+from fangnetz.core.policy import Capacity, Policy, RankBy
+from fangnetz.core.room import HostRoom
 from fangnetz.core.units import HostId, MiB, VmId
 from tests.core.world import spec
 
@@ -133,3 +135,79 @@ def test_a_vm_is_left_out_only_if_it_fits_nowhere_beside_those_before_it(
             full = used[at.spec.id] + size.memory_mib > at.spec.memory_mib
             busy = cpus[at.spec.id] + size.cpus > at.spec.cpus * POLICY.cpu_overcommit
             assert full or busy
+
+
+# --- by what was measured ----------------------------------------------------------------------------------------
+
+MEASURED = Policy(rank_by=RankBy.MEASURED)
+
+
+def using(cpus: float, memory: float = 100) -> Demand:
+    return Demand(cpus=cpus, memory_mib=memory)
+
+
+def carrying(name: str, *vms: VmSpec) -> HostRoom:
+    return room(name).with_more(vms)
+
+
+def test_the_less_busy_of_two_hosts_that_are_alike_by_configuration_takes_it() -> None:
+    rooms = [carrying("h1", vm("busy")), carrying("h2", vm("idle"))]
+    demand = {VmId("busy"): using(3.5), VmId("idle"): using(0.1), VmId("a"): using(0.5)}
+    assert hosts_of(*place([vm("a")], rooms, POLICY, demand=demand)) == {"a": "h1"}
+    (placed,) = place([vm("a")], rooms, MEASURED, demand=demand)
+    assert hosts_of(placed) == {"a": "h2"}
+    assert "least busy of 2 that fit, with 0.1 of 8 cpus and 100 of 4096 MiB in use" in placed.reason
+    assert "as configured" not in placed.reason
+
+
+def test_what_a_host_has_less_of_is_what_counts() -> None:
+    rooms = [carrying("h1", vm("eater")), carrying("h2", vm("reckoner"))]
+    demand = {VmId("eater"): using(0.1, 2900), VmId("reckoner"): using(5, 100), VmId("a"): using(0.1, 10)}
+    assert hosts_of(*place([vm("a")], rooms, MEASURED, demand=demand)) == {"a": "h2"}
+
+
+def test_what_is_placed_is_counted_by_what_it_used_where_it_was() -> None:
+    demand = {VmId("a"): using(6), VmId("b"): using(0.1), VmId("c"): using(0.1)}
+    wanted = [vm("a", priority=2), vm("b", priority=1), vm("c")]
+    placed = place(wanted, [room("h1"), room("h2")], MEASURED, demand=demand)
+    assert hosts_of(*placed) == {"a": "h1", "b": "h2", "c": "h2"}
+
+
+def test_what_was_not_measured_counts_as_configured_and_is_named() -> None:
+    many = [vm(f"v{number}", 100) for number in range(5)]
+    demand = {VmId("a"): using(0.1), VmId("other"): using(0.1)} | {
+        v.id: Demand(cpus=1, memory_mib=100, guessed=frozenset((v.id,))) for v in many
+    }
+    (placed,) = place([vm("a")], [carrying("h1", *many), carrying("h2", vm("other"))], MEASURED, demand=demand)
+    assert hosts_of(placed) == {"a": "h2"}
+    assert "v0, v1, v2 and 2 more count as configured" in placed.reason
+    (placed,) = place([vm("a")], [room("h1")], MEASURED)
+    assert "a counts as configured" in placed.reason
+
+
+def test_noise_decides_nothing_and_rules_and_home_go_before_load() -> None:
+    rooms = [carrying("h1", vm("x", 100)), carrying("h2", vm("y", 900))]
+    noise = {VmId("x"): using(0.104), VmId("y"): using(0.1), VmId("a"): using(0.1)}
+    assert hosts_of(*place([vm("a")], rooms, MEASURED, demand=noise)) == {"a": "h1"}
+    busy = {VmId("x"): using(7), VmId("y"): using(0.1), VmId("a"): using(0.1)}
+    home = {VmId("a"): HostId("h1")}
+    assert hosts_of(*place([vm("a")], rooms, MEASURED, demand=busy, preferred=home)) == {"a": "h1"}
+
+
+@settings(max_examples=300)
+@given(
+    wanted_vms,
+    open_rooms,
+    st.dictionaries(names.map(VmId), st.builds(using, st.floats(0, 99), st.floats(0, 9999)), max_size=12),
+)
+def test_no_measurement_puts_a_vm_where_its_configured_size_does_not_fit(
+    vms: list[VmSpec], rooms: list[HostRoom], demand: dict[VmId, Demand]
+) -> None:
+    sizes = {v.id: v for v in vms}
+    measured = place(vms, rooms, MEASURED, demand=demand)
+    assert sorted(r.vm for r in measured) == sorted(sizes)
+    for at in rooms:
+        here = [sizes[r.vm] for r in measured if isinstance(r, Placed) and r.host == at.spec.id]
+        if here:
+            assert at.memory_used_mib + sum(v.memory_mib for v in here) <= at.spec.memory_mib
+            assert at.cpus_used + sum(v.cpus for v in here) <= at.spec.cpus * MEASURED.cpu_overcommit

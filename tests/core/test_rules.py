@@ -14,8 +14,9 @@ from fangnetz.core.actions import OpenOperation, SettleWish
 from fangnetz.core.decide.openings import vm_operation
 from fangnetz.core.model import REMOVED, ClusterView, Rules, VmSpec, VmState, WishKind
 from fangnetz.core.operations import OperationKind, migrate_steps
-from fangnetz.core.placement import HostRoom, NotPlaced, Placed, place
+from fangnetz.core.placement import NotPlaced, Placed, place
 from fangnetz.core.policy import Policy
+from fangnetz.core.room import HostRoom
 from fangnetz.core.rooms import whereabouts
 from fangnetz.core.rules import RuleBook, contradictions
 from fangnetz.core.units import Epoch, HostId, MiB, VmId
@@ -280,3 +281,95 @@ def test_a_vm_on_its_way_is_at_both_ends_and_takes_room_at_both() -> None:
     apart = cluster({"b": rules(apart="a")}, {"a": "h1", "b": "h3"}, operations=[replace(moving, target=HostId("h2"))])
     settled, _ = asked_to_move(apart, "b", "h2")
     assert "a is on h2" in settled.sentence
+
+
+# --- zones -------------------------------------------------------------------------------------------------------
+
+
+def at(name: str, zone: str, used: int = 0) -> HostRoom:
+    return replace(room(name, used), spec=replace(spec(name), zone=zone))
+
+
+ZONES = {HostId("h1"): "a", HostId("h2"): "a", HostId("h3"): "b", HostId("gone"): "b"}
+
+
+def put_in_zones(vms: Iterable[VmSpec], rooms: Iterable[HostRoom], ruled: RuleBook, **where: str) -> dict[str, str]:
+    known = {VmId(name): frozenset((HostId(host),)) for name, host in where.items()}
+    found = place(vms, rooms, POLICY, rules=ruled, where=known, zones=ZONES)
+    return {one.vm: one.host if isinstance(one, Placed) else f"({one.reason})" for one in found}
+
+
+APART = book(db1=rules(apart="db2"))
+
+
+def test_vms_that_run_apart_are_put_in_different_zones_if_that_can_be() -> None:
+    rooms = [at("h1", "a"), at("h2", "a"), at("h3", "b", 3000)]
+    assert put_in_zones([vm("db1"), vm("db2")], rooms, APART) == {"db1": "h1", "db2": "h3"}
+    assert put_in_zones([vm("db2")], rooms[1:], APART, db1="h1") == {"db2": "h3"}
+    assert put_in_zones([vm("db2")], rooms[1:], book(), db1="h1") == {"db2": "h2"}, "without a rule zones say nothing"
+
+
+def test_the_zone_of_a_host_that_takes_no_vms_counts_as_well() -> None:
+    assert put_in_zones([vm("db2")], [at("h1", "a", 2000), at("h3", "b")], APART, db1="gone") == {"db2": "h1"}
+
+
+def test_a_zone_is_no_must() -> None:
+    assert put_in_zones([vm("db2")], [at("h2", "a")], APART, db1="h1") == {"db2": "h2"}
+    full = [at("h2", "a"), at("h3", "b", 4000)]
+    assert put_in_zones([vm("db2")], full, APART, db1="h1") == {"db2": "h2"}
+
+
+def test_preference_goes_before_zones_and_a_host_without_one_is_near_nobody() -> None:
+    ruled = book(db1=rules(apart="db2"), db2=rules(preferred={"h2": 1}))
+    assert put_in_zones([vm("db2")], [at("h2", "a"), at("h3", "b")], ruled, db1="h1") == {"db2": "h2"}
+    assert put_in_zones([vm("db2")], [at("h2", "a"), at("h9", "")], APART, db1="h1") == {"db2": "h9"}
+
+
+def test_the_zone_with_the_fewest_of_them_is_best() -> None:
+    ruled = book(x=rules(apart="p q r"))
+    found = put_in_zones([vm("x")], [at("h2", "a"), at("h3", "b", 3000)], ruled, p="h1", q="h1", r="gone")
+    assert found == {"x": "h3"}
+
+
+def test_the_reason_names_the_zone_and_who_is_near_all_the_same() -> None:
+    def why(*rooms: HostRoom) -> str:
+        where = {VmId("db1"): frozenset((HostId("h1"),))}
+        (found,) = place([vm("db2")], rooms, POLICY, rules=APART, where=where, zones=ZONES)
+        return found.reason
+
+    assert "it is in zone b, away from db1" in why(at("h2", "a"), at("h3", "b"))
+    assert "it is in no zone, away from db1" in why(at("h2", "a"), at("h9", ""))
+    assert "db1, which must run apart, is in its zone a, too" in why(at("h2", "a"))
+    assert "zone" not in why(at("h3", "b"))
+
+
+some_zones = st.sampled_from(["", "a", "b", "c"])
+ALL = ("h1", "h2", "h3", "h4")
+
+
+@settings(max_examples=300)
+@given(
+    st.tuples(*(some_zones for _ in ALL)),
+    st.tuples(*(st.integers(0, 4096) for _ in ALL)),
+    st.dictionaries(st.sampled_from(["p", "q", "r"]), st.sampled_from(ALL)),
+)
+def test_zones_keep_no_vm_from_running_and_no_nearer_zone_is_taken_than_need_be(
+    named: tuple[str, ...], used: tuple[int, ...], where: dict[str, str]
+) -> None:
+    zones = {HostId(host): zone for host, zone in zip(ALL, named, strict=True) if zone}
+    rooms = [at(host, zone, full) for host, zone, full in zip(ALL, named, used, strict=True)]
+    ruled = book(x=rules(apart="p q r"))
+    known = {VmId(name): frozenset((HostId(host),)) for name, host in where.items()}
+    (found,) = place([vm("x")], rooms, POLICY, rules=ruled, where=known, zones=zones)
+    (without,) = place([vm("x")], rooms, POLICY, rules=ruled, where=known)
+    assert isinstance(found, Placed) == isinstance(without, Placed)
+    if isinstance(found, NotPlaced):
+        return
+
+    def near(host: str) -> int:
+        zone = zones.get(HostId(host))
+        return sum(zone is not None and zones.get(HostId(other)) == zone for other in where.values())
+
+    fit = [host for host, full in zip(ALL, used, strict=True) if full + 512 <= 4096 and host not in where.values()]
+    assert found.host in fit
+    assert near(found.host) == min(near(host) for host in fit)

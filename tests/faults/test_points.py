@@ -102,7 +102,7 @@ AROUND = {
         (
             (ports.Hypervisor,),
             set(AROUND) - {"switch"},
-            {"domains", "receivable", "settled", "settle", "unanswered_since"},
+            {"domains", "consumed", "receivable", "settled", "settle", "unanswered_since"},
         ),
         ((ports.FenceDevice,), {"switch"}, {"status"}),
     ],

@@ -14,7 +14,7 @@ import pytest
 
 from fangnetz.core.errors import SettingsError
 from fangnetz.core.model import VmWish
-from fangnetz.core.policy import PROFILES, Policy
+from fangnetz.core.policy import PROFILES, Policy, RankBy
 from fangnetz.core.units import ControllerId, DeviceName, HostId, VmId
 from fangnetz.settings import (
     DRIVERS,
@@ -65,7 +65,21 @@ def test_values_and_defaults_arrive(cluster: ClusterFile) -> None:
     assert (device.driver, device.address, device.port, device.username) == ("ipmi", "10.0.2.11", 623, "admin")
     assert device.secret is not None
     assert device.secret.read() == SECRET
+    assert host.spec.zone == ""
     assert settings.policy == Policy()
+
+
+def test_a_host_has_the_zone_its_file_says_and_shows_it(cluster: ClusterFile) -> None:
+    cluster.mend("memory_mib: 4096", "memory_mib: 4096\n    zone: rack-7")
+    settings = load_settings(cluster.path)
+    zones = [host.spec.zone for host in settings.hosts.values()]
+    assert zones.count("rack-7") == 1
+    assert set(zones) == {"rack-7", ""}
+
+
+def test_what_hosts_are_ranked_by_is_read(cluster: ClusterFile) -> None:
+    cluster.mend("profile: default", "rank_by: measured")
+    assert load_settings(cluster.path).policy.rank_by is RankBy.MEASURED
 
 
 def test_both_forms_of_a_vm_become_definitions(cluster: ClusterFile) -> None:

@@ -58,6 +58,8 @@ BROKEN = [
      IPMI1 + ".password", "password:"),
     ("a password in the URL", "redis://10.0.0.2", f"redis://:{SECRET}@10.0.0.2", "redis.url", "url"),
     ("a password in the URL's query", "6379/0", f"6379/0?password={SECRET}", "redis.url", "url"),
+    ("a zone that is no name", "memory_mib: 4096", "memory_mib: 4096\n    zone: Rack 7", "hosts.host1.zone", "Rack 7"),
+    ("ranked by nothing known", "profile: default", "rank_by: load", "policy.rank_by", "rank_by: load"),
     ("no Redis URL", "redis://10.0.0.2:6379/0", "http://10.0.0.2", "redis.url", "url"),
     ("a user without password", "redis:\n  url: redis://10.0.0.2:6379/0\n  password_env: FN_TEST_REDIS",
      "redis: # here\n  url: redis://10.0.0.2:6379/0\n  username: me", "redis.password_file", "redis: # here"),

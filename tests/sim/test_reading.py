@@ -56,6 +56,12 @@ def test_a_key_the_product_cannot_do_yet_is_refused_by_name(tmp_path: Path, kind
         ("{at: 10, power_off: host1}", "{at: 10, redis: {state: sideways}}", "one of"),
         ("name: small", "name: small\nexpect: {placement: {web2: host1}}", "no VM of this story"),
         ("name: small", "name: small\npolicy: {misses: 1}", "misses"),
+        ("name: small", "name: small\npolicy: {rank_by: load}", "configured, measured"),
+        ("host2: {}", "host2: {zone: [a]}", "must be a word"),
+        ("{at: 10, power_off: host1}", "{at: 10, load: {vm: web2, cpus_used: 1}}", "must be a VM"),
+        ("{at: 10, power_off: host1}", "{at: 10, load: {vm: web1}}", "cpus_used, memory_used_mib"),
+        ("{at: 10, power_off: host1}", "{at: 10, load: {vm: web1, cpus_used: -1}}", "must be a number"),
+        ("{at: 10, power_off: host1}", "{at: 10, load: {vm: web1, cpus: 1}}", "did you mean cpus_used"),
         ("name: small", "name: small\nname: twice", "stands twice"),
     ],
 )

@@ -16,6 +16,7 @@ import libvirt
 
 from fangnetz.adapters.libvirt.bounded import BoundedCalls, Deadline
 from fangnetz.adapters.libvirt.connection import Connections, Link
+from fangnetz.adapters.libvirt.consuming import consumption
 from fangnetz.adapters.libvirt.domain_xml import NAMESPACE, NO_MARK, PREFIX, Mark, as_element, mark_in, with_mark
 from fangnetz.adapters.libvirt.migrating import Outgoing, help_on, progress_of, rest
 from fangnetz.adapters.libvirt.receiving import refuse_what_it_lacks
@@ -27,7 +28,7 @@ from fangnetz.core.convergence import Advice, Progress
 from fangnetz.core.errors import HypervisorRefused, HypervisorUnreachable
 from fangnetz.core.model import Sighting
 from fangnetz.core.units import Generation, HostId, Instant, Seconds, VmId
-from fangnetz.ports import BootFiles, Departed, Departure, Domain, Migration, UnansweredStart
+from fangnetz.ports import BootFiles, Consumed, Departed, Departure, Domain, Migration, UnansweredStart
 
 T = TypeVar("T")
 
@@ -80,6 +81,7 @@ class LibvirtHypervisor:
         """
         self._connections = Connections(uri)
         self._questions = BoundedCalls("questions")
+        self._measurements = BoundedCalls("measurements", abandoned_max=1)
         self._effects = BoundedCalls("starts or stops")
         self._question_bound = question_bound
         self._create_bound = create_bound
@@ -101,6 +103,11 @@ class LibvirtHypervisor:
         found = self._ask(self._domains)
         self._unanswered.answered()
         return found
+
+    def consumed(self) -> tuple[Consumed, ...]:
+        """CPU time and memory of all active domains; those that libvirt cannot tell of without waiting are left out."""
+        ask = self._through_link(lambda _deadline, link: consumption(link.connection))
+        return self._measurements.run(ask, self._question_bound)
 
     def create(
         self,

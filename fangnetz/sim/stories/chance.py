@@ -66,6 +66,7 @@ class _Maker:
             "timeline": self._lines,
             "until": round(max(line["at"] for line in self._lines) + AFTERWARDS_S, 1),
         }
+        self._busy_and_zoned(data)
         if chance.random() < 0.3:
             controllers = chance.sample(self._hosts, 2)
             data["controllers"] = {"c1": {"host": controllers[0]}, "c2": {"host": controllers[1]}}
@@ -88,6 +89,19 @@ class _Maker:
                 vms[name][kind] = {chance.choice(self._hosts): chance.choice((-1, 1, 5))}
                 if chance.random() < 0.5:
                     vms[name]["failback"] = True
+
+    def _busy_and_zoned(self, data: dict[str, Any]) -> None:
+        """Zones, and ranking by what guests really use. A chance of its own: what else is drawn stays as it was."""
+        chance = Random(f"use {self._seed}")
+        if chance.random() < 0.3:
+            for host in data["hosts"].values():
+                host["zone"] = chance.choice(("a", "b"))
+        if chance.random() < 0.3:
+            data["policy"] = {"rank_by": "measured"}
+            for vm in chance.sample(self._vms, len(self._vms) // 2):
+                use = {"vm": vm, "cpus_used": chance.choice((0, 0.5, 8)), "memory_used_mib": chance.choice((10, 4000))}
+                data["timeline"].append({"at": round(chance.uniform(0, QUIET_S + STORM_S), 3), "load": use})
+            data["timeline"].sort(key=lambda line: line["at"])
 
     # -- faults --
 

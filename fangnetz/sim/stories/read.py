@@ -32,7 +32,7 @@ from fangnetz.sim.stories.story import (
 
 T = TypeVar("T")
 TOP = ("name", "about", "hosts", "controllers", "store", "vms", "world", "policy", "timeline", "until", "expect")
-HOST_KEYS = ("cpus", "memory_mib", "fencing", "powered", *HOST_TIMES)
+HOST_KEYS = ("cpus", "memory_mib", "fencing", "powered", "zone", *HOST_TIMES)
 RULE_KEYS = ("allowed", "strict", "preferred", "together", "apart", "failback")
 VM_KEYS = ("host", "cpus", "memory_mib", "priority", "wish", "running", *RULE_KEYS, *VM_TIMES)
 WISHED = ("running", "stopped", "ignored")
@@ -114,8 +114,15 @@ class _Reader:
             memory_mib=self._whole((*path, "memory_mib"), 32768, low=1),
             fencing=self._fencing((*path, "fencing")),
             powered=self._bool((*path, "powered"), True),
+            zone=self._zone((*path, "zone")),
             times=self._times(path, "host", HOST_TIMES, others=True),
         )
+
+    def _zone(self, path: KeyPath) -> str:
+        given = self._tree.get(path)
+        if given is not None and (isinstance(given, bool) or not isinstance(given, str | int)):
+            self._refuse(path, "must be a word")
+        return "" if given is None else str(given)
 
     def _fencing(self, path: KeyPath) -> tuple[tuple[str, ...], ...]:
         given = self._tree.get(path)
@@ -343,6 +350,14 @@ class _Reader:
         jump = self._number((*path, "jump_s"), None, low=-1e7, high=1e7)
         return Line(at=at, verb=verb, on=host, names=(host,), more={"jump_s": jump})
 
+    def _load(self, at: float, verb: str, path: KeyPath) -> Line:
+        vm = self._name((*path, "vm"), self._vms, "VM")
+        keys = [key for key in ("cpus_used", "memory_used_mib") if self._tree.get((*path, key)) is not None]
+        if not keys:
+            self._refuse(path, "must name cpus_used, memory_used_mib or both; what is left out stays as it is")
+        more = {key: self._number((*path, key), None, low=0, high=1_000_000_000) for key in keys}
+        return Line(at=at, verb=verb, on=vm, names=(vm,), more=more)
+
     def _start_fails(self, at: float, verb: str, path: KeyPath) -> Line:
         vm = self._name((*path, "vm"), self._vms, "VM")
         given = self._tree.get((*path, "hosts"))
@@ -388,6 +403,7 @@ class _Reader:
         "redis": _redis,
         "messages": _messages,
         "clock": _clock,
+        "load": _load,
         "start_fails": _start_fails,
         "stop_fails": _stop_fails,
         "migrate_fails": _stop_fails,

@@ -16,6 +16,7 @@ class HostOfStory:
     memory_mib: int = 32768
     fencing: tuple[tuple[str, ...], ...] = (("ipmi",),)
     powered: bool = True
+    zone: str = ""
     times: Mapping[str, float] = field(default_factory=dict)
 
 

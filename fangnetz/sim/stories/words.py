@@ -5,15 +5,15 @@ from __future__ import annotations
 from collections.abc import Mapping
 
 NOT_BUILT_VERBS = (
-    "reboot", "shutdown", "load", "relocate", "pause", "resume",
+    "reboot", "shutdown", "relocate", "pause", "resume",
 )  # fmt: skip
 NOT_BUILT_KEYS: Mapping[str, tuple[str, ...]] = {
-    "host": ("zone", "watchdog", "shutdown_s"),
+    "host": ("watchdog", "shutdown_s"),
     "vm": (
         "live", "max_restarts", "max_relocations",
     ),
     "world": ("shutdown_s",),
-    "policy": ("on_shutdown", "evacuate_deadline_s", "unmovable", "quarantine_exits", "start_on", "rank_by"),
+    "policy": ("on_shutdown", "evacuate_deadline_s", "unmovable", "quarantine_exits", "start_on"),
 }  # fmt: skip
 
 OF_HOST = ("power_off", "unplug", "power_on", "reset", "kill_worker", "activate", "evacuate", "fence", "confirm_off")
@@ -28,6 +28,7 @@ WITH_WORDS: Mapping[str, tuple[str, ...]] = {
     "redis": ("state", "seconds"),
     "messages": ("drop", "duplicate", "delay", "for"),
     "clock": ("host", "jump_s"),
+    "load": ("vm", "cpus_used", "memory_used_mib"),
     "start_fails": ("vm", "hosts", "times"),
     "stop_fails": ("vm", "times"),
     "migrate_fails": ("vm", "times"),

@@ -9,9 +9,10 @@ from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 from enum import StrEnum
 
+from fangnetz.core.demand import demands
 from fangnetz.core.fencing import BindingState, binding_state
 from fangnetz.core.model import ClusterView, HostSpec, Power, VmDoc, VmRecord
-from fangnetz.core.policy import Policy
+from fangnetz.core.policy import Policy, RankBy
 from fangnetz.core.rooms import TAKES_ROOM
 from fangnetz.core.units import ControllerId, DeviceName, HostId, Incarnation, VmId
 from fangnetz.sim.stories.story import WORLD_TIMES, HostOfStory, Line, Story, VmOfStory
@@ -125,7 +126,7 @@ def story_of_today(today: Today, lost: tuple[HostId, ...], loss: Loss) -> Story:
         vms=tuple(_vm(today, doc, record) for doc, record in today.vms),
         times=dict(WORLD_TIMES),
         policy=today.policy,
-        timeline=tuple(_line(host, loss, today.lost_at) for host in lost),
+        timeline=(*_loads(today), *(_line(host, loss, today.lost_at) for host in lost)),
         until=today.lost_at + AFTERWARDS_S,
     )
 
@@ -137,6 +138,7 @@ def _host(today: Today, spec: HostSpec) -> HostOfStory:
         memory_mib=spec.memory_mib,
         fencing=spec.fencing,
         powered=spec.id not in today.off,
+        zone=spec.zone,
         times={"fence_s": today.measured.fence(spec.id).seconds},
     )
 
@@ -162,6 +164,16 @@ def _runs(today: Today, vm: VmId, owner: HostId) -> bool:
     if beat is not None and owner in today.reporting:
         return beat.sees(vm) is not None
     return today.view.vm_records[vm].state in TAKES_ROOM
+
+
+def _loads(today: Today) -> Iterator[Line]:
+    """Yield what was measured of each VM, as its load from the start; what was not measured uses all it is given."""
+    if today.policy.rank_by is not RankBy.MEASURED:
+        return
+    for vm, demand in sorted(demands(today.view).items()):
+        if not _is_outside(today.view, today.view.vm_records.get(vm)):
+            more = {"cpus_used": demand.cpus, "memory_used_mib": demand.memory_mib}
+            yield Line(at=0.0, verb="load", on=vm, names=(vm,), more=more)
 
 
 def _line(host: HostId, loss: Loss, at: float) -> Line:
