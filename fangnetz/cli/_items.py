@@ -14,7 +14,7 @@ from fangnetz.core.actions import Alarm
 from fangnetz.core.detector import heard
 from fangnetz.core.fencing import binding_state, protection
 from fangnetz.core.incidents import Incident
-from fangnetz.core.model import HostRecord, OffProof, Power, VmState, VmWish
+from fangnetz.core.model import HostRecord, OffProof, PauseDoc, Power, VmState, VmWish
 from fangnetz.core.operations import Operation, Step
 from fangnetz.core.rules import as_tree
 from fangnetz.core.units import HostId, Instant, VmId
@@ -261,6 +261,13 @@ def event_item(event: LoggedEvent) -> Item:
     return {**facts, **own}
 
 
+def pause_item(pause: PauseDoc | None) -> Item | None:
+    """The pause that lasts now; `until` is null where only a person ends it."""
+    if pause is None:
+        return None
+    return {"by": pause.by, "reason": pause.reason, "since": _at(pause.since), "until": _at(pause.until)}
+
+
 def status_item(snapshot: Snapshot) -> Item:
     view, lease = snapshot.view, snapshot.lease
     return {
@@ -274,6 +281,7 @@ def status_item(snapshot: Snapshot) -> Item:
             "until": float(lease.until),
             "held": snapshot.held,
         },
+        "paused": pause_item(view.paused),
         "store": {"incarnation": view.life.incarnation or None, "since": _at(view.life.since)},
         "controllers": [{"id": name, "looked_at": float(at)} for name, at in sorted(view.controllers.items())],
         "hosts": [host_item(snapshot, host) for host in view.hosts],

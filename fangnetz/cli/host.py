@@ -33,6 +33,7 @@ from fangnetz.cli._session import Json, Session, open_session
 from fangnetz.cli._snapshot import Snapshot, take, why_not_fenced
 from fangnetz.cli._tables import hosts_table
 from fangnetz.cli._wish import TIMEOUT_S, Timeout, Wait, Yes, ask, carry, confirm, operator
+from fangnetz.cli.status import pause_line
 from fangnetz.core.detector import heard
 from fangnetz.core.errors import WishRefused
 from fangnetz.core.fencing import binding_state
@@ -57,6 +58,8 @@ def list_(as_json: Json = False) -> None:
     if as_json:
         print_list(host_item(snapshot, host) for host in snapshot.view.hosts)
     else:
+        if paused := pause_line(snapshot):
+            out().print(paused)
         out().print(hosts_table(snapshot, snapshot.view.hosts, names=True))
 
 

@@ -216,6 +216,22 @@ class HostDoc:
     """
 
 
+@dataclass(frozen=True, slots=True, kw_only=True)
+class PauseDoc:
+    """An operator's word that nothing is to be ordered in the whole cluster, remembered in files."""
+
+    on: bool
+    """False: it was ended, or is over."""
+    by: str
+    reason: str = ""
+    since: Instant = Instant(0.0)
+    until: Instant | None = None
+    """When it ends by itself; None: only when somebody ends it."""
+
+    def lasts(self, now: Instant) -> bool:
+        return self.on and (self.until is None or now < self.until)
+
+
 # --- heard from hosts --------------------------------------------------------------------------------------------
 
 
@@ -473,11 +489,15 @@ class WishKind(StrEnum):
     VM_REMOVE = "vm_remove"
     VM_MIGRATE = "vm_migrate"
     OPERATION_CANCEL = "operation_cancel"
+    CLUSTER_PAUSE = "cluster_pause"
+    CLUSTER_RESUME = "cluster_resume"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Wish:
-    """What an operator asked for; `subject` is a host, a VM or an operation. Settled once, with a sentence."""
+    """What an operator asked for; `subject` is a host, a VM, an operation or the cluster. Settled once, with a
+    sentence.
+    """
 
     id: str
     kind: WishKind
@@ -493,6 +513,10 @@ class Wish:
     """For what touches power: the boot of the host that was meant. Empty: whichever is the last one known."""
     to: HostId | None = None
     """For `vm_migrate`: the host it is to run on. None: whichever has most room."""
+    reason: str = ""
+    """For `cluster_pause`: what it is for, in the writer's words."""
+    until: Instant | None = None
+    """For `cluster_pause`: when it ends by itself. None: when somebody ends it."""
 
 
 # --- the one view ------------------------------------------------------------------------------------------------
@@ -547,6 +571,13 @@ class ClusterView(Reports):
     """Those of them whose record is: who owns them is not known."""
     set_aside: Mapping[VmId, VmDoc] = field(default_factory=dict)
     """Definitions of those whose record alone cannot be read: not decided on, and their disks are known still."""
+    pause: PauseDoc | None = None
+    """The last pause of the whole cluster, also one that is over."""
+
+    @property
+    def paused(self) -> PauseDoc | None:
+        """The pause that lasts now, if there is one."""
+        return self.pause if self.pause is not None and self.pause.lasts(self.now) else None
 
     @property
     def outside(self) -> tuple[HostId, ...]:

@@ -31,6 +31,7 @@ from fangnetz.core.model import (
     HostRecord,
     HostSpec,
     OffProof,
+    PauseDoc,
     Power,
     PowerReading,
     ProbeAnswer,
@@ -153,6 +154,7 @@ HOST_DOCS = made(
     HostDoc, id=NAME, maintenance=st.booleans(), evacuate=st.booleans(), away=st.lists(NAME, max_size=3).map(tuple),
     failback=st.booleans(), reason=TEXT, incarnation=NAME,
 )  # fmt: skip
+PAUSES = made(PauseDoc, on=st.booleans(), by=TEXT, reason=TEXT, since=AT, until=st.none() | AT)
 BINDINGS = made(
     Binding, host=NAME, device=NAME, incarnation=TEXT, seen_on_at=AT, guid=TEXT,
     guid_matches=st.none() | st.booleans(), read_off=st.booleans(),
@@ -160,7 +162,7 @@ BINDINGS = made(
 WISHES = made(
     Wish, id=NAME, kind=st.sampled_from(list(WishKind)), subject=TEXT, by=TEXT, at=AT, force=st.booleans(),
     failback=st.booleans(),
-    doc=st.none() | VM_DOCS, boot=TEXT, to=st.none() | NAME,
+    doc=st.none() | VM_DOCS, boot=TEXT, to=st.none() | NAME, reason=TEXT, until=st.none() | AT,
 )  # fmt: skip
 ALARMS = made(Alarm, kind=TEXT, subject=TEXT, sentence=TEXT, highest=st.booleans())
 WATCHED = made(HostWatch, incarnation=TEXT, sequence=NUMBER, heard_at=AT, silent_for=SPAN, back_at=AT)
@@ -232,7 +234,7 @@ def test_a_report_that_does_not_say_when_its_copies_were_started_is_read(cluster
 
 @many
 @given(
-    docs=st.lists(VM_DOCS | HOST_DOCS | BINDINGS, max_size=4, unique_by=key_of), asked=WISHES,
+    docs=st.lists(VM_DOCS | HOST_DOCS | BINDINGS | PAUSES, max_size=4, unique_by=key_of), asked=WISHES,
     alarms=st.lists(ALARMS, max_size=3),
     watch=WATCHES, event=made(Happened, kind=TEXT, subject=TEXT, sentence=TEXT, facts=FACTS),
 )  # fmt: skip
@@ -250,6 +252,7 @@ def test_whatever_people_define_wish_or_are_told_comes_back_whole(
     assert found.vms == {d.spec.id: d for d in docs if isinstance(d, VmDoc)}
     assert found.host_docs == {d.id: d for d in docs if isinstance(d, HostDoc)}
     assert found.bindings == {(d.host, d.device): d for d in docs if isinstance(d, Binding)}
+    assert found.pause == next((d for d in docs if isinstance(d, PauseDoc)), None)
     assert found.wishes == (asked,)
     assert store.alarms() == tuple(alarms)
     assert store.holder_watch() == watch

@@ -187,8 +187,9 @@ class HostDecisions:
         incarnation = self.verdict.incarnation
         if not incarnation or self.verdict.finding in (Finding.ALIVE, Finding.DEGRADED):
             return False
+        paused = self.view.paused is not None  # no recovery is ordered; what was read stays evidence for afterwards
         if self.verdict.finding is Finding.REBOOTED:
-            return self._open_after_reboot()
+            return not paused and self._open_after_reboot()
         remembered = remembered_proof(self.view, self.spec.id)
         if holds(self.view, self.record.proof, incarnation) or (remembered and remembered.incarnation == incarnation):
             return False
@@ -206,7 +207,7 @@ class HostDecisions:
             if alive:
                 sentence = f"{self.spec.id} answers {alive} after its device read OFF: that reading is no proof"
                 self.alarms.append(Alarm(kind="off_contradicted", subject=self.spec.id, sentence=sentence))
-            elif proof is not None:
+            elif proof is not None and not paused:
                 self._open(incarnation, f"{self.verdict.sentence}; {proof.sentence}", proof)
                 return True
         if self.verdict.finding is Finding.ISOLATED and self.policy.isolated is IsolatedPolicy.LEAVE:

@@ -26,7 +26,7 @@ from fangnetz.core.operations import (
     vm_start_steps,
 )
 from fangnetz.core.policy import Policy
-from fangnetz.core.quorum import brakes
+from fangnetz.core.quorum import BrakeKind, brakes
 from fangnetz.core.recovery import plan_recovery, starts_of
 from fangnetz.core.units import Generation, HostId, Instant, Seconds, VmId
 from fangnetz.engine.execute import Context, Settlement
@@ -309,7 +309,11 @@ def grounds(
         return "", (), f"{host} reported after it was proven off: {verdict.sentence}"
     if verdict.finding not in (Finding.LOST, Finding.ISOLATED):
         return "", (), f"no longer lost: {verdict.sentence}"
-    held = brakes(host, seen.view, seen.watch, seen.verdicts, policy)
+    held = [
+        brake
+        for brake in brakes(host, seen.view, seen.watch, seen.verdicts, policy)
+        if brake.kind is not BrakeKind.PAUSED  # the store refuses what must not begin; what has begun goes on
+    ]
     if held:
         return "", (), f"{host} is not fenced: " + "; ".join(brake.sentence for brake in held)
     return verdict.sentence, (), ""

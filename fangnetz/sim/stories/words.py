@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 
 NOT_BUILT_VERBS = (
-    "reboot", "shutdown", "load", "relocate", "pause", "resume",
+    "reboot", "shutdown", "load", "relocate",
 )  # fmt: skip
 NOT_BUILT_KEYS: Mapping[str, tuple[str, ...]] = {
     "host": ("zone", "watchdog", "shutdown_s"),
@@ -20,6 +20,7 @@ OF_HOST = ("power_off", "unplug", "power_on", "reset", "kill_worker", "activate"
 OF_CONTROLLER = ("kill_controller", "start_controller")
 OF_MACHINE = ("freeze", "thaw")
 OF_VM = ("vm_crash", "guest_hang", "io_error", "start", "stop", "ignore", "remove")
+OF_CLUSTER = ("pause", "resume")
 WITH_WORDS: Mapping[str, tuple[str, ...]] = {
     "cut": ("host", "links", "direction"),
     "heal": ("host", "links", "direction"),
@@ -37,8 +38,20 @@ WITH_WORDS: Mapping[str, tuple[str, ...]] = {
     "add": (),
 }
 """Verbs that take a group of words."""
-VERBS = (*OF_HOST, *OF_CONTROLLER, *OF_MACHINE, *OF_VM, *WITH_WORDS, "partition")
-WISHES = ("activate", "evacuate", "fence", "confirm_off", "start", "stop", "ignore", "remove", "add", "migrate")
+VERBS = (*OF_HOST, *OF_CONTROLLER, *OF_MACHINE, *OF_VM, *WITH_WORDS, "partition", *OF_CLUSTER)
+WISHES = (
+    "activate",
+    "evacuate",
+    "fence",
+    "confirm_off",
+    "start",
+    "stop",
+    "ignore",
+    "remove",
+    "add",
+    "migrate",
+    *OF_CLUSTER,
+)
 
 STORE_STATES = ("ok", "down", "hung", "wiped", "rolled-back", "failover")
 LIBVIRT_STATES = ("ok", "hung", "dead")
