@@ -59,6 +59,8 @@ def host_item(snapshot: Snapshot, host: HostId) -> Item:
         "last_boot": snapshot.boot_seen(host) or None,
         "power": _power(snapshot.power(host)),
         "maintenance": doc is not None and doc.maintenance,
+        "quarantine": (doc.quarantine or None) if doc is not None else None,
+        "exits": [float(at) for at in record.exits],
         "evacuate": doc is not None and doc.evacuate,
         "away": list(doc.away) if doc is not None else [],
         "protected": safe.protected,

@@ -209,6 +209,8 @@ class HostDoc:
     failback: bool = False
     """Whether they are on their way home."""
     reason: str = ""
+    quarantine: str = ""
+    """Why it takes no VMs before a person activates it; empty if it may."""
     incarnation: Incarnation = Incarnation("")
     """The last boot that was a member: after a wipe of the store a host unheard may still own VMs.
 
@@ -423,6 +425,8 @@ class HostRecord:
     suspected_at: Instant | None = None
     cut_possible_until: Instant = Instant(0.0)
     """Until then an executor that lost its lease may still send a cut: no power-on and no rejoin before."""
+    exits: tuple[Instant, ...] = ()
+    """When it was lost and proven off, or came back as another boot, unasked: of the latest hour, oldest first."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -8,13 +8,12 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 from dataclasses import replace
-from datetime import UTC, datetime
 
 from fangnetz.core.actions import Action, Alarm, Granting, Happened, OpenOperation, PutPause
 from fangnetz.core.errors import WishRefused
 from fangnetz.core.model import ClusterView, PauseDoc, Wish
 from fangnetz.core.operations import AT_A_HOST, Facts, OperationKind, Step, StepKind, StepState
-from fangnetz.core.units import Instant
+from fangnetz.core.units import at_utc
 
 CLUSTER = "cluster"
 """What a wish, an alarm or an event is about that is about none of its parts."""
@@ -115,8 +114,3 @@ def told(doc: PauseDoc) -> str:
     why = f" ({doc.reason})" if doc.reason else ""
     end = f" until {at_utc(doc.until)}" if doc.until is not None else " until somebody ends it"
     return f"the cluster is paused by {doc.by}{why} since {at_utc(doc.since)}{end}: nothing is ordered"
-
-
-def at_utc(instant: Instant) -> str:
-    """Return an instant of the store's clock as people read it."""
-    return datetime.fromtimestamp(instant, UTC).strftime("%Y-%m-%d %H:%M:%S UTC")

@@ -123,6 +123,8 @@ class Policy:
     isolated: IsolatedPolicy = IsolatedPolicy.FENCE
     after_fence: AfterFence = AfterFence.POWER_ON
     return_: ReturnPolicy = ReturnPolicy.AUTO
+    quarantine_exits: int = 3
+    """A host that went down so often within an hour, unasked, takes no VMs before it is activated; 0: never."""
     capacity: Capacity = Capacity.ENFORCE
     cpu_overcommit: float = 4.0
 
@@ -268,5 +270,6 @@ def policy_faults(policy: Policy) -> tuple[Fault, ...]:
         "max_lost_share",
         "must lie above 0 and at most at 0.5: more than half lost at once is our own failure",
     )
+    must(0 <= policy.quarantine_exits <= 20, "quarantine_exits", "must lie between 0 (never) and 20 an hour")
     must(1.0 <= policy.cpu_overcommit <= 64.0, "cpu_overcommit", "must lie between 1 and 64")
     return tuple(faults)

@@ -113,6 +113,7 @@ PROOFS = made(
 HOST_RECORDS = made(
     HostRecord, id=st.just(H1), state=enum_of(HostRecord, "state"), since=AT, reason=TEXT, incarnation=TEXT,
     proof=st.none() | PROOFS, cut_by=st.none() | NAME, suspected_at=st.none() | AT, cut_possible_until=AT,
+    exits=st.lists(AT, max_size=3).map(tuple),
 )  # fmt: skip
 DESTINATIONS = made(Destination, host=NAME, incarnation=TEXT, generation=NUMBER)
 VM_RECORDS = made(
@@ -152,7 +153,7 @@ VM_DOCS = made(
 )
 HOST_DOCS = made(
     HostDoc, id=NAME, maintenance=st.booleans(), evacuate=st.booleans(), away=st.lists(NAME, max_size=3).map(tuple),
-    failback=st.booleans(), reason=TEXT, incarnation=NAME,
+    failback=st.booleans(), reason=TEXT, incarnation=NAME, quarantine=TEXT,
 )  # fmt: skip
 PAUSES = made(PauseDoc, on=st.booleans(), by=TEXT, reason=TEXT, since=AT, until=st.none() | AT)
 BINDINGS = made(

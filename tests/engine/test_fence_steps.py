@@ -13,7 +13,7 @@ from pathlib import Path
 import pytest
 
 from fangnetz.core.errors import StaleToken
-from fangnetz.core.model import HostState, OffProof, PauseDoc, Power, ProofKind
+from fangnetz.core.model import HostDoc, HostState, OffProof, PauseDoc, Power, ProofKind
 from fangnetz.core.operations import OperationState, StepState
 from fangnetz.core.units import ControllerId, DeviceName, HostId, Incarnation, Instant, OperationId, Seconds
 from fangnetz.engine import execute, faults
@@ -739,3 +739,46 @@ def test_a_fence_that_has_begun_is_brought_to_its_end_in_a_pause(bench: Bench) -
     assert bench.do(bench.deciding(), "prove").next is Next.GO_ON
     assert bench.host("h1").state is HostState.FENCED  # type: ignore[union-attr]
     assert bench.do(bench.deciding(), "plan/1").next is Next.STOP
+
+
+# --- what counts as an exit that nobody asked for ----------------------------------------------------------------
+
+
+def exits_after_proof(bench: Bench) -> tuple[Instant, ...]:
+    assert fence(bench).next is Next.GO_ON
+    assert bench.do(bench.deciding(), "prove").next is Next.GO_ON
+    return bench.host("h1").exits  # type: ignore[union-attr]
+
+
+def test_a_proof_counts_the_exit_of_a_lost_host_at_the_instant_it_was_suspected(bench: Bench) -> None:
+    lost_host(bench)
+    opened = bench.found(OP).opened_at
+    assert exits_after_proof(bench) == (opened,)
+
+
+def test_a_proof_that_is_written_once_more_counts_no_second_exit(bench: Bench, tmp_path: Path) -> None:
+    lost_host(bench)
+    assert fence(bench).next is Next.GO_ON
+    deafen = faults.listen(tmp_path, "test", "prove.before_settle:raise")
+    try:
+        assert bench.do(bench.deciding(), "prove").next is Next.STOP
+    finally:
+        deafen()
+    first = bench.host("h1").exits  # type: ignore[union-attr]
+    assert wait_for(lambda: bench.do(bench.deciding(), "prove").next is Next.GO_ON)
+    assert bench.host("h1").exits == first  # type: ignore[union-attr]
+    assert len(first) == 1
+
+
+def test_a_fence_that_a_person_asked_for_is_no_such_exit(bench: Bench) -> None:
+    lost_host(bench, forced_by="ada")
+    assert exits_after_proof(bench) == ()
+
+
+def test_an_exit_in_maintenance_is_none(bench: Bench) -> None:
+    (ipmi,) = lost_host(bench)
+    ipmi.power = Power.OFF
+    assert fence(bench).next is Next.GO_ON
+    bench.ledger.write([HostDoc(id=HostId("h1"), maintenance=True)])
+    assert bench.do(bench.deciding(), "prove").next is Next.GO_ON
+    assert bench.host("h1").exits == ()  # type: ignore[union-attr]

@@ -80,7 +80,7 @@ def activate(wish: Wish, host: HostId, view: ClusterView, verdicts: Mapping[Host
         raise WishRefused(obstacle)
     put = PutHost(
         record=replace(record, state=HostState.ONLINE, since=view.now, reason="an operator activated it",
-                       incarnation=beat.incarnation, proof=None, cut_by=None, suspected_at=None)
+                       incarnation=beat.incarnation, proof=None, cut_by=None, suspected_at=None, exits=())
     )  # fmt: skip
     known = replace(doc or HostDoc(id=host), incarnation=beat.incarnation)
     home = wish.failback and bool(known.away)
@@ -88,6 +88,7 @@ def activate(wish: Wish, host: HostId, view: ClusterView, verdicts: Mapping[Host
         known = replace(
             known, maintenance=False, evacuate=False, reason="", failback=home, away=known.away if home else ()
         )
+    known = replace(known, quarantine="")
     docs: list[Action] = [PutHostDoc(doc=known)] if known != doc else []
     docs += _tried_anew(known.away, view)
     coming = f", and {len(known.away)} VMs come home" if home else ""
