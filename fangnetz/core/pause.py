@@ -66,6 +66,7 @@ def from_now_on(view: ClusterView, granted: Iterable[Action]) -> ClusterView:
 
 def pause(wish: Wish, view: ClusterView) -> Granting:
     """Pause the cluster; said again, the later word about reason and end holds."""
+    _refuse_a_part(wish)
     if wish.until is not None and wish.until <= view.now:
         raise WishRefused(f"a pause until {at_utc(wish.until)} is over already: it is {at_utc(view.now)}")
     since = view.paused.since if view.paused is not None else view.now
@@ -81,10 +82,16 @@ def pause(wish: Wish, view: ClusterView) -> Granting:
 
 def resume(wish: Wish, view: ClusterView) -> Granting:
     """End the pause. WishRefused if there is none."""
+    _refuse_a_part(wish)
     if view.paused is None:
         raise WishRefused("the cluster is not paused")
     sentence = f"{wish.by} ended the pause: the cluster is looked at as it is now, and decided on again"
     return [PutPause(doc=replace(view.paused, on=False)), _ended(sentence)], sentence, None
+
+
+def _refuse_a_part(wish: Wish) -> None:
+    if wish.subject != CLUSTER:
+        raise WishRefused(f"{wish.subject} cannot be paused: only the whole cluster can")
 
 
 def over(view: ClusterView) -> list[Action]:

@@ -44,6 +44,15 @@ class Compression(StrEnum):
     """Each page; as zlib, on several connections only."""
 
 
+class StartOn(StrEnum):
+    """Which host a VM that runs nowhere is started on, where rules say nothing and its last host has let it go."""
+
+    RECORDED = "recorded"
+    """The one it is recorded on, if it may and fits there."""
+    BEST = "best"
+    """The one that ranks best, wherever it ran before."""
+
+
 class Capacity(StrEnum):
     """Whether sizes are a must or only rank hosts."""
 
@@ -125,6 +134,7 @@ class Policy:
     return_: ReturnPolicy = ReturnPolicy.AUTO
     quarantine_exits: int = 3
     """A host that went down so often within an hour, unasked, takes no VMs before it is activated; 0: never."""
+    start_on: StartOn = StartOn.RECORDED
     capacity: Capacity = Capacity.ENFORCE
     cpu_overcommit: float = 4.0
 

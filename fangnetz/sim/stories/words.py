@@ -13,7 +13,7 @@ NOT_BUILT_KEYS: Mapping[str, tuple[str, ...]] = {
         "live", "failback", "max_restarts", "max_relocations",
     ),
     "world": ("shutdown_s",),
-    "policy": ("on_shutdown", "evacuate_deadline_s", "unmovable", "start_on", "rank_by"),
+    "policy": ("on_shutdown", "evacuate_deadline_s", "unmovable", "rank_by"),
 }  # fmt: skip
 
 OF_HOST = ("power_off", "unplug", "power_on", "reset", "kill_worker", "activate", "evacuate", "fence", "confirm_off")
