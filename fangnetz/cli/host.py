@@ -103,6 +103,8 @@ def _page(snapshot: Snapshot, host: HostId) -> RenderableType:
     doc = view.host_docs.get(host)
     if doc is not None and doc.maintenance:
         pairs.insert(2, ("maintenance", doc.reason or "wished"))
+    if record.exits:  # those nobody asked for, of one hour
+        pairs.append(("went down", ", ".join(clock(at) for at in record.exits)))
     parts: list[RenderableType] = [title(host), Fields(pairs), "", title("Evidence"), _evidence(snapshot, host)]
     if spec.fencing:
         parts += ["", title("Fence devices"), _devices(snapshot, host)]
