@@ -425,6 +425,10 @@ class LedgerEntry:
     body: str
 
 
+PAUSE_KEY = "pause/cluster"
+"""The ledger's document of the pause of the whole cluster: claims of steps are refused while it lasts."""
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class LoggedEvent:
     id: str
@@ -453,13 +457,15 @@ class Journal(Protocol):
     def claim(
         self, identity: OperationId, key: str, *, token: str, executor: str, incarnation: Incarnation, lease: Seconds
     ) -> Claim | NotClaimed:
-        """Claim a ready step. Asking again with the same token is granted again. StoreUnreachable also if it might be
+        """Claim a ready step; while the cluster is paused only one that `core.pause.may_be_claimed`. Asking again with
+        the same token is granted again. StoreUnreachable also if it might be
         forgotten again: then nobody holds it, and it counts as no attempt where that could be written."""
         ...
 
-    def renew(self, claim: Claim, lease: Seconds, progress: Progress | None = None) -> Instant:
+    def renew(self, claim: Claim, lease: Seconds, progress: Progress | None = None, *, begins: bool = False) -> Instant:
         """Extend the lease and check again all a claim checks; StaleToken if any of it no longer holds. `progress` is
-        written into the step with it, or not at all; without one the last stays."""
+        written into the step with it, or not at all; without one the last stays. `begins`: an effect is about to
+        begin; Paused if the cluster is, and the step does not bring to its end what had begun before."""
         ...
 
     def settle(self, claim: Claim, outcome: Outcome, assigns: Sequence[Assign] = (), placements: int = 0) -> Operation:

@@ -19,6 +19,7 @@ from celery import shared_task
 from fangnetz.core.decide.wishes import WISH_AGE_MAX_S
 from fangnetz.core.errors import WishRefused
 from fangnetz.core.model import Wish, WishKind
+from fangnetz.core.pause import CLUSTER
 from fangnetz.core.units import HostId, Incarnation, Instant
 from tasks.runtime import WrongQueue, runtime
 
@@ -34,6 +35,8 @@ def _wish(
     to: HostId | None = None,
     *,
     failback: bool = False,
+    reason: str = "",
+    for_s: float | None = None,
 ) -> str:
     parts = runtime()
     if parts.operators is None or parts.nudge is None:
@@ -48,6 +51,8 @@ def _wish(
         boot=Incarnation(boot),
         to=to,
         failback=failback,
+        reason=reason,
+        until=None if for_s is None else Instant(said_at + for_s),
     )
     parts.operators.add_wish(wish)
     parts.nudge()
@@ -138,3 +143,19 @@ def cancel(operation: str, by: str = "celery") -> str:
 def vm_remove(vm: str, by: str = "celery") -> str:
     """Wish that a VM be forgotten."""
     return _wish(WishKind.VM_REMOVE, vm, by)
+
+
+@shared_task(name="fangnetz.pause")
+def pause(by: str = "celery", reason: str = "", for_s: object = None) -> str:
+    """Wish that nothing be ordered in the whole cluster: for `for_s` seconds, or until somebody ends it."""
+    if for_s is None:
+        return _wish(WishKind.CLUSTER_PAUSE, CLUSTER, by, reason=str(reason))
+    if isinstance(for_s, bool) or not isinstance(for_s, (int, float)) or not 1 <= for_s < 1e9:
+        raise WishRefused(f"no pause is asked for: `for_s` must be seconds from 1 on; it is {for_s!r}")
+    return _wish(WishKind.CLUSTER_PAUSE, CLUSTER, by, reason=str(reason), for_s=float(for_s))
+
+
+@shared_task(name="fangnetz.resume")
+def resume(by: str = "celery") -> str:
+    """Wish that a pause end."""
+    return _wish(WishKind.CLUSTER_RESUME, CLUSTER, by)

@@ -15,7 +15,7 @@ from fangnetz.core.actions import Alarm
 from fangnetz.core.detector import heard
 from fangnetz.core.fencing import binding_state, protection
 from fangnetz.core.incidents import Incident
-from fangnetz.core.model import HostRecord, OffProof, Power, VmState, VmWish
+from fangnetz.core.model import HostRecord, OffProof, PauseDoc, Power, VmState, VmWish
 from fangnetz.core.operations import Operation, Step
 from fangnetz.core.rules import as_tree
 from fangnetz.core.units import HostId, Instant, VmId
@@ -60,6 +60,8 @@ def host_item(snapshot: Snapshot, host: HostId) -> Item:
         "last_boot": snapshot.boot_seen(host) or None,
         "power": _power(snapshot.power(host)),
         "maintenance": doc is not None and doc.maintenance,
+        "quarantine": (doc.quarantine or None) if doc is not None else None,
+        "exits": [float(at) for at in record.exits],
         "evacuate": doc is not None and doc.evacuate,
         "away": list(doc.away) if doc is not None else [],
         "protected": safe.protected,
@@ -265,6 +267,13 @@ def event_item(event: LoggedEvent) -> Item:
     return {**facts, **own}
 
 
+def pause_item(pause: PauseDoc | None) -> Item | None:
+    """The pause that lasts now; `until` is null where only a person ends it."""
+    if pause is None:
+        return None
+    return {"by": pause.by, "reason": pause.reason, "since": _at(pause.since), "until": _at(pause.until)}
+
+
 def status_item(snapshot: Snapshot) -> Item:
     view, lease = snapshot.view, snapshot.lease
     return {
@@ -278,6 +287,7 @@ def status_item(snapshot: Snapshot) -> Item:
             "until": float(lease.until),
             "held": snapshot.held,
         },
+        "paused": pause_item(view.paused),
         "store": {"incarnation": view.life.incarnation or None, "since": _at(view.life.since)},
         "controllers": [{"id": name, "looked_at": float(at)} for name, at in sorted(view.controllers.items())],
         "hosts": [host_item(snapshot, host) for host in view.hosts],

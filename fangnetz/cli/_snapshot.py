@@ -19,6 +19,7 @@ from fangnetz.core.detector import Finding, Verdict, Watch, heard, known_incarna
 from fangnetz.core.errors import StoredContentError
 from fangnetz.core.fencing import BindingState, binding_state, holds, proof_from_readings, protection
 from fangnetz.core.model import UNKNOWN_BOOT, ClusterView, ControlLease, HostRecord, HostState, Power, VmRecord
+from fangnetz.core.pause import told
 from fangnetz.core.policy import Policy, RankBy
 from fangnetz.core.quorum import Brake, brakes
 from fangnetz.core.rooms import TAKES_ROOM
@@ -172,12 +173,14 @@ def _unwatched(watch: Watch | None, view: ClusterView, policy: Policy) -> str:
     return ""
 
 
-def why_not_fenced(snapshot: Snapshot, host: HostId) -> str:
+def why_not_fenced(snapshot: Snapshot, host: HostId) -> str:  # noqa: PLR0911 - one sentence a case
     """Return, in one sentence, why the host is fenced or why it is not."""
     record, verdict = snapshot.host(host), snapshot.verdicts.get(host)
     incarnation = snapshot.incarnation(host)
     if record.proof is not None and holds(snapshot.view, record.proof, incarnation):
         return f"It is fenced: {record.proof.sentence}."
+    if record.state is HostState.FENCING and snapshot.view.paused is not None:
+        return f"Its fence does not go on: {told(snapshot.view.paused)}."
     if record.state is HostState.FENCING:
         return f"It is being fenced: {record.reason}."
     if record.state is HostState.NEEDS_PERSON:

@@ -17,7 +17,7 @@ from fangnetz.cli._items import print_item
 from fangnetz.cli._session import Session
 from fangnetz.core.errors import FangnetzError, StoreUnreachable, WishRefused, WorldError
 from fangnetz.core.model import VmDoc, Wish, WishKind
-from fangnetz.core.units import HostId, Incarnation
+from fangnetz.core.units import HostId, Incarnation, Instant
 from fangnetz.ports import WishResult
 
 ANSWER_S = 15.0
@@ -74,6 +74,8 @@ class More(TypedDict, total=False):
     boot: Incarnation
     to: HostId | None
     failback: bool
+    reason: str
+    until: Instant | None
 
 
 def ask(session: Session, kind: WishKind, subject: str, **more: Unpack[More]) -> WishResult:

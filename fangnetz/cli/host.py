@@ -34,6 +34,7 @@ from fangnetz.cli._snapshot import Snapshot, take, why_not_fenced
 from fangnetz.cli._tables import hosts_table
 from fangnetz.cli._uses import host_uses_said
 from fangnetz.cli._wish import TIMEOUT_S, Timeout, Wait, Yes, ask, carry, confirm, operator
+from fangnetz.cli.status import pause_line
 from fangnetz.core.detector import heard
 from fangnetz.core.errors import WishRefused
 from fangnetz.core.fencing import binding_state
@@ -58,6 +59,8 @@ def list_(as_json: Json = False) -> None:
     if as_json:
         print_list(host_item(snapshot, host) for host in snapshot.view.hosts)
     else:
+        if paused := pause_line(snapshot):
+            out().print(paused)
         out().print(hosts_table(snapshot, snapshot.view.hosts, names=True))
 
 
@@ -105,6 +108,8 @@ def _page(snapshot: Snapshot, host: HostId) -> RenderableType:
     doc = view.host_docs.get(host)
     if doc is not None and doc.maintenance:
         pairs.insert(2, ("maintenance", doc.reason or "wished"))
+    if record.exits:  # those nobody asked for, of one hour
+        pairs.append(("went down", ", ".join(clock(at) for at in record.exits)))
     parts: list[RenderableType] = [title(host), Fields(pairs), "", title("Evidence"), _evidence(snapshot, host)]
     if spec.fencing:
         parts += ["", title("Fence devices"), _devices(snapshot, host)]

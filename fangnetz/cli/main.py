@@ -26,6 +26,8 @@ NOUNS = (
     "host",
     "vm",
     "maintenance",
+    "pause",
+    "resume",
     "operation",
     "incident",
     "events",

@@ -15,6 +15,7 @@ from fangnetz.cli._session import Json, Session, open_session
 from fangnetz.cli._snapshot import Snapshot, take
 from fangnetz.cli._tables import alarms_table, hosts_table, operations_table, vms_table
 from fangnetz.core.errors import StoreUnreachable
+from fangnetz.core.pause import HOW_TO_END, told
 
 app = typer.Typer(add_completion=False)
 
@@ -93,4 +94,11 @@ def _head(snapshot: Snapshot) -> Text:
     line.append(f"   {clock(view.now)}", style=QUIET)
     if snapshot.unwatched and snapshot.held:
         line.append(f"\n  {snapshot.unwatched}", style=BAD)
-    return line
+    paused = pause_line(snapshot)
+    return line.append("\n").append(paused) if paused else line
+
+
+def pause_line(snapshot: Snapshot) -> Text:
+    """Return who paused the cluster, until when, and how it ends; empty if nobody did."""
+    pause = snapshot.view.paused
+    return Text(f"  {told(pause)}; {HOW_TO_END}", style=BAD) if pause is not None else Text()

@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 from fangnetz.core.detector import Verdict
-from fangnetz.core.model import Binding, HostDoc, HostRecord, OffProof, VmDoc, VmRecord, Wish
+from fangnetz.core.model import Binding, HostDoc, HostRecord, OffProof, PauseDoc, VmDoc, VmRecord, Wish
 from fangnetz.core.operations import Facts, Operation, OperationState
 from fangnetz.core.units import DeviceName, Epoch, Generation, HostId, Instant, OperationId, VmId
 
@@ -55,6 +55,13 @@ class Define:
 @dataclass(frozen=True, slots=True, kw_only=True)
 class PutHostDoc:
     doc: HostDoc
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class PutPause:
+    """Write that the whole cluster is paused, or is not any more."""
+
+    doc: PauseDoc
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -138,6 +145,7 @@ Action = (
     | PutVmDoc
     | Define
     | PutHostDoc
+    | PutPause
     | Remember
     | RememberProof
     | AskPower

@@ -43,6 +43,10 @@ class StaleToken(FangnetzError):
     """We are no longer in charge of this (epoch, lease or attempt passed on): stop quietly."""
 
 
+class Paused(StaleToken):
+    """The cluster is paused: this effect must not begin now. Nothing of it was done."""
+
+
 class Conflict(FangnetzError):
     """What the decision was made from has changed meanwhile: look again and decide anew."""
 

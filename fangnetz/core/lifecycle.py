@@ -33,6 +33,8 @@ class HostEvent(StrEnum):
     """A new incarnation speaks."""
     ACCEPTED = "accepted"
     """Clean and allowed to rejoin."""
+    QUARANTINED = "quarantined"
+    """Clean, but it went down too often: a member that takes no VMs."""
     OLD_BOOT_SPEAKS = "old_boot_speaks"
     """The very incarnation that was proven off speaks: the proof is void."""
     MAINTENANCE = "maintenance"
@@ -57,6 +59,7 @@ _SEEN_SILENT: Mapping[HostEvent, HostState | None] = {
     _E.UNPROVEN: _S.NEEDS_PERSON,
     _E.COMES_BACK: _S.RETURNING,
     _E.ACCEPTED: REFUSED,
+    _E.QUARANTINED: _S.QUARANTINED,  # files remember it of a host whose record is gone
     _E.OLD_BOOT_SPEAKS: REFUSED,
     _E.MAINTENANCE: _S.MAINTENANCE,
     _E.EVACUATE: _S.EVACUATING,
@@ -74,6 +77,7 @@ _OUT: Mapping[HostEvent, HostState | None] = {
     _E.UNPROVEN: _S.FENCED,  # another device may fail; the proof stands
     _E.COMES_BACK: _S.RETURNING,
     _E.ACCEPTED: REFUSED,
+    _E.QUARANTINED: REFUSED,  # once it is back
     _E.OLD_BOOT_SPEAKS: _S.NEEDS_PERSON,
     _E.MAINTENANCE: _S.MAINTENANCE,
     _E.EVACUATE: REFUSED,  # nothing runs there that could leave
@@ -116,7 +120,9 @@ TABLE: Mapping[HostState, Mapping[HostEvent, HostState | None]] = {
     _S.MAINTENANCE: _AWAY,
     _S.LEFT: {
         **_AWAY,
-        **dict.fromkeys((_E.LOST, _E.ISOLATED, _E.NOT_KNOWN, _E.WORKER_SILENT, _E.UNPROVEN, _E.EVACUATE), _S.LEFT),
+        **dict.fromkeys(
+            (_E.LOST, _E.ISOLATED, _E.NOT_KNOWN, _E.WORKER_SILENT, _E.UNPROVEN, _E.EVACUATE, _E.QUARANTINED), _S.LEFT
+        ),
         _E.HEARD: _S.RETURNING,
         _E.SICK: _S.RETURNING,
         _E.COMES_BACK: _S.RETURNING,
@@ -128,6 +134,7 @@ TABLE: Mapping[HostState, Mapping[HostEvent, HostState | None]] = {
             for event in HostEvent
             if event not in (_E.ACCEPTED, _E.FENCING, _E.PROVEN_OFF, _E.OLD_BOOT_SPEAKS, _E.MAINTENANCE, _E.LEAVES)
         },
+        _E.COMES_BACK: _S.RETURNING,  # and into quarantine again, once it is clean
     },
     _S.NEEDS_PERSON: {
         **_SEEN_SILENT,

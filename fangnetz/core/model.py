@@ -213,11 +213,29 @@ class HostDoc:
     failback: bool = False
     """Whether they are on their way home."""
     reason: str = ""
+    quarantine: str = ""
+    """Why it takes no VMs before a person activates it; empty if it may."""
     incarnation: Incarnation = Incarnation("")
     """The last boot that was a member: after a wipe of the store a host unheard may still own VMs.
 
     Written before that boot is recorded as a member; empty if no boot of it can own anything.
     """
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class PauseDoc:
+    """An operator's word that nothing is to be ordered in the whole cluster, remembered in files."""
+
+    on: bool
+    """False: it was ended, or is over."""
+    by: str
+    reason: str = ""
+    since: Instant = Instant(0.0)
+    until: Instant | None = None
+    """When it ends by itself; None: only when somebody ends it."""
+
+    def lasts(self, now: Instant) -> bool:
+        return self.on and (self.until is None or now < self.until)
 
 
 # --- heard from hosts --------------------------------------------------------------------------------------------
@@ -424,6 +442,8 @@ class HostRecord:
     suspected_at: Instant | None = None
     cut_possible_until: Instant = Instant(0.0)
     """Until then an executor that lost its lease may still send a cut: no power-on and no rejoin before."""
+    exits: tuple[Instant, ...] = ()
+    """When it was lost and proven off, or came back as another boot, unasked: of the latest hour, oldest first."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -492,11 +512,15 @@ class WishKind(StrEnum):
     VM_REMOVE = "vm_remove"
     VM_MIGRATE = "vm_migrate"
     OPERATION_CANCEL = "operation_cancel"
+    CLUSTER_PAUSE = "cluster_pause"
+    CLUSTER_RESUME = "cluster_resume"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Wish:
-    """What an operator asked for; `subject` is a host, a VM or an operation. Settled once, with a sentence."""
+    """What an operator asked for; `subject` is a host, a VM, an operation or the cluster. Settled once, with a
+    sentence.
+    """
 
     id: str
     kind: WishKind
@@ -512,6 +536,10 @@ class Wish:
     """For what touches power: the boot of the host that was meant. Empty: whichever is the last one known."""
     to: HostId | None = None
     """For `vm_migrate`: the host it is to run on. None: whichever has most room."""
+    reason: str = ""
+    """For `cluster_pause`: what it is for, in the writer's words."""
+    until: Instant | None = None
+    """For `cluster_pause`: when it ends by itself. None: when somebody ends it."""
 
 
 # --- the one view ------------------------------------------------------------------------------------------------
@@ -566,6 +594,13 @@ class ClusterView(Reports):
     """Those of them whose record is: who owns them is not known."""
     set_aside: Mapping[VmId, VmDoc] = field(default_factory=dict)
     """Definitions of those whose record alone cannot be read: not decided on, and their disks are known still."""
+    pause: PauseDoc | None = None
+    """The last pause of the whole cluster, also one that is over."""
+
+    @property
+    def paused(self) -> PauseDoc | None:
+        """The pause that lasts now, if there is one."""
+        return self.pause if self.pause is not None and self.pause.lasts(self.now) else None
 
     @property
     def outside(self) -> tuple[HostId, ...]:

@@ -44,6 +44,15 @@ class Compression(StrEnum):
     """Each page; as zlib, on several connections only."""
 
 
+class StartOn(StrEnum):
+    """Which host a VM that runs nowhere is started on, where rules say nothing and its last host has let it go."""
+
+    RECORDED = "recorded"
+    """The one it is recorded on, if it may and fits there."""
+    BEST = "best"
+    """The one that ranks best, wherever it ran before."""
+
+
 class Capacity(StrEnum):
     """Whether sizes are a must or only rank hosts."""
 
@@ -132,6 +141,9 @@ class Policy:
     isolated: IsolatedPolicy = IsolatedPolicy.FENCE
     after_fence: AfterFence = AfterFence.POWER_ON
     return_: ReturnPolicy = ReturnPolicy.AUTO
+    quarantine_exits: int = 3
+    """A host that went down so often within an hour, unasked, takes no VMs before it is activated; 0: never."""
+    start_on: StartOn = StartOn.RECORDED
     capacity: Capacity = Capacity.ENFORCE
     rank_by: RankBy = RankBy.CONFIGURED
     cpu_overcommit: float = 4.0
@@ -278,5 +290,6 @@ def policy_faults(policy: Policy) -> tuple[Fault, ...]:
         "max_lost_share",
         "must lie above 0 and at most at 0.5: more than half lost at once is our own failure",
     )
+    must(0 <= policy.quarantine_exits <= 20, "quarantine_exits", "must lie between 0 (never) and 20 an hour")
     must(1.0 <= policy.cpu_overcommit <= 64.0, "cpu_overcommit", "must lie between 1 and 64")
     return tuple(faults)

@@ -13,11 +13,13 @@ from enum import StrEnum
 from fangnetz.core.detector import Finding, Verdict, Watch, heard, known_incarnation
 from fangnetz.core.fencing import holds, remembered_proof, waits_for_files
 from fangnetz.core.model import ClusterView, HostState, HypervisorHealth, OffProof
+from fangnetz.core.pause import told
 from fangnetz.core.policy import Policy
 from fangnetz.core.units import ControllerId, HostId
 
 
 class BrakeKind(StrEnum):
+    PAUSED = "paused"
     STARTUP_GRACE = "startup_grace"
     MASS_FAILURE = "mass_failure"
     NO_QUORUM = "no_quorum"
@@ -71,6 +73,8 @@ def brakes(
 ) -> tuple[Brake, ...]:
     """Return every brake that forbids cutting `host` now; empty means a cut may be ordered."""
     found: list[Brake] = []
+    if view.paused is not None:
+        found.append(Brake(kind=BrakeKind.PAUSED, sentence=told(view.paused)))
     doc = view.host_docs.get(host)
     if doc is not None and doc.maintenance:
         found.append(Brake(kind=BrakeKind.MAINTENANCE, sentence=f"{host} is in maintenance"))

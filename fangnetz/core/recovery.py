@@ -14,7 +14,7 @@ from fangnetz.core.model import ClusterView, VmRecord, VmState
 from fangnetz.core.operations import Operation, OperationKind, Step, StepKind, StepState
 from fangnetz.core.ownership import Granted, end_the_held, held_on, may_run, who_may_own
 from fangnetz.core.placement import NotPlaced, Placed
-from fangnetz.core.policy import Policy
+from fangnetz.core.policy import Policy, StartOn
 from fangnetz.core.quorum import unheard_in_this_life
 from fangnetz.core.rooms import place_in, rooms
 from fangnetz.core.units import HostId, Incarnation, VmId
@@ -132,7 +132,7 @@ def plan_starts(
         because.update({(vm, host): way.because for host, way in granted.items()})
         forbidden[vm] = {host: way.because for host, way in ways.items() if host not in granted}
         forbidden[vm] |= {host: f"{host} refused it" for host in refused}
-        wanted = target or record.owner
+        wanted = target or (record.owner if policy.start_on is StartOn.RECORDED else None)
         if wanted is not None:
             preferred[vm] = wanted
         placeable.append(vm)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from datetime import UTC, datetime
 from typing import NewType
 
 Seconds = NewType("Seconds", float)
@@ -30,3 +31,8 @@ def next_number(*seen: int, now: Instant) -> int:
     The store does the same inside its scripts; this twin serves the simulator and property tests.
     """
     return max(*(number + 1 for number in seen), int(now * 1_000_000), 1)
+
+
+def at_utc(instant: Instant) -> str:
+    """Return an instant of the store's clock as people read it."""
+    return datetime.fromtimestamp(instant, UTC).strftime("%Y-%m-%d %H:%M:%S UTC")

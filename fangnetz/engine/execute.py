@@ -16,7 +16,15 @@ from typing import assert_never
 
 from fangnetz.core.actions import Happened
 from fangnetz.core.convergence import Progress
-from fangnetz.core.errors import Conflict, FangnetzError, StaleToken, StoredContentError, StoreUnreachable, WorldError
+from fangnetz.core.errors import (
+    Conflict,
+    FangnetzError,
+    Paused,
+    StaleToken,
+    StoredContentError,
+    StoreUnreachable,
+    WorldError,
+)
 from fangnetz.core.operations import (
     Operation,
     OperationState,
@@ -137,12 +145,15 @@ class Context:
         """Pass a stage of this step: a test may have it fail here."""
         step_point(self.step.kind, stage, _subject(self.operation, self.step))
 
-    def renew(self) -> Instant:
-        """Extend the lease, counting from before the question was sent. StaleToken if we are no longer in charge."""
+    def renew(self, *, begins: bool = False) -> Instant:
+        """Extend the lease, counting from before the question was sent. StaleToken if we are no longer in charge.
+
+        `begins`: as in `Journal.renew`.
+        """
         self.stage("before_renew")
         before = self.clock.monotonic()
         progress = self._progress if before - self._written_at >= PROGRESS_EVERY_S else None
-        until = self.journal.renew(self.claim, self.policy.step_lease_s, progress)
+        until = self.journal.renew(self.claim, self.policy.step_lease_s, progress, begins=begins)
         self._until = before + self.policy.step_lease_s
         if progress is not None:
             self._written_at = before
@@ -157,24 +168,25 @@ class Context:
             self._told_at = at
             self.listener(now)
 
-    def guard(self) -> float:
+    def guard(self, *, begins: bool = True) -> float:
         """Ask right before an effect: the store still wants it, and our own deadline has not passed.
 
         Returns until when (monotonic) that permission lasts; an effect that comes later must not come at all.
+        `begins`: Paused if the cluster is paused. False for what brings to its end that which has begun.
         """
         self.still_held()
-        self.renew()
+        self.renew(begins=begins)
         permitted_until = min(self._until, self.ends)
         if self.clock.monotonic() >= permitted_until:
             raise StaleToken(f"{self.operation.id} {self.step.key}: the answer came after the lease's end")
         return permitted_until
 
-    def last_look(self, point_name: str, subject: str) -> float:
+    def last_look(self, point_name: str, subject: str, *, begins: bool = True) -> float:
         """Guard, pass a fault point, and see that the permission outlasted it: the effect is the very next thing.
 
         Returns what `guard` does.
         """
-        permitted_until = self.guard()
+        permitted_until = self.guard(begins=begins)
         point(point_name, subject)
         if self.clock.monotonic() >= permitted_until:
             raise StaleToken(f"{self.operation.id} {self.step.key}: it was held up right before its effect")
@@ -289,6 +301,10 @@ class Executor:
     def _claimed(self, context: Context) -> Done:
         try:
             return self._effect(context)
+        except Paused as paused:
+            # Given back at once: nobody is to find it out only when its lease has run out.
+            self._give_back(context, f"{paused}: nothing was sent", self._policy.step_lease_s)
+            return Done(next=Next.STOP, sentence=str(paused))
         except (StaleToken, StoreUnreachable, StoredContentError):
             raise
         except FaultInjected as asked:

@@ -6,12 +6,14 @@ from collections.abc import Iterable
 
 from pydantic import TypeAdapter
 
-from fangnetz.core.model import Binding, HostDoc, OffProof, VmDoc
+from fangnetz.core.model import Binding, HostDoc, OffProof, PauseDoc, VmDoc
 from fangnetz.core.units import Instant, VmId, next_number
-from fangnetz.ports import LedgerEntry, LedgerFiles, Process, Store
+from fangnetz.ports import PAUSE_KEY, LedgerEntry, LedgerFiles, Process, Store
 
-Document = VmDoc | HostDoc | Binding | OffProof
-_BODY: dict[type, TypeAdapter[Document]] = {kind: TypeAdapter(kind) for kind in (VmDoc, HostDoc, Binding, OffProof)}
+Document = VmDoc | HostDoc | Binding | OffProof | PauseDoc
+_BODY: dict[type, TypeAdapter[Document]] = {
+    kind: TypeAdapter(kind) for kind in (VmDoc, HostDoc, Binding, OffProof, PauseDoc)
+}
 
 
 def key_of(document: Document) -> str:
@@ -25,6 +27,8 @@ def key_of(document: Document) -> str:
             return f"binding/{document.host}/{document.device}"
         case OffProof():
             return f"proof/{document.host}"
+        case PauseDoc():
+            return PAUSE_KEY
 
 
 class Ledger:

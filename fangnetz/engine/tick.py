@@ -24,6 +24,7 @@ from fangnetz.core.actions import (
     OpenOperation,
     PutHost,
     PutHostDoc,
+    PutPause,
     PutVm,
     PutVmDoc,
     Remember,
@@ -37,6 +38,7 @@ from fangnetz.core.errors import StoredContentError
 from fangnetz.core.fencing import holds
 from fangnetz.core.model import ClusterView, HostSpec, Reports, VmDoc, VmRecord, VmState, WishKind
 from fangnetz.core.operations import Fact, Operation, OperationKind, Step, StepKind, StepState, chain_from, ready_steps
+from fangnetz.core.pause import may_be_claimed, to_be_withdrawn
 from fangnetz.core.policy import Policy
 from fangnetz.core.units import ControllerId, Epoch, HostId, Seconds, VmId
 from fangnetz.engine.execute import closed_event
@@ -141,6 +143,8 @@ class Controller:
             if self._given_up(operation, step, view):
                 chains.extend((other.key,) for other in operation.steps if other.kind is StepKind.CLOSE)
                 continue
+            if view.paused is not None and not may_be_claimed(step):
+                continue
             young = now - step.dispatched_at < self._policy.step_lease_s
             if step.not_before <= now and not young:
                 chains.append(chain_from(operation, step.key))
@@ -154,7 +158,7 @@ class Controller:
         if order is None or step.kind is StepKind.HAND_OVER:  # its VM has been let go, and waits for nobody else
             return False
         followers = chain_from(operation, step.key)[1:]
-        void = void_order(step, view)
+        void = void_order(step, view) or to_be_withdrawn(step, view)
         if void:
             given = self._store.give_up(operation, step, followers, void, void=True)
             if given and step.kind is StepKind.START:  # it never began to start there: that is no failure of its
@@ -231,6 +235,8 @@ class Controller:
                 self._ledger.write(docs, view.now)
             case PutHostDoc(doc=host_doc):
                 self._ledger.write([host_doc], view.now)
+            case PutPause(doc=pause_doc):
+                self._ledger.write([pause_doc], view.now)
             case Remember(binding=binding):
                 self._ledger.write([binding], view.now)
             case RememberProof(proof=proof):

@@ -16,7 +16,7 @@ from fangnetz.sim.libvirtd import Copy
 TOLD = frozenset(
     {"host_state", "fence_sent", "fence_proven", "rejoined", "vm_started", "vm_stopped", "operation_opened",
      "operation_closed", "wish_refused", "vm_lost", "decided_not_to",
-     "migration_failed", "migration_done"}
+     "migration_failed", "migration_done", "cluster_paused", "cluster_resumed"}
 )  # fmt: skip
 """Kinds of the event log that a result tells as they are."""
 

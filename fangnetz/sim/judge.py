@@ -110,7 +110,8 @@ class _Judge:
     def _refused(self) -> None:
         if self._expected.refused is None:
             return
-        seen = {f"{event['wish']} {event.get('host') or event.get('vm')}" for event in self._of_kind("wish_refused")}
+        refused = self._of_kind("wish_refused")
+        seen = {f"{event['wish']} {event.get('host') or event.get('vm') or ''}".strip() for event in refused}
         for wish in sorted({*self._expected.refused} ^ seen):
             said = "was refused" if wish in seen else "was not refused"
             self._miss("refused", f"{wish} {said}")

@@ -45,10 +45,11 @@ def _hosts(world: World) -> list[tuple[str, str]]:
     waited_for = {alarm.subject for alarm in memory.alarms if alarm.kind == "hold"}
     for host in world.hosts:
         record = memory.hosts.get(host)
+        quarantined = record is not None and record.state is HostState.QUARANTINED
         needs = record is not None and record.state is HostState.NEEDS_PERSON
         if (needs or host in waited_for) and not world.machines[host].powered:
             asked[host] = "confirm_off"
-        elif needs and world.machines[host].up:
+        elif (needs or quarantined) and world.machines[host].up:
             asked[host] = "activate"
     return [(verb, host) for host, verb in asked.items()]
 

@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+from collections.abc import Mapping
+from typing import TYPE_CHECKING, Any
 
 from fangnetz.core.errors import StoreUnreachable
-from fangnetz.core.model import VmDoc, Wish, WishKind
-from fangnetz.core.units import HostId
+from fangnetz.core.model import Wish, WishKind
+from fangnetz.core.units import Instant
 from fangnetz.sim.machine import Machine
 from fangnetz.sim.store.line import ServerLine
 from fangnetz.sim.store.twin import StoreTwin
@@ -25,6 +26,8 @@ KINDS = {
     "migrate": WishKind.VM_MIGRATE,
     "remove": WishKind.VM_REMOVE,
     "add": WishKind.VM_ADD,
+    "pause": WishKind.CLUSTER_PAUSE,
+    "resume": WishKind.CLUSTER_RESUME,
 }
 
 
@@ -34,19 +37,18 @@ class Operator:
         self._process = machine.run("operator", world.failed)
         self._line = ServerLine(self._process, machine, world.server, world.network)
 
-    def wish(
-        self, verb: str, subject: str, doc: VmDoc | None = None, to: HostId | None = None, *, failback: bool = False
-    ) -> None:
-        self._process.spawn(f"{verb} {subject}", lambda: self._write(verb, subject, doc, to, failback))
+    def wish(self, verb: str, subject: str, **more: Any) -> None:
+        """`more`: what the wish says beside its kind and subject, as in `Wish`; `for_s`: for so long from then on."""
+        self._process.spawn(f"{verb} {subject}", lambda: self._write(verb, subject, more))
 
-    def _write(self, verb: str, subject: str, doc: VmDoc | None, to: HostId | None, failback: bool) -> None:
+    def _write(self, verb: str, subject: str, more: Mapping[str, Any]) -> None:
         store = StoreTwin(self._line)
         name = self._world.kernel.name("w")
         try:
             at = store.now()
-            wish = Wish(
-                id=name, kind=KINDS[verb], subject=subject, by="operator", at=at, doc=doc, to=to, failback=failback
-            )
-            store.add_wish(wish)
+            said = {key: value for key, value in more.items() if key != "for_s"}
+            if "for_s" in more:
+                said["until"] = Instant(at + more["for_s"])
+            store.add_wish(Wish(id=name, kind=KINDS[verb], subject=subject, by="operator", at=at, **said))
         except StoreUnreachable as away:
             self._world.chronicle.tell("wish_not_written", f"{verb} {subject}: {away}", wish=verb)

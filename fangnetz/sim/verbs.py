@@ -6,6 +6,7 @@ from collections.abc import Callable, Mapping
 from typing import Any, cast
 
 from fangnetz.core.model import Sighting
+from fangnetz.core.pause import CLUSTER
 from fangnetz.core.units import ControllerId, DeviceName, HostId, Instant, VmId
 from fangnetz.sim.beginning import vm_doc
 from fangnetz.sim.stories.story import Line, VmOfStory
@@ -225,6 +226,10 @@ def _wish(world: World, line: Line) -> None:
         to = str(line.more["to"])
         world.operator.wish(line.verb, line.on, to=HostId(to) if to else None)
         return
+    if line.verb in ("pause", "resume"):
+        until = cast("float | None", line.more.get("until"))
+        world.operator.wish(line.verb, CLUSTER, **({} if until is None else {"for_s": until - line.at}))
+        return
     if not isinstance(vm, VmOfStory):
         world.operator.wish(line.verb, line.on, failback=bool(line.more.get("failback")))
         return
@@ -232,7 +237,7 @@ def _wish(world: World, line: Line) -> None:
     machine = world.machines[vm.host]
     if vm.running and machine.up and not machine.frozen:
         world.daemons[HostId(vm.host)].run(VmId(vm.name), None)
-    world.operator.wish(line.verb, line.on, vm_doc(vm))
+    world.operator.wish(line.verb, line.on, doc=vm_doc(vm))
 
 
 _DO: Mapping[str, Callable[[World, Line], None]] = {

@@ -31,6 +31,7 @@ from fangnetz.core.model import (
     HostRecord,
     HostSpec,
     OffProof,
+    PauseDoc,
     Power,
     PowerReading,
     ProbeAnswer,
@@ -113,6 +114,7 @@ PROOFS = made(
 HOST_RECORDS = made(
     HostRecord, id=st.just(H1), state=enum_of(HostRecord, "state"), since=AT, reason=TEXT, incarnation=TEXT,
     proof=st.none() | PROOFS, cut_by=st.none() | NAME, suspected_at=st.none() | AT, cut_possible_until=AT,
+    exits=st.lists(AT, max_size=3).map(tuple),
 )  # fmt: skip
 DESTINATIONS = made(Destination, host=NAME, incarnation=TEXT, generation=NUMBER)
 VM_RECORDS = made(
@@ -154,8 +156,9 @@ VM_DOCS = made(
 )
 HOST_DOCS = made(
     HostDoc, id=NAME, maintenance=st.booleans(), evacuate=st.booleans(), away=st.lists(NAME, max_size=3).map(tuple),
-    failback=st.booleans(), reason=TEXT, incarnation=NAME,
+    failback=st.booleans(), reason=TEXT, incarnation=NAME, quarantine=TEXT,
 )  # fmt: skip
+PAUSES = made(PauseDoc, on=st.booleans(), by=TEXT, reason=TEXT, since=AT, until=st.none() | AT)
 BINDINGS = made(
     Binding, host=NAME, device=NAME, incarnation=TEXT, seen_on_at=AT, guid=TEXT,
     guid_matches=st.none() | st.booleans(), read_off=st.booleans(),
@@ -163,7 +166,7 @@ BINDINGS = made(
 WISHES = made(
     Wish, id=NAME, kind=st.sampled_from(list(WishKind)), subject=TEXT, by=TEXT, at=AT, force=st.booleans(),
     failback=st.booleans(),
-    doc=st.none() | VM_DOCS, boot=TEXT, to=st.none() | NAME,
+    doc=st.none() | VM_DOCS, boot=TEXT, to=st.none() | NAME, reason=TEXT, until=st.none() | AT,
 )  # fmt: skip
 ALARMS = made(Alarm, kind=TEXT, subject=TEXT, sentence=TEXT, highest=st.booleans())
 WATCHED = made(HostWatch, incarnation=TEXT, sequence=NUMBER, heard_at=AT, silent_for=SPAN, back_at=AT)
@@ -235,7 +238,7 @@ def test_a_report_that_does_not_say_when_its_copies_were_started_is_read(cluster
 
 @many
 @given(
-    docs=st.lists(VM_DOCS | HOST_DOCS | BINDINGS, max_size=4, unique_by=key_of), asked=WISHES,
+    docs=st.lists(VM_DOCS | HOST_DOCS | BINDINGS | PAUSES, max_size=4, unique_by=key_of), asked=WISHES,
     alarms=st.lists(ALARMS, max_size=3),
     watch=WATCHES, event=made(Happened, kind=TEXT, subject=TEXT, sentence=TEXT, facts=FACTS),
 )  # fmt: skip
@@ -253,6 +256,7 @@ def test_whatever_people_define_wish_or_are_told_comes_back_whole(
     assert found.vms == {d.spec.id: d for d in docs if isinstance(d, VmDoc)}
     assert found.host_docs == {d.id: d for d in docs if isinstance(d, HostDoc)}
     assert found.bindings == {(d.host, d.device): d for d in docs if isinstance(d, Binding)}
+    assert found.pause == next((d for d in docs if isinstance(d, PauseDoc)), None)
     assert found.wishes == (asked,)
     assert store.alarms() == tuple(alarms)
     assert store.holder_watch() == watch

@@ -14,6 +14,7 @@ from fangnetz.core.model import (
     HostDoc,
     HostState,
     HypervisorHealth,
+    Rules,
     Sighting,
     VmDoc,
     VmRecord,
@@ -29,10 +30,10 @@ from fangnetz.core.operations import (
     start_steps,
     vm_start_steps,
 )
-from fangnetz.core.policy import Policy
+from fangnetz.core.policy import Policy, StartOn
 from fangnetz.core.recovery import LEASE_HELD, RecoveryPlan, plan_recovery, subjects
 from fangnetz.core.rooms import rooms
-from fangnetz.core.units import Epoch, HostId, Incarnation, Instant, OperationId
+from fangnetz.core.units import Epoch, HostId, Incarnation, Instant, OperationId, VmId
 from tests.core.world import (
     T0,
     beat,
@@ -275,3 +276,49 @@ def test_a_held_copy_outranks_what_its_host_refused(refusals: int) -> None:
     w = watched(seen)
     plan = plan_recovery(operation(OperationKind.FAILOVER, "h1", *refused), seen, w, verdicts_of(seen), POLICY)
     assert [left.state for left in plan.unassigned] == [VmState.NEEDS_PERSON]
+
+
+# --- start_on ----------------------------------------------------------------------------------------------------
+
+
+def stopped_on_h2(**more: object) -> ClusterView:
+    """web was stopped on h2, which has let it go; h3 has more room."""
+    beats = (beat("h2", T0, runs={"db": 1}, releases={"web": 3}), beat("h3", T0))
+    vms = [
+        (vm_doc("web"), vm_record("web", "h2", 3, state=VmState.WAITING)),
+        (vm_doc("db", memory=2048), vm_record("db", "h2")),
+    ]
+    return seen_with(vms, beats, **more)
+
+
+def starts_on(seen: ClusterView, policy: Policy) -> list[str]:
+    plan = plan_recovery(operation(OperationKind.START, "web"), seen, watched(seen), verdicts_of(seen), policy)
+    return [chosen.host for chosen in plan.assignments]
+
+
+@pytest.mark.parametrize(("start_on", "host"), [(StartOn.RECORDED, "h2"), (StartOn.BEST, "h3")])
+def test_a_vm_that_was_let_go_starts_where_the_policy_says(start_on: StartOn, host: str) -> None:
+    assert starts_on(stopped_on_h2(), Policy(start_on=start_on)) == [host]
+
+
+@pytest.mark.parametrize("start_on", list(StartOn))
+def test_a_rule_outranks_where_a_vm_starts_by_policy(start_on: StartOn) -> None:
+    seen = stopped_on_h2()
+    for preferred in ("h2", "h3"):
+        doc = seen.vms[VmId("web")]
+        ruled = replace(doc, spec=replace(doc.spec, rules=Rules(preferred=((HostId(preferred), 2),))))
+        assert starts_on(replace(seen, vms={**seen.vms, VmId("web"): ruled}), Policy(start_on=start_on)) == [preferred]
+
+
+def test_a_vm_its_host_has_not_let_go_starts_there_whatever_ranks_best() -> None:
+    seen = stopped_on_h2()
+    silent = replace(seen.heartbeats[HostId("h2")], releases=())
+    kept = replace(seen, heartbeats={**seen.heartbeats, HostId("h2"): silent})
+    assert starts_on(kept, Policy(start_on=StartOn.BEST)) == ["h2"]
+
+
+def test_the_host_an_operation_was_opened_for_is_the_one_it_starts_on() -> None:
+    seen = stopped_on_h2()
+    opened = replace(operation(OperationKind.START, "web"), target=HostId("h2"))
+    plan = plan_recovery(opened, seen, watched(seen), verdicts_of(seen), Policy(start_on=StartOn.BEST))
+    assert [chosen.host for chosen in plan.assignments] == ["h2"]

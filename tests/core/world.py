@@ -21,6 +21,7 @@ from fangnetz.core.actions import (
     OpenOperation,
     PutHost,
     PutHostDoc,
+    PutPause,
     PutVm,
     PutVmDoc,
     Remember,
@@ -46,6 +47,7 @@ from fangnetz.core.model import (
     HostState,
     HypervisorHealth,
     OffProof,
+    PauseDoc,
     Power,
     PowerReading,
     ProbeAnswer,
@@ -283,6 +285,7 @@ def view(
     unreadable: tuple[str, ...] = (),
     unreadable_vms: Iterable[str] = (),
     unreadable_records: Iterable[str] = (),
+    pause: PauseDoc | None = None,
 ) -> ClusterView:
     """One look at `now`. Without `records` every host is an accepted, online member in boot i1."""
     specs = [spec(h) if isinstance(h, str) else h for h in hosts]
@@ -313,6 +316,7 @@ def view(
         unreadable=unreadable,
         unreadable_vms=tuple(map(VmId, (*unreadable_vms, *unreadable_records))),
         unreadable_records=tuple(map(VmId, unreadable_records)),
+        pause=pause,
     )
 
 
@@ -552,6 +556,8 @@ class World:
                 self._remember_proof(proof)
             case PutHostDoc(doc=host_doc):
                 self.view = replace(now, host_docs={**now.host_docs, host_doc.id: host_doc})
+            case PutPause(doc=pause_doc):
+                self.view = replace(now, pause=pause_doc)
             case Remember(binding=made):
                 self.view = replace(now, bindings={**now.bindings, (made.host, made.device): made})
             case AskPower(host=name, devices=devices):

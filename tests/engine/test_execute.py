@@ -246,9 +246,9 @@ def test_how_an_effect_comes_on_is_written_with_its_lease_and_no_oftener_than_on
     store = bench.subject.another()
     renew = store.renew
 
-    def counted(claim: Claim, lease: Seconds, progress: Progress | None = None) -> Instant:
+    def counted(claim: Claim, lease: Seconds, progress: Progress | None = None, **more: bool) -> Instant:
         written.append((time.monotonic(), progress))
-        return renew(claim, lease, progress)
+        return renew(claim, lease, progress, **more)
 
     monkeypatch.setattr(store, "renew", counted)
     monkeypatch.setattr(bench.subject, "another", lambda: store)
@@ -268,7 +268,7 @@ def test_an_effect_that_comes_on_while_the_store_is_away_goes_on(bench: Bench, m
     bench.open(A, B)
     store = bench.subject.another()
 
-    def away(*_asked: object) -> Instant:
+    def away(*_asked: object, **_more: object) -> Instant:
         raise StoreUnreachable("away")
 
     monkeypatch.setattr(store, "renew", away)

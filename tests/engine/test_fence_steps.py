@@ -13,7 +13,7 @@ from pathlib import Path
 import pytest
 
 from fangnetz.core.errors import StaleToken
-from fangnetz.core.model import HostState, OffProof, Power, ProofKind
+from fangnetz.core.model import HostDoc, HostState, OffProof, PauseDoc, Power, ProofKind
 from fangnetz.core.operations import OperationState, StepState
 from fangnetz.core.units import ControllerId, DeviceName, HostId, Incarnation, Instant, OperationId, Seconds
 from fangnetz.engine import execute, faults
@@ -702,3 +702,83 @@ def test_a_host_that_does_not_come_on_ends_in_a_named_state(bench: Bench) -> Non
     assert wait_for(lambda: bench.do(bench.fencing(), "power_on").next is Next.STOP)
     assert bench.found().state is OperationState.FAILED
     assert "missing right" in bench.found().sentence
+
+
+# --- while the cluster is paused ---------------------------------------------------------------------------------
+
+
+def pause(bench: Bench) -> None:
+    bench.ledger.write([PauseDoc(on=True, by="ada", since=bench.store.now())])
+
+
+def test_a_pause_that_begins_after_the_last_question_prevents_the_cut_and_its_intent(bench: Bench) -> None:
+    (ipmi,) = lost_host(bench)
+    before_the_cut(bench, ipmi, lambda: pause(bench))
+    assert fence(bench).next is Next.STOP
+    assert (ipmi.orders, bench.host("h1").cut_by) == ([], None)  # type: ignore[union-attr]
+    step = bench.step("fence")
+    assert step.state is StepState.READY
+    assert "the cluster is paused" in step.sentence
+    assert fence(bench).next is Next.STOP, "and it is not taken up before the pause ends"
+    assert ipmi.orders == []
+
+
+def test_a_fence_that_has_begun_is_brought_to_its_end_in_a_pause(bench: Bench) -> None:
+    left, right = lost_host(bench, ("left", "right"))
+    switch = left.switch
+
+    def switch_and_pause(*words: object, **more: object) -> str:
+        said = switch(*words, **more)  # type: ignore[arg-type]
+        pause(bench)
+        return said
+
+    left.switch = switch_and_pause  # type: ignore[method-assign]
+    assert fence(bench).next is Next.GO_ON
+    assert len(left.orders) == len(right.orders) == 1
+    assert proof(bench) is not None
+    assert bench.do(bench.deciding(), "prove").next is Next.GO_ON
+    assert bench.host("h1").state is HostState.FENCED  # type: ignore[union-attr]
+    assert bench.do(bench.deciding(), "plan/1").next is Next.STOP
+
+
+# --- what counts as an exit that nobody asked for ----------------------------------------------------------------
+
+
+def exits_after_proof(bench: Bench) -> tuple[Instant, ...]:
+    assert fence(bench).next is Next.GO_ON
+    assert bench.do(bench.deciding(), "prove").next is Next.GO_ON
+    return bench.host("h1").exits  # type: ignore[union-attr]
+
+
+def test_a_proof_counts_the_exit_of_a_lost_host_at_the_instant_it_was_suspected(bench: Bench) -> None:
+    lost_host(bench)
+    opened = bench.found(OP).opened_at
+    assert exits_after_proof(bench) == (opened,)
+
+
+def test_a_proof_that_is_written_once_more_counts_no_second_exit(bench: Bench, tmp_path: Path) -> None:
+    lost_host(bench)
+    assert fence(bench).next is Next.GO_ON
+    deafen = faults.listen(tmp_path, "test", "prove.before_settle:raise")
+    try:
+        assert bench.do(bench.deciding(), "prove").next is Next.STOP
+    finally:
+        deafen()
+    first = bench.host("h1").exits  # type: ignore[union-attr]
+    assert wait_for(lambda: bench.do(bench.deciding(), "prove").next is Next.GO_ON)
+    assert bench.host("h1").exits == first  # type: ignore[union-attr]
+    assert len(first) == 1
+
+
+def test_a_fence_that_a_person_asked_for_is_no_such_exit(bench: Bench) -> None:
+    lost_host(bench, forced_by="ada")
+    assert exits_after_proof(bench) == ()
+
+
+def test_an_exit_in_maintenance_is_none(bench: Bench) -> None:
+    (ipmi,) = lost_host(bench)
+    ipmi.power = Power.OFF
+    assert fence(bench).next is Next.GO_ON
+    bench.ledger.write([HostDoc(id=HostId("h1"), maintenance=True)])
+    assert bench.do(bench.deciding(), "prove").next is Next.GO_ON
+    assert bench.host("h1").exits == ()  # type: ignore[union-attr]

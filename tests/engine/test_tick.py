@@ -12,7 +12,7 @@ from fangnetz.adapters.redis.keys import Keys
 from fangnetz.adapters.system_process import SystemProcess
 from fangnetz.core.detector import heard
 from fangnetz.core.errors import StaleToken, StoredContentError
-from fangnetz.core.model import HostDoc, HostState, VmState, VmWish, WishKind
+from fangnetz.core.model import HostDoc, HostState, PauseDoc, VmState, VmWish, WishKind
 from fangnetz.core.operations import (
     OperationKind,
     OperationState,
@@ -344,6 +344,46 @@ def test_a_step_given_back_is_sent_when_it_is_due(bench: Bench, c1: Machine) -> 
     assert c1.controller.sweep() == 0
     assert wait_for(lambda: c1.controller.sweep() == 1)
     assert bench.store.now() >= bench.step("plan/1").not_before
+
+
+def pause(bench: Bench, *, on: bool = True) -> None:
+    bench.ledger.write([PauseDoc(on=on, by="ada", since=bench.store.now())])
+
+
+def test_in_a_pause_no_new_step_is_sent_and_after_it_each_is(bench: Bench, c1: Machine) -> None:
+    lead(bench, c1)
+    bench.open()
+    pause(bench)
+    assert c1.controller.sweep() == 0
+    assert c1.dispatcher.sent == []
+    pause(bench, on=False)
+    assert c1.controller.sweep() == 1
+
+
+def test_a_pause_withdraws_starts_that_had_not_begun_and_leaves_those_that_had(bench: Bench, c1: Machine) -> None:
+    lead(bench, c1)
+    bench.members()
+    bench.define("web", "h1", state=VmState.STARTING)
+    bench.open(bench.start_step())
+    pause(bench)
+    claimed = bench.step("start/web/1")
+    assert claimed.attempt == 0
+    c1.controller.sweep()
+    assert bench.step("start/web/1").state is StepState.FAILED
+    record = bench.store.view(bench.hosts, None).vm_records[WEB]
+    assert (record.state, record.failures) == (VmState.WAITING, 0)
+    assert "had not begun" in record.reason
+
+
+def test_a_pause_leaves_a_start_that_had_begun(bench: Bench, c1: Machine) -> None:
+    lead(bench, c1)
+    bench.members()
+    bench.define("web", "h1", state=VmState.STARTING)
+    bench.open(bench.start_step())
+    bench.claim("start/web/1", lease=0.02)
+    pause(bench)
+    assert wait_for(lambda: c1.controller.sweep() == 1), "what came of it is asked"
+    assert bench.step("start/web/1").state is StepState.RUNNING
 
 
 def test_the_rest_of_a_chain_is_sent_from_where_it_was_lost(bench: Bench, c1: Machine) -> None:

@@ -17,8 +17,8 @@ from tests.history import history_of
 FOLDER = Path(__file__).parent
 FILES = sorted(FOLDER.rglob("*.yaml"))
 ROOMS = {
-    "controllers", "evacuation", "fencing", "hosts", "messages", "migration", "network", "operators", "placement",
-    "power", "storms", "store", "vms",
+    "controllers", "evacuation", "fencing", "hosts", "messages", "migration", "network", "operators", "pause",
+    "placement", "power", "quarantine", "storms", "store", "vms",
 }  # fmt: skip
 
 

@@ -91,3 +91,26 @@ def test_other_wishes_count_from_when_they_are_read(asked: Asked) -> None:
     ((kind, subject, by, at),) = asked.wishes
     assert (kind, subject, by) == (WishKind.VM_START, "web", "ada")
     assert before < at < asked.store.now()
+
+
+def test_the_cluster_is_paused_for_a_span_from_when_it_is_read(asked: Asked) -> None:
+    before = asked.store.now()
+    wishes.pause.run("ada", "new switch", for_s=60)
+    (written,) = asked.store.view({}, None).wishes
+    assert (written.kind, written.subject, written.reason) == (WishKind.CLUSTER_PAUSE, "cluster", "new switch")
+    assert written.until is not None
+    assert before + 60 < written.until < asked.store.now() + 60
+
+
+def test_the_cluster_is_paused_without_an_end_and_resumed(asked: Asked) -> None:
+    wishes.pause.run("ada")
+    wishes.resume.run("ada")
+    kinds = [(wish.kind, wish.until) for wish in asked.store.view({}, None).wishes]
+    assert kinds == [(WishKind.CLUSTER_PAUSE, None), (WishKind.CLUSTER_RESUME, None)]
+
+
+@pytest.mark.parametrize("span", [0, -1, True, "2h", float("nan"), float("inf")])
+def test_a_pause_for_no_span_is_not_written(asked: Asked, span: object) -> None:
+    with pytest.raises(WishRefused, match="for_s"):
+        wishes.pause.run("ada", for_s=span)
+    assert asked.wishes == []

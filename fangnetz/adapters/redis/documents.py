@@ -1,13 +1,13 @@
 """The ledger's documents as a view needs them, read again only when its version says that one was written.
 
 A document that cannot be read is named and left out; a host whose document is broken counts as a member in
-maintenance whose last boot nobody can tell.
+maintenance whose last boot nobody can tell, and a broken pause lasts.
 """
 
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import cast
 
 import redis
@@ -16,12 +16,12 @@ from fangnetz.adapters.redis.client import answers, sound
 from fangnetz.adapters.redis.codec import decode
 from fangnetz.adapters.redis.keys import Keys
 from fangnetz.core.errors import StoredContentError
-from fangnetz.core.model import UNKNOWN_BOOT, Binding, HostDoc, OffProof, VmDoc
+from fangnetz.core.model import UNKNOWN_BOOT, Binding, HostDoc, OffProof, PauseDoc, VmDoc
 from fangnetz.core.units import DeviceName, HostId, VmId
-from fangnetz.ports import LedgerEntry
+from fangnetz.ports import PAUSE_KEY, LedgerEntry
 
-_KINDS: Mapping[str, type] = {"vm": VmDoc, "host": HostDoc, "binding": Binding, "proof": OffProof}
-Document = VmDoc | HostDoc | Binding | OffProof
+_KINDS: Mapping[str, type] = {"vm": VmDoc, "host": HostDoc, "binding": Binding, "proof": OffProof, "pause": PauseDoc}
+Document = VmDoc | HostDoc | Binding | OffProof | PauseDoc
 
 
 @dataclass(frozen=True, slots=True)
@@ -33,6 +33,7 @@ class Documents:
     hosts: dict[HostId, HostDoc] = field(default_factory=dict)
     bindings: dict[tuple[HostId, DeviceName], Binding] = field(default_factory=dict)
     proofs: dict[HostId, OffProof] = field(default_factory=dict)
+    pause: PauseDoc | None = None
     unreadable: list[str] = field(default_factory=list)
     unreadable_vms: set[VmId] = field(default_factory=set)
 
@@ -46,6 +47,7 @@ def read_documents(client: redis.Redis, keys: Keys) -> Documents:
     version = cast("str | None", sound(first, keys.ledger_version))
     ledger = cast("dict[str, str]", sound(second, keys.ledger))
     found = Documents(version=version or "")
+    pause: PauseDoc | None = None
     for key, text in ledger.items():
         name = key.partition("/")[2]
         try:
@@ -58,6 +60,8 @@ def read_documents(client: redis.Redis, keys: Keys) -> Documents:
                 )
             elif key.startswith("vm/"):
                 found.unreadable_vms.add(VmId(name))
+            elif key == PAUSE_KEY:  # one may last: nothing is ordered until somebody ends it
+                pause = PauseDoc(on=True, by="nobody knows whom", reason=str(error))
             continue
         match document:
             case VmDoc():
@@ -68,9 +72,11 @@ def read_documents(client: redis.Redis, keys: Keys) -> Documents:
                 found.bindings[document.host, document.device] = document
             case OffProof():
                 found.proofs[HostId(name)] = document
+            case PauseDoc():
+                pause = document
             case None:
                 continue
-    return found
+    return replace(found, pause=pause)
 
 
 def document_of(key: str, text: str, keys: Keys) -> Document | None:

@@ -16,7 +16,7 @@ from fangnetz.adapters.redis.keys import CLOSED_MAX, EVENTS_MAX, Keys
 from fangnetz.adapters.redis.scripts import NotConfirmed, Scripts
 from fangnetz.core.actions import Happened
 from fangnetz.core.convergence import Progress
-from fangnetz.core.errors import Conflict, StaleToken, StoredContentError, StoreUnreachable
+from fangnetz.core.errors import Conflict, Paused, StaleToken, StoredContentError, StoreUnreachable
 from fangnetz.core.operations import Operation, Outcome, Step
 from fangnetz.core.units import Incarnation, Instant, OperationId, Seconds, VmId
 from fangnetz.ports import Assign, Claim, NotClaimed
@@ -35,6 +35,7 @@ WHY = {
     "clash": "the step it adds is there already",
     "later": "its next try is not due yet",
     "token": "somebody else has claimed it meanwhile",
+    "paused": "the cluster is paused",
 }
 
 
@@ -144,7 +145,7 @@ class RedisJournal:
         with suppress(StoreUnreachable):
             self._scripts("unclaim", keys, [token, before])
 
-    def renew(self, claim: Claim, lease: Seconds, progress: Progress | None = None) -> Instant:
+    def renew(self, claim: Claim, lease: Seconds, progress: Progress | None = None, *, begins: bool = False) -> Instant:
         order = claim.step.order
         answer = self._scripts.confirmed(
             "renew",
@@ -154,10 +155,12 @@ class RedisJournal:
                 order.incarnation if order else "",
                 micros(lease),
                 codec.encode(progress) if progress else "",
+                "1" if begins else "",
             ],
         )
         if answer[0] != 1:
-            raise StaleToken(f"{claim.operation.id} {claim.step.key}: {WHY.get(answer[1], answer[1])}")
+            problem = Paused if answer[1] == "paused" else StaleToken
+            raise problem(f"{claim.operation.id} {claim.step.key}: {WHY.get(answer[1], answer[1])}")
         return instant(answer[2])
 
     def settle(self, claim: Claim, outcome: Outcome, assigns: Sequence[Assign] = (), placements: int = 0) -> Operation:
@@ -248,7 +251,8 @@ class RedisJournal:
     def _guarded(self, operation: Operation, step: Step) -> list[str]:
         vm = step.order.vm if step.order else VmId("-")
         keys = self._keys
-        return [keys.lease, keys.life, keys.operation(operation.id), keys.step(operation.id, step.key), keys.vm(vm)]
+        return [keys.lease, keys.life, keys.operation(operation.id), keys.step(operation.id, step.key), keys.vm(vm),
+                keys.ledger]  # fmt: skip
 
 
 def _counted(fields: dict[str, str]) -> list[str]:

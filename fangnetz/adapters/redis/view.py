@@ -150,6 +150,7 @@ class Look:
             unreadable_vms=tuple(sorted(docs.unreadable_vms | broken)),
             unreadable_records=tuple(sorted(broken)),
             set_aside={vm: doc for vm, doc in docs.vms.items() if vm in broken},
+            pause=docs.pause,
         )
 
     def reports(self, hosts: Mapping[HostId, HostSpec], controller: ControllerId) -> Reports:

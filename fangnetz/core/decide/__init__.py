@@ -7,6 +7,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 
+from fangnetz.core import pause
 from fangnetz.core.actions import (
     Action,
     AdoptOperation,
@@ -71,6 +72,8 @@ def decide(view: ClusterView, watch: Watch, policy: Policy, declared: Mapping[Vm
             settled = decide_wish(wish, view, watch, verdicts, policy, epoch)
             actions.extend(settled)
             changes = wish.subject if len(settled) > 1 else ""  # a refused one changes nothing
+            view = pause.from_now_on(view, settled)
+        actions.extend(pause.over(view))
         # Wishes never keep the other hosts from being watched and recovered.
         host_actions, host_alarms = _hosts(view, watch, verdicts, policy, epoch, but=changes)
         actions.extend(host_actions)
@@ -83,6 +86,9 @@ def decide(view: ClusterView, watch: Watch, policy: Policy, declared: Mapping[Vm
             more, warnings = _moves(view, watch, verdicts, policy, epoch, actions)
             actions.extend(more)
             alarms.extend(warnings)
+        if view.paused is not None:
+            actions = pause.held_back(actions)
+    alarms.extend(pause.alarms(view))
     alarms.extend(_standing(view, unheard))
     return Decision(
         actions=tuple(actions),

@@ -38,6 +38,7 @@ from fangnetz.core.model import (
 from fangnetz.core.operations import Operation, OperationKind, StepKind
 from fangnetz.core.ownership import seen_alive
 from fangnetz.core.policy import IsolatedPolicy, Policy
+from fangnetz.core.quarantine import exits_on_return, why_quarantined
 from fangnetz.core.quorum import brakes
 from fangnetz.core.units import Epoch, HostId, Incarnation
 
@@ -187,8 +188,9 @@ class HostDecisions:
         incarnation = self.verdict.incarnation
         if not incarnation or self.verdict.finding in (Finding.ALIVE, Finding.DEGRADED):
             return False
+        paused = self.view.paused is not None  # no recovery is ordered; what was read stays evidence for afterwards
         if self.verdict.finding is Finding.REBOOTED:
-            return self._open_after_reboot()
+            return not paused and self._open_after_reboot()
         remembered = remembered_proof(self.view, self.spec.id)
         if holds(self.view, self.record.proof, incarnation) or (remembered and remembered.incarnation == incarnation):
             return False
@@ -206,7 +208,7 @@ class HostDecisions:
             if alive:
                 sentence = f"{self.spec.id} answers {alive} after its device read OFF: that reading is no proof"
                 self.alarms.append(Alarm(kind="off_contradicted", subject=self.spec.id, sentence=sentence))
-            elif proof is not None:
+            elif proof is not None and not paused:
                 self._open(incarnation, f"{self.verdict.sentence}; {proof.sentence}", proof)
                 return True
         if self.verdict.finding is Finding.ISOLATED and self.policy.isolated is IsolatedPolicy.LEAVE:
@@ -323,6 +325,7 @@ class HostDecisions:
         new_boot = self.beat is not None and self.beat.incarnation != self.record.incarnation
         if self.verdict.fresh and (new_boot or self._out()) and self.record.incarnation:
             if self.record.state is not HostState.RETURNING:
+                self.record = replace(self.record, exits=exits_on_return(self.record))
                 self._to(HostEvent.COMES_BACK, f"{self.spec.id} reports as a new boot")
             else:
                 self._take_back()
@@ -331,10 +334,13 @@ class HostDecisions:
             self._take_back()
             return
         event = _EVENT[finding]
+        if event is HostEvent.HEARD and doc is not None and doc.quarantine:
+            event = HostEvent.QUARANTINED
         if self._out() and self.verdict.fresh:
             return
         incarnation = self.beat.incarnation if self.beat and self.verdict.fresh else self.record.incarnation
-        self._to(event, self.verdict.sentence, incarnation=incarnation)
+        reason = doc.quarantine if event is HostEvent.QUARANTINED and doc is not None else self.verdict.sentence
+        self._to(event, reason, incarnation=incarnation)
 
     def _out(self) -> bool:
         return self.record.state is HostState.FENCED
@@ -342,7 +348,12 @@ class HostDecisions:
     def _take_back(self) -> None:
         if self.beat is None:
             return
-        record, event = taken_back(self.record, self.beat, self.view, self.policy)
+        doc = self.view.host_docs.get(self.spec.id, HostDoc(id=self.spec.id))
+        why = why_quarantined(self.record, self.policy) if self.record.state is HostState.RETURNING else ""
+        if why and not doc.quarantine:  # files first, and in the next tick the record: only a person undoes it
+            self.actions.append(PutHostDoc(doc=replace(doc, quarantine=why)))
+            return
+        record, event = taken_back(self.record, self.beat, self.view, self.policy, quarantine=doc.quarantine)
         if record != self.record:
             self._put(record)
         if event is not None:
@@ -353,7 +364,8 @@ class HostDecisions:
     def _to(self, event: HostEvent, reason: str, incarnation: Incarnation | None = None) -> None:
         state = next_state(self.record.state, event)
         accepted = self.record.incarnation if incarnation is None else incarnation
-        suspected = None if event in (HostEvent.HEARD, HostEvent.ACCEPTED) else self.record.suspected_at
+        well = event in (HostEvent.HEARD, HostEvent.ACCEPTED, HostEvent.QUARANTINED)
+        suspected = None if well else self.record.suspected_at
         if suspected is None and event in (HostEvent.LOST, HostEvent.ISOLATED, HostEvent.WORKER_SILENT):
             suspected = self.view.now
         if (state, accepted, suspected) == (

@@ -59,7 +59,7 @@ def _tried_anew(vms: Iterable[VmId], view: ClusterView) -> list[Action]:
     """Return what lets moves of these VMs begin at once: a person asks for them, whatever became of the last ones."""
     records = (view.vm_records.get(vm) for vm in vms)
     return [
-        PutVm(record=replace(record, tried_at=Instant(0.0)), expected=record.generation)
+        PutVm(record=replace(record, tried_at=Instant(0.0), tries=0), expected=record.generation)
         for record in records
         if record is not None and record.tried_at
     ]
@@ -84,13 +84,14 @@ def activate(
         raise WishRefused(obstacle)
     put = PutHost(
         record=replace(record, state=HostState.ONLINE, since=view.now, reason="an operator activated it",
-                       incarnation=beat.incarnation, proof=None, cut_by=None, suspected_at=None)
+                       incarnation=beat.incarnation, proof=None, cut_by=None, suspected_at=None, exits=())
     )  # fmt: skip
     known = replace(doc or HostDoc(id=host), incarnation=beat.incarnation)
     rules = RuleBook.of(view.vms.values())
     home = tuple(vm for vm in known.away if wish.failback or rules.fails_back(vm, policy.failback))
     if known.maintenance or known.evacuate or known.failback:
         known = replace(known, maintenance=False, evacuate=False, reason="", failback=bool(home), away=home)
+    known = replace(known, quarantine="")
     docs: list[Action] = [PutHostDoc(doc=known)] if known != doc else []
     docs += _tried_anew(home, view)
     coming = f", and {len(home)} VMs come home" if home else ""

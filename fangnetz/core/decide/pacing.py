@@ -45,6 +45,8 @@ class Pace:
 
     def begin_all(self, moves: Iterable[Move], reason: str) -> list[Move]:
         """Open the moves that have their turn, and return them; VMs that run together move at once or not at all."""
+        if self.view.paused is not None:
+            return []  # and nothing is written that says a move was tried
         units: dict[VmId, list[Move]] = {}
         for move in moves:
             units.setdefault(min(self.rules.group(move.vm)), []).append(move)

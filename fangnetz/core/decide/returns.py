@@ -16,11 +16,12 @@ from fangnetz.core.units import Epoch, HostId
 
 
 def taken_back(
-    record: HostRecord, beat: Heartbeat, view: ClusterView, policy: Policy
+    record: HostRecord, beat: Heartbeat, view: ClusterView, policy: Policy, *, quarantine: str = ""
 ) -> tuple[HostRecord, Happened | None]:
     """RETURNING (or maintenance) -> online, once the new boot is clean and no cut can be on its way.
 
-    Returns the record as it should be now, with the obstacle as its reason if there is one.
+    Returns the record as it should be now, with the obstacle as its reason if there is one. `quarantine`: why it takes
+    no VMs before a person activates it.
     """
     host = record.id
     obstacle = _obstacle(record, beat, view, policy)
@@ -28,9 +29,9 @@ def taken_back(
         return replace(record, reason=obstacle), None
     accepted = replace(
         record,
-        state=next_state(record.state, HostEvent.ACCEPTED),
+        state=next_state(record.state, HostEvent.QUARANTINED if quarantine else HostEvent.ACCEPTED),
         since=view.now,
-        reason=f"{host} came back as a clean boot and has rejoined",
+        reason=quarantine or f"{host} came back as a clean boot and has rejoined",
         incarnation=beat.incarnation,
         cut_by=None,
         suspected_at=None,

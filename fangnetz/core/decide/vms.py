@@ -37,6 +37,7 @@ from fangnetz.core.operations import (
     stop_steps,
 )
 from fangnetz.core.ownership import Granted, end_the_held, owner_let_go, proof_of, seen_running
+from fangnetz.core.pause import told
 from fangnetz.core.policy import Policy
 from fangnetz.core.recovery import plan_starts
 from fangnetz.core.units import Epoch, Generation, HostId, Incarnation, VmId
@@ -238,6 +239,8 @@ class VmDecisions:
             sentence += (
                 f"; the copy on {later} is the later one, and that host is not in the cluster file: pause it there"
             )
+        elif later and self.view.paused is not None:
+            sentence += f"; the copy on {later} is the later one, and is left running: {told(self.view.paused)}"
         elif later:
             sentence += f"; the copy on {later} is the later one and is being paused"
         elif held:
@@ -492,6 +495,10 @@ class VmDecisions:
         free = [vm for vm in self.wanted if not self.just_opened.has(view.vm_records[vm])]
         if not free:
             return
+        if view.paused is not None:
+            for vm in free:
+                self._set(view.vm_records[vm], VmState.WAITING, told(view.paused))
+            return
         none_yet: dict[VmId, tuple[Step, ...]] = dict.fromkeys(free, ())
         plan = plan_starts(none_yet, view, self.watch, self.verdicts, self.policy)
         for left in plan.unassigned:
@@ -507,11 +514,17 @@ class VmDecisions:
                 subject=chosen.vm,
                 epoch=self.epoch,
                 opened_at=view.now,
-                reason=record.reason or "it is wished to run",
+                reason=self._why_it_starts(record),
                 steps=start_steps(),
                 target=chosen.host,
             )
             self.actions.append(OpenOperation(operation=operation))
+
+    def _why_it_starts(self, record: VmRecord) -> str:
+        pause = self.view.pause
+        if pause is not None and record.reason.startswith(told(pause)):  # what it waited for is over
+            return f"the pause by {pause.by} is over"
+        return record.reason or "it is wished to run"
 
     def _open_stop(self, record: VmRecord, host: HostId, generation: Generation, reason: str, *, force: bool) -> None:
         if not force and self.stopping[host] >= STOPS_PER_HOST_MAX:
@@ -525,8 +538,12 @@ class VmDecisions:
     def _open_pause(self, record: VmRecord, host: HostId, copies: Mapping[HostId, VmSighting], reason: str) -> None:
         """Order it, and say on record that it was: one that was not made is not ordered again before a while."""
         generation = copies[host].generation
-        told = (record.state, record.reason) == (VmState.NEEDS_PERSON, reason)
-        if generation is None or (told and self.view.now - record.since < PAUSE_AGAIN_S):
+        said = (record.state, record.reason) == (VmState.NEEDS_PERSON, reason)
+        if (
+            self.view.paused is not None
+            or generation is None
+            or (said and self.view.now - record.since < PAUSE_AGAIN_S)
+        ):
             return
         order = self._order(record.id, host, generation, self.policy.start_bound_s)
         if order is None:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import replace
 
 from fangnetz.core.actions import (
@@ -41,6 +41,7 @@ from fangnetz.core.model import (
     HostRecord,
     HostState,
     OffProof,
+    PauseDoc,
     Power,
     ProofKind,
     VmDoc,
@@ -61,6 +62,7 @@ from fangnetz.core.ownership import (
     seen_gone,
     seen_running,
 )
+from fangnetz.core.pause import HOW_TO_END, pause, resume, told
 from fangnetz.core.policy import Policy
 from fangnetz.core.quorum import unheard_in_this_life
 from fangnetz.core.rules import RuleBook, contradictions
@@ -77,9 +79,24 @@ def decide_wish(
     try:
         _refuse_if_stale(wish, view)
         actions, sentence, operation = _grant(wish, view, watch, verdicts, policy, epoch)
+        if view.paused is not None and wish.kind not in _ABOUT_THE_PAUSE:
+            sentence = _in_the_pause(actions, sentence, view.paused)
     except WishRefused as refusal:
         return [SettleWish(wish=wish, granted=False, sentence=str(refusal))]
     return [*actions, SettleWish(wish=wish, granted=True, sentence=sentence, operation=operation)]
+
+
+_ABOUT_THE_PAUSE = frozenset({WishKind.CLUSTER_PAUSE, WishKind.CLUSTER_RESUME})
+
+
+def _in_the_pause(actions: Iterable[Action], sentence: str, pause: PauseDoc) -> str:
+    """Return what is answered to a wish while the cluster is paused. WishRefused if it would order something now.
+
+    What is only written down is kept: the tick that follows the pause sees it.
+    """
+    if any(isinstance(action, OpenOperation) for action in actions):
+        raise WishRefused(f"{told(pause)}. {HOW_TO_END}; then say it again")
+    return f"{sentence}; the cluster is paused, and what follows from it is ordered only afterwards"
 
 
 WISH_AGE_MAX_S = 60.0
@@ -101,7 +118,7 @@ def _refuse_if_booted_anew(wish: Wish, latest: Incarnation) -> None:
         )
 
 
-def _grant(  # noqa: PLR0911 - one case a kind of wish
+def _grant(  # noqa: PLR0911, PLR0912 - one case a kind of wish
     wish: Wish, view: ClusterView, watch: Watch, verdicts: Mapping[HostId, Verdict], policy: Policy, epoch: Epoch
 ) -> Granting:
     match wish.kind:
@@ -129,6 +146,10 @@ def _grant(  # noqa: PLR0911 - one case a kind of wish
             return migrate(wish, _vm(wish, view), view, watch, verdicts, policy, epoch)
         case WishKind.OPERATION_CANCEL:
             return cancel(wish, view)
+        case WishKind.CLUSTER_PAUSE:
+            return pause(wish, view)
+        case WishKind.CLUSTER_RESUME:
+            return resume(wish, view)
         case WishKind.VM_REMOVE if wish.subject in view.unreadable_records:
             return _forget(wish, VmId(wish.subject), view, unheard_in_this_life(view, watch, policy), policy)
         case WishKind.VM_REMOVE:

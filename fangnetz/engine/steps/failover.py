@@ -26,7 +26,8 @@ from fangnetz.core.operations import (
     vm_start_steps,
 )
 from fangnetz.core.policy import Policy
-from fangnetz.core.quorum import brakes
+from fangnetz.core.quarantine import with_exit
+from fangnetz.core.quorum import BrakeKind, brakes
 from fangnetz.core.recovery import plan_recovery, starts_of
 from fangnetz.core.units import Generation, HostId, Instant, Seconds, VmId
 from fangnetz.engine.execute import Context, Settlement
@@ -82,7 +83,7 @@ class FailoverSteps:
                 return self._not_believed(proof, view)
             old = view.host_records.get(host)
             context.guard()
-            fenced = self._fenced(host, old, proof, operation, view.now)
+            fenced = self._fenced(host, old, proof, operation, view)
             if self._store.put_host(fenced, old, operation.epoch):
                 break
         else:
@@ -117,7 +118,7 @@ class FailoverSteps:
         return Settlement(Outcome(state=StepState.FAILED, sentence=sentence, closes=OperationState.NEEDS_PERSON))
 
     def _fenced(
-        self, host: HostId, old: HostRecord | None, proof: OffProof, operation: Operation, now: Instant
+        self, host: HostId, old: HostRecord | None, proof: OffProof, operation: Operation, view: ClusterView
     ) -> HostRecord:
         fence = operation.step("fence")
         cut = fence is not None and bool(fence.facts.get("fence_sent_at"))
@@ -125,10 +126,15 @@ class FailoverSteps:
         # An executor that died between its cut and its outcome left only the intent; then it reads off for us.
         intended = lost_claim and old is not None and old.cut_by == operation.id
         ours = cut or intended
+        exits = old.exits if old is not None else ()
+        doc = view.host_docs.get(host)
+        if not operation.forced_by and not (doc is not None and doc.maintenance):  # what people do says nothing of it
+            exits = with_exit(exits, operation.suspected_at or operation.opened_at)
         return replace(
             old or HostRecord(id=host),
+            exits=exits,
             state=HostState.FENCED,
-            since=now,
+            since=view.now,
             reason=proof.sentence if ours else proof.sentence + _earlier_cut(old, operation),
             incarnation=operation.incarnation,
             proof=proof,
@@ -309,7 +315,11 @@ def grounds(
         return "", (), f"{host} reported after it was proven off: {verdict.sentence}"
     if verdict.finding not in (Finding.LOST, Finding.ISOLATED):
         return "", (), f"no longer lost: {verdict.sentence}"
-    held = brakes(host, seen.view, seen.watch, seen.verdicts, policy)
+    held = [
+        brake
+        for brake in brakes(host, seen.view, seen.watch, seen.verdicts, policy)
+        if brake.kind is not BrakeKind.PAUSED  # the store refuses what must not begin; what has begun goes on
+    ]
     if held:
         return "", (), f"{host} is not fenced: " + "; ".join(brake.sentence for brake in held)
     return verdict.sentence, (), ""

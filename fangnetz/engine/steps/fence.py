@@ -194,7 +194,7 @@ class FenceSteps:
         A claim that was lost leaves it: whoever has taken over since may have cut, with the same word in its place.
         """
         with suppress(StaleToken, StoreUnreachable):
-            attempt.context.guard()
+            attempt.context.guard(begins=False)
             self._put_cut_by(attempt, None)
 
     def _put_cut_by(self, attempt: _Attempt, operation: OperationId | None) -> bool:
@@ -212,7 +212,9 @@ class FenceSteps:
 
         That is while the lease just confirmed lasts, and within the attempt's bound.
         """
-        until = min(attempt.context.last_look(point_name, attempt.host), attempt.deadline)
+        # A fence that has begun is brought to its end, also while the cluster is paused: half cut is no state to leave.
+        begins = "fence_sent_at" not in attempt.facts
+        until = min(attempt.context.last_look(point_name, attempt.host, begins=begins), attempt.deadline)
         if attempt.context.clock.monotonic() >= until:
             raise StaleToken(f"{attempt.context.operation.id}: the bound of this attempt on {attempt.host} has passed")
         return until

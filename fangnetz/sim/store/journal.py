@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from dataclasses import replace
 
 from fangnetz.core.convergence import Progress
-from fangnetz.core.errors import Conflict, StaleToken
+from fangnetz.core.errors import Conflict, Paused, StaleToken
 from fangnetz.core.model import Destination, VmState
 from fangnetz.core.operations import (
     AT_A_HOST,
@@ -19,10 +19,11 @@ from fangnetz.core.operations import (
     StepKind,
     StepState,
 )
+from fangnetz.core.pause import ENDS_WHAT_BEGAN, may_be_claimed
 from fangnetz.core.units import Epoch, Generation, Incarnation, Instant, OperationId, Seconds
 from fangnetz.ports import Assign, Claim, NotClaimed
 from fangnetz.sim.store.memory import CLOSED_MAX, Memory, instant, micros
-from fangnetz.sim.store.records import must_be_in_charge
+from fangnetz.sim.store.records import documents, must_be_in_charge
 
 WHY = {
     "gone": "the journal does not know this step",
@@ -38,6 +39,7 @@ WHY = {
     "clash": "the step it adds is there already",
     "later": "its next try is not due yet",
     "token": "somebody else has claimed it meanwhile",
+    "paused": "the cluster is paused",
 }
 
 
@@ -137,6 +139,8 @@ def claim(
     code = _obstacle(m, identity, key, incarnation, now)
     if code:
         return _refused(identity, key, code), step.state
+    if not may_be_claimed(step) and _is_paused(m, now):
+        return _refused(identity, key, "paused"), step.state
     mine = step.state is StepState.RUNNING and step.token == token
     until, not_before = _us(step.lease_until), _us(step.not_before)
     if step.state is StepState.RUNNING and not mine and until > now:
@@ -195,7 +199,12 @@ def _with(m: Memory, found: Operation, *lines: Step) -> Operation:
     return changed
 
 
-def renew(m: Memory, held: Claim, lease: Seconds, progress: Progress | None) -> Instant:
+def _is_paused(m: Memory, now: int) -> bool:
+    pause = documents(m).pause
+    return pause is not None and pause.lasts(instant(now))
+
+
+def renew(m: Memory, held: Claim, lease: Seconds, progress: Progress | None, begins: bool) -> Instant:
     identity, key, order = held.operation.id, held.step.key, held.step.order
     now = m.now_us()
     code = _obstacle(m, identity, key, order.incarnation if order else Incarnation(""), now)
@@ -205,6 +214,8 @@ def renew(m: Memory, held: Claim, lease: Seconds, progress: Progress | None) -> 
         code = "token"
     if code or found is None or step is None:
         raise StaleToken(f"{identity} {key}: {WHY[code]}")
+    if begins and step.kind not in ENDS_WHAT_BEGAN and _is_paused(m, now):
+        raise Paused(f"{identity} {key}: {WHY['paused']}")
     until = instant(now + micros(lease))
     _with(m, found, replace(step, lease_until=until, progress=progress or step.progress))
     return until

@@ -145,4 +145,5 @@ def together(
         controllers={name: instant(at) for name, at in first.controllers.items()},
         files=first.files,
         proofs=first.docs.proofs,
+        pause=first.docs.pause,
     )

@@ -16,6 +16,7 @@ from fangnetz.core.model import (
     HostDoc,
     HostRecord,
     OffProof,
+    PauseDoc,
     PowerReading,
     ProbeRound,
     VmDoc,
@@ -53,6 +54,7 @@ class Documents:
     hosts: dict[HostId, HostDoc] = field(default_factory=dict)
     bindings: dict[tuple[HostId, DeviceName], Binding] = field(default_factory=dict)
     proofs: dict[HostId, OffProof] = field(default_factory=dict)
+    pause: PauseDoc | None = None
 
 
 @dataclass(slots=True)

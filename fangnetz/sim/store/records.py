@@ -12,17 +12,21 @@ from pydantic import TypeAdapter
 
 from fangnetz.core.actions import Alarm, Happened
 from fangnetz.core.errors import StaleToken
-from fangnetz.core.model import Binding, HostDoc, HostRecord, OffProof, VmDoc, VmRecord, VmState, Wish
+from fangnetz.core.model import Binding, HostDoc, HostRecord, OffProof, PauseDoc, VmDoc, VmRecord, VmState, Wish
 from fangnetz.core.roll.values import Roll
 from fangnetz.core.units import Epoch, Generation, HostId, Instant, VmId
 from fangnetz.ports import LedgerEntry, LoggedEvent, WishResult
 from fangnetz.sim.store.memory import EVENTS_MAX, WISH_RESULT_TTL_S, Documents, Memory, instant, micros
 
-_KINDS: dict[str, TypeAdapter[VmDoc] | TypeAdapter[HostDoc] | TypeAdapter[Binding] | TypeAdapter[OffProof]] = {
+_KINDS: dict[
+    str,
+    TypeAdapter[VmDoc] | TypeAdapter[HostDoc] | TypeAdapter[Binding] | TypeAdapter[OffProof] | TypeAdapter[PauseDoc],
+] = {
     "vm": TypeAdapter(VmDoc),
     "host": TypeAdapter(HostDoc),
     "binding": TypeAdapter(Binding),
     "proof": TypeAdapter(OffProof),
+    "pause": TypeAdapter(PauseDoc),
 }
 
 
@@ -103,6 +107,8 @@ def documents(m: Memory) -> Documents:
                     found.bindings[document.host, document.device] = document
                 case OffProof():
                     found.proofs[HostId(name)] = document
+                case PauseDoc():
+                    found.pause = document
         m.documents, m.documents_version = found, m.ledger_version
     return m.documents
 

@@ -218,8 +218,8 @@ class StoreTwin:
             with suppress(StoreUnreachable):
                 self._line(journal.unclaim, identity, key, token, answer[1])
 
-    def renew(self, claim: Claim, lease: Seconds, progress: Progress | None = None) -> Instant:
-        return self._line(journal.renew, claim, lease, progress, confirmed=True)
+    def renew(self, claim: Claim, lease: Seconds, progress: Progress | None = None, *, begins: bool = False) -> Instant:
+        return self._line(journal.renew, claim, lease, progress, begins, confirmed=True)
 
     def settle(self, claim: Claim, outcome: Outcome, assigns: Sequence[Assign] = (), placements: int = 0) -> Operation:
         return self._line(journal.settle, claim, outcome, assigns, placements)

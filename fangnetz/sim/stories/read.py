@@ -241,7 +241,7 @@ class _Reader:
         lines = [self._line(("timeline", index)) for index in range(len(self._list(("timeline",))))]
         return tuple(sorted(lines, key=lambda line: line.at))
 
-    def _line(self, path: KeyPath) -> Line:
+    def _line(self, path: KeyPath) -> Line:  # noqa: PLR0911 - one line a kind of verb
         given = self._group(path)
         at = self._number((*path, "at"), None, low=0, high=1_000_000)
         verbs = [key for key in given if key != "at"]
@@ -270,6 +270,8 @@ class _Reader:
             return self._partition(at, where)
         if verb == "add":
             return self._add(at, where)
+        if verb in words.OF_CLUSTER:
+            return self._of_cluster(at, verb, where)
         if verb in words.WITH_WORDS:
             self._known(where, words.WITH_WORDS[verb])
             return self._VERBS[verb](self, at, verb, where)
@@ -373,6 +375,19 @@ class _Reader:
         vm = self._name((*path, "vm"), self._vms, "VM")
         to = self._name((*path, "to"), self._hosts, "host", missing="")
         return Line(at=at, verb=verb, on=vm, names=(vm,), more={"to": to})
+
+    def _of_cluster(self, at: float, verb: str, path: KeyPath) -> Line:
+        if verb == "resume":
+            if self._tree.get(path) is not True:
+                self._refuse(path, "must be true")
+            return Line(at=at, verb=verb)
+        self._known(path, ("until",), verb)
+        if self._tree.get((*path, "until")) is None:
+            return Line(at=at, verb=verb)
+        until = self._number((*path, "until"), None, low=0, high=1_000_000)
+        if until <= at:
+            self._refuse((*path, "until"), f"must be a later second than its own, {at:g}")
+        return Line(at=at, verb=verb, more={"until": until})
 
     def _start_by_hand(self, at: float, verb: str, path: KeyPath) -> Line:
         vm = self._name((*path, "vm"), self._vms, "VM")

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 
 NOT_BUILT_VERBS = (
-    "reboot", "shutdown", "relocate", "pause", "resume",
+    "reboot", "shutdown", "relocate",
 )  # fmt: skip
 NOT_BUILT_KEYS: Mapping[str, tuple[str, ...]] = {
     "host": ("watchdog", "shutdown_s"),
@@ -13,13 +13,14 @@ NOT_BUILT_KEYS: Mapping[str, tuple[str, ...]] = {
         "live", "max_restarts", "max_relocations",
     ),
     "world": ("shutdown_s",),
-    "policy": ("on_shutdown", "evacuate_deadline_s", "unmovable", "quarantine_exits", "start_on"),
+    "policy": ("on_shutdown", "evacuate_deadline_s", "unmovable"),
 }  # fmt: skip
 
 OF_HOST = ("power_off", "unplug", "power_on", "reset", "kill_worker", "activate", "evacuate", "fence", "confirm_off")
 OF_CONTROLLER = ("kill_controller", "start_controller")
 OF_MACHINE = ("freeze", "thaw")
 OF_VM = ("vm_crash", "guest_hang", "io_error", "start", "stop", "ignore", "remove")
+OF_CLUSTER = ("pause", "resume")
 WITH_WORDS: Mapping[str, tuple[str, ...]] = {
     "cut": ("host", "links", "direction"),
     "heal": ("host", "links", "direction"),
@@ -38,8 +39,20 @@ WITH_WORDS: Mapping[str, tuple[str, ...]] = {
     "add": (),
 }
 """Verbs that take a group of words."""
-VERBS = (*OF_HOST, *OF_CONTROLLER, *OF_MACHINE, *OF_VM, *WITH_WORDS, "partition")
-WISHES = ("activate", "evacuate", "fence", "confirm_off", "start", "stop", "ignore", "remove", "add", "migrate")
+VERBS = (*OF_HOST, *OF_CONTROLLER, *OF_MACHINE, *OF_VM, *WITH_WORDS, "partition", *OF_CLUSTER)
+WISHES = (
+    "activate",
+    "evacuate",
+    "fence",
+    "confirm_off",
+    "start",
+    "stop",
+    "ignore",
+    "remove",
+    "add",
+    "migrate",
+    *OF_CLUSTER,
+)
 
 STORE_STATES = ("ok", "down", "hung", "wiped", "rolled-back", "failover")
 LIBVIRT_STATES = ("ok", "hung", "dead")

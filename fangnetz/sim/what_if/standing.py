@@ -6,7 +6,7 @@ from dataclasses import replace
 
 from fangnetz.core.fencing import BindingState
 from fangnetz.core.model import Binding, HostDoc, HostState, HypervisorHealth, VmState, VmWish
-from fangnetz.core.units import HostId, Incarnation
+from fangnetz.core.units import HostId, Incarnation, Instant
 from fangnetz.engine.ledger import Document
 from fangnetz.sim.beginning import HOURS_AGO, T0, vm_doc, write_documents
 from fangnetz.sim.network import CLUSTER
@@ -28,6 +28,7 @@ def stand(world: World, today: Today) -> None:
         documents += _host(world, today, host)
         documents += _devices(world, today, host)
     documents += _vms(world, today)
+    documents += _pause(today)
     write_documents(world, documents)
     _holder(world, today)
 
@@ -97,6 +98,15 @@ def _vms(world: World, today: Today) -> list[Document]:
         if record.state in KEPT_VM_STATES and doc.wish is not VmWish.IGNORED:
             memory.vms[vm] = replace(memory.vms[vm], state=record.state, reason=record.reason, failures=record.failures)
     return documents
+
+
+def _pause(today: Today) -> list[Document]:
+    """A pause that lasts goes on as long as it has left; what is lost in it is recovered only afterwards."""
+    doc, now = today.view.paused, today.view.now
+    if doc is None:
+        return []
+    until = None if doc.until is None else Instant(T0 + doc.until - now)
+    return [replace(doc, since=Instant(T0 + doc.since - now), until=until)]
 
 
 def _holder(world: World, today: Today) -> None:

@@ -12,6 +12,7 @@ from enum import StrEnum
 from fangnetz.core.demand import demands
 from fangnetz.core.fencing import BindingState, binding_state
 from fangnetz.core.model import ClusterView, HostSpec, Power, VmDoc, VmRecord
+from fangnetz.core.pause import told
 from fangnetz.core.policy import Policy, RankBy
 from fangnetz.core.rooms import TAKES_ROOM
 from fangnetz.core.units import ControllerId, DeviceName, HostId, Incarnation, VmId
@@ -192,7 +193,7 @@ def _line(host: HostId, loss: Loss, at: float) -> Line:
 
 def assumptions(today: Today) -> tuple[str, ...]:
     """Return, in a sentence each, where the played cluster is not simply the real one."""
-    parts = (_of_controllers, _of_store, _of_hosts, _of_devices, _of_vms)
+    parts = (_of_controllers, _of_pause, _of_store, _of_hosts, _of_devices, _of_vms)
     return tuple(sentence for part in parts for sentence in part(today))
 
 
@@ -204,6 +205,11 @@ def _of_controllers(today: Today) -> Iterator[str]:
         yield f"without {', '.join(silent)}: it does not look at the store now"
     if today.view.operations:
         yield f"without {len(today.view.operations)} open operations: what they are about is taken as it stands"
+
+
+def _of_pause(today: Today) -> Iterator[str]:
+    if today.view.paused is not None:
+        yield told(today.view.paused)
 
 
 def _of_store(today: Today) -> Iterator[str]:

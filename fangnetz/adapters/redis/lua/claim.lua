@@ -1,9 +1,12 @@
--- Claim a step. KEYS: lease, life, op, step, vm. ARGV: token, executor, incarnation of the executor's boot, lease_us.
+-- Claim a step. KEYS: lease, life, op, step, vm, ledger. ARGV: token, executor, incarnation of the executor's boot, lease_us.
 -- Returns {1, now, until, attempt, state before} or {0, code, now, wait_us}.
 local now = now_us()
 local code = obstacle(KEYS[1], KEYS[2], KEYS[3], KEYS[4], KEYS[5], ARGV[3], now)
 if code then return {0, code, text(now), '0'} end
-local step = redis.call('HMGET', KEYS[4], 'state', 'until', 'not_before', 'attempt', 'token')
+local step = redis.call('HMGET', KEYS[4], 'state', 'until', 'not_before', 'attempt', 'token', 'kind')
+if not ends_what_began(step[6], step[1], number(step[4])) and paused(KEYS[6], now) then
+  return {0, 'paused', text(now), '0'}
+end
 local mine = step[1] == 'running' and step[5] == ARGV[1]
 if step[1] == 'running' and not mine and number(step[2]) > now then
   return {0, 'leased', text(now), text(number(step[2]) - now)}

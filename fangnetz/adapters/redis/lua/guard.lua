@@ -29,3 +29,23 @@ local function obstacle(lease_key, life_key, op_key, step_key, vm_key, me, now)
   end
   return nil
 end
+-- Whether the whole cluster is paused: the ledger's document of it. One that cannot be read lasts.
+local function paused(ledger_key, now)
+  local entry = redis.call('HGET', ledger_key, 'pause/cluster')
+  if not entry then return false end
+  local well, lasts = pcall(function()
+    local body = cjson.decode(entry).body
+    if body == '' then return false end
+    local doc = cjson.decode(body)
+    if not doc.on then return false end
+    return type(doc['until']) ~= 'number' or now < doc['until'] * 1000000
+  end)
+  return not well or lasts
+end
+-- Steps that order nothing new: they write down, read, or bring to its end what had begun (core.pause, ENDS_WHAT_BEGAN).
+local ENDS_WHAT_BEGAN = { prove_off = 1, see_running = 1, hand_over_vm = 1, resume_vm = 1, close_operation = 1 }
+local ORDERED = { start_vm = 1, stop_vm = 1, pause_vm = 1, prepare_vm = 1, migrate_vm = 1 }
+-- Whether a step may be claimed while the cluster is paused: also one that had begun, to learn what came of it.
+local function ends_what_began(kind, state, attempt)
+  return ENDS_WHAT_BEGAN[kind] or state == 'running' or (ORDERED[kind] and attempt > 0)
+end
