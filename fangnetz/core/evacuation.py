@@ -11,7 +11,7 @@ from dataclasses import dataclass, replace
 from fangnetz.core.detector import Verdict, Watch, heard
 from fangnetz.core.model import ClusterView, HostDoc, Sighting, VmState, VmWish
 from fangnetz.core.moving import Move, Stays, plan_moves
-from fangnetz.core.policy import Policy
+from fangnetz.core.policy import Policy, Unmovable
 from fangnetz.core.rooms import TAKES_ROOM
 from fangnetz.core.units import HostId, VmId
 
@@ -38,7 +38,7 @@ def plan_evacuation(
 ) -> EvacuationPlan:
     """Return where each VM on `host` goes, all of them placed together, and why the others stay."""
     here = vms_on(host, view)
-    stays = [Stays(vm=vm, because=why) for vm in here if (why := _unmanaged(vm, view))]
+    stays = [Stays(vm=vm, because=why) for vm in here if (why := _kept(vm, view, policy))]
     able = [vm for vm in here if vm not in {one.vm for one in stays}]
     found = plan_moves(able, view, watch, verdicts, policy, leaving="is being emptied")
     moves = tuple(one for one in found if isinstance(one, Move))
@@ -53,7 +53,7 @@ def plan_evacuations(
     closed = {host: replace(doc, evacuate=True) for host, doc in known.items()}
     emptied = replace(view, host_docs={**view.host_docs, **closed})
     home = {vm: host for host in hosts for vm in vms_on(host, view)}
-    stays = [Stays(vm=vm, because=why) for vm in home if (why := _unmanaged(vm, view))]
+    stays = [Stays(vm=vm, because=why) for vm in home if (why := _kept(vm, view, policy))]
     able = [vm for vm in home if vm not in {one.vm for one in stays}]
     found = (*stays, *plan_moves(able, emptied, watch, verdicts, policy, leaving="is being emptied"))
     return tuple(
@@ -66,8 +66,20 @@ def plan_evacuations(
     )
 
 
-def _unmanaged(vm: VmId, view: ClusterView) -> str:
+def _kept(vm: VmId, view: ClusterView, policy: Policy) -> str:
+    """Return why a VM is not taken from a host that is emptied although it could be moved, or an empty string."""
     doc, record = view.vms[vm], view.vm_records.get(vm)
     if doc.wish is VmWish.IGNORED or (record is not None and record.state is VmState.UNMANAGED):
         return f"{vm} is not managed: move or stop it by hand"
+    return "" if doc.spec.live else why_not_stopped(vm, view, policy)
+
+
+def why_not_stopped(vm: VmId, view: ClusterView, policy: Policy) -> str:
+    """Return why a VM that cannot be moved while it runs is not stopped for that unasked, or an empty string."""
+    record = view.vm_records.get(vm)
+    by_hand = f"`fangnetz vm relocate {vm}` stops it, moves it and starts it"
+    if policy.unmovable is Unmovable.STAY:
+        return f"it cannot be moved while it runs (live: false), and unmovable is stay: {by_hand}"
+    if record is not None and record.failures:
+        return f"it cannot be moved while it runs (live: false), and it failed to start or ended lately: {by_hand}"
     return ""

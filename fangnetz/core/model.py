@@ -168,6 +168,8 @@ class VmSpec:
     uuid: str = ""
     disks: tuple[str, ...] = ()
     rules: Rules = NO_RULES
+    live: bool = True
+    """Whether it may be moved while it runs; else (a host's device, local state) it is stopped for every move."""
 
 
 FROM_FILE = "file"
@@ -476,6 +478,7 @@ class WishKind(StrEnum):
     VM_IGNORE = "vm_ignore"
     VM_REMOVE = "vm_remove"
     VM_MIGRATE = "vm_migrate"
+    VM_RELOCATE = "vm_relocate"
     OPERATION_CANCEL = "operation_cancel"
 
 
@@ -496,7 +499,7 @@ class Wish:
     boot: Incarnation = Incarnation("")
     """For what touches power: the boot of the host that was meant. Empty: whichever is the last one known."""
     to: HostId | None = None
-    """For `vm_migrate`: the host it is to run on. None: whichever has most room."""
+    """For `vm_migrate` and `vm_relocate`: the host it is to run on. None: whichever has most room."""
 
 
 # --- the one view ------------------------------------------------------------------------------------------------

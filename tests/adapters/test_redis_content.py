@@ -145,7 +145,7 @@ RULES = made(
 )  # fmt: skip
 SPECS = made(
     VmSpec, id=NAME, memory_mib=NUMBER, cpus=NUMBER, priority=st.integers(-9, 9), digest=TEXT, uuid=TEXT,
-    disks=st.lists(TEXT, max_size=3).map(tuple), rules=RULES,
+    disks=st.lists(TEXT, max_size=3).map(tuple), rules=RULES, live=st.booleans(),
 )  # fmt: skip
 VM_DOCS = made(
     VmDoc, spec=SPECS, xml=TEXT, wish=enum_of(VmDoc, "wish"), source=TEXT, declared=st.none() | enum_of(VmDoc, "wish")
