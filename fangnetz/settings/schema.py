@@ -153,6 +153,7 @@ class VmShape(Shape):
     together: list[VmName] = []
     apart: list[VmName] = []
     failback: bool | None = None
+    live: bool = True
 
 
 class XmlVmShape(VmShape):

@@ -19,7 +19,7 @@ HOST_KEYS = {
     "heartbeat",    "vms", "memory_used_mib", "memory_mib", "cpus", "fence", "proof", "verdict", "brakes", "fencing",
 }  # fmt: skip
 VM_KEYS = {
-    "name", "state", "host", "generation", "since", "reason", "wish", "memory_mib", "cpus", "priority", "rules",
+    "name", "state", "host", "generation", "since", "reason", "wish", "memory_mib", "cpus", "priority", "live", "rules",
     "source",
     "operation",
 }  # fmt: skip
