@@ -5,15 +5,15 @@ from __future__ import annotations
 from collections.abc import Mapping
 
 NOT_BUILT_VERBS = (
-    "reboot", "shutdown", "load", "relocate", "pause", "resume",
+    "reboot", "shutdown", "load", "pause", "resume",
 )  # fmt: skip
 NOT_BUILT_KEYS: Mapping[str, tuple[str, ...]] = {
     "host": ("zone", "watchdog", "shutdown_s"),
     "vm": (
-        "live", "max_restarts", "max_relocations",
+        "max_restarts", "max_relocations",
     ),
     "world": ("shutdown_s",),
-    "policy": ("on_shutdown", "evacuate_deadline_s", "unmovable", "quarantine_exits", "start_on", "rank_by"),
+    "policy": ("on_shutdown", "evacuate_deadline_s", "quarantine_exits", "start_on", "rank_by"),
 }  # fmt: skip
 
 OF_HOST = ("power_off", "unplug", "power_on", "reset", "kill_worker", "activate", "evacuate", "fence", "confirm_off")
@@ -32,13 +32,26 @@ WITH_WORDS: Mapping[str, tuple[str, ...]] = {
     "stop_fails": ("vm", "times"),
     "migrate_fails": ("vm", "times"),
     "migrate": ("vm", "to"),
+    "relocate": ("vm", "to"),
     "start_by_hand": ("vm", "host"),
     "strike": ("at_point", "process", "subject", "action", "seconds"),
     "add": (),
 }
 """Verbs that take a group of words."""
 VERBS = (*OF_HOST, *OF_CONTROLLER, *OF_MACHINE, *OF_VM, *WITH_WORDS, "partition")
-WISHES = ("activate", "evacuate", "fence", "confirm_off", "start", "stop", "ignore", "remove", "add", "migrate")
+WISHES = (
+    "activate",
+    "evacuate",
+    "fence",
+    "confirm_off",
+    "start",
+    "stop",
+    "ignore",
+    "remove",
+    "add",
+    "migrate",
+    "relocate",
+)
 
 STORE_STATES = ("ok", "down", "hung", "wiped", "rolled-back", "failover")
 LIBVIRT_STATES = ("ok", "hung", "dead")
