@@ -447,6 +447,8 @@ class VmRecord:
     """When the cluster last began a move of it by itself: one that came to nothing is not begun again at once."""
     tries: int = 0
     """Such moves in a row that came to nothing."""
+    stuck_at: Instant = Instant(0.0)
+    """When a live migration of it last failed, if the policy makes anything of that; one that was cancelled has not."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -53,6 +53,15 @@ class Unmovable(StrEnum):
     """It stays and runs, and the host is not empty."""
 
 
+class Fallback(StrEnum):
+    """What an evacuation does about a VM whose live migration failed."""
+
+    STAY = "stay"
+    """It stays and runs, and is tried again while it runs."""
+    RELOCATE = "relocate"
+    """It is stopped in order, and started elsewhere."""
+
+
 class Capacity(StrEnum):
     """Whether sizes are a must or only rank hosts."""
 
@@ -129,6 +138,8 @@ class Policy:
     """Whether VMs go back to a host that they prefer, and home after an evacuation; a VM's own word outranks it."""
     unmovable: Unmovable = Unmovable.RELOCATE
     """Relocate: whoever empties a host is about to switch it off, which would stop these VMs anyway and start none."""
+    evacuate_fallback: Fallback = Fallback.STAY
+    """Stay: nobody said of such a VM that it may be stopped."""
     power_on_after_s: Seconds = Seconds(10.0)
     """A host that we cut is switched on again no sooner: the VMs it lost boot first."""
     startup_grace_s: Seconds = Seconds(60.0)

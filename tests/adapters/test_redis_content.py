@@ -117,7 +117,7 @@ DESTINATIONS = made(Destination, host=NAME, incarnation=TEXT, generation=NUMBER)
 VM_RECORDS = made(
     VmRecord, id=st.just(WEB), state=enum_of(VmRecord, "state"), owner=st.none() | NAME, owner_incarnation=TEXT,
     generation=NUMBER, since=AT, reason=TEXT, operation=st.none() | NAME, failures=st.integers(0, 99),
-    moving=st.none() | DESTINATIONS, tried_at=AT, tries=st.integers(0, 99),
+    moving=st.none() | DESTINATIONS, tried_at=AT, stuck_at=AT, tries=st.integers(0, 99),
 )  # fmt: skip
 SIGHTINGS = made(
     VmSighting, vm=NAME, state=enum_of(VmSighting, "state"), generation=st.none() | NUMBER,

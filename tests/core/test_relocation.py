@@ -9,7 +9,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from fangnetz.core.actions import EndOperation, OpenOperation, SettleWish
+from fangnetz.core.actions import EndOperation, OpenOperation, PutHostDoc, SettleWish
 from fangnetz.core.evacuation import plan_evacuation
 from fangnetz.core.model import (
     NO_RULES,
@@ -34,7 +34,7 @@ from fangnetz.core.operations import (
     migrate_steps,
     vm_relocate_steps,
 )
-from fangnetz.core.policy import Policy, Unmovable
+from fangnetz.core.policy import Fallback, Policy, Unmovable
 from fangnetz.core.relocation import not_listed_yet, plan_restart, verdict_of_relocation
 from fangnetz.core.units import Epoch, Generation, HostId, Incarnation, Instant, OperationId, Seconds, VmId
 from tests.core.world import (
@@ -281,6 +281,18 @@ def test_a_host_is_emptied_of_such_a_vm_by_policy() -> None:
     assert (moves, "unmovable is stay" in why) == ([], True)
 
 
+def test_one_whose_live_migration_failed_is_stopped_only_by_policy_and_not_for_ever() -> None:
+    look = running(live=True)
+    failed = replace(look, vm_records={WEB: replace(look.vm_records[WEB], stuck_at=Instant(T0 - 100))})
+    long_ago = replace(look, vm_records={WEB: replace(look.vm_records[WEB], stuck_at=Instant(T0 - 3601))})
+    relocates = Policy(evacuate_fallback=Fallback.RELOCATE)
+    assert [emptying(each, relocates)[0] for each in (look, failed, long_ago)] == [[True], [False], [True]]
+    assert emptying(failed, Policy()) == ([True], [])
+    ended = replace(failed.vm_records[WEB], failures=1)
+    _, (why,) = emptying(replace(failed, vm_records={WEB: ended}), relocates)
+    assert "its live migration failed" in why
+
+
 def test_one_that_came_back_lately_is_not_stopped_again() -> None:
     moves, (why,) = emptying(running(failures=1), Policy())
     assert (moves, "`fangnetz vm relocate web`" in why) == ([], True)
@@ -291,6 +303,15 @@ def test_the_tick_opens_it() -> None:
     look = running(records=records, docs=[HostDoc(id=H1, evacuate=True, reason="ada", incarnation=Incarnation("i1"))])
     (opened,) = [action.operation for action in decided(look).actions if isinstance(action, OpenOperation)]
     assert (opened.kind, opened.target) == (OperationKind.RELOCATE, H3)
+
+
+def test_a_host_is_in_maintenance_only_once_what_it_stopped_runs_elsewhere() -> None:
+    records = [host_record("h1", HostState.EVACUATING), host_record("h2"), host_record("h3")]
+    docs = [HostDoc(id=H1, evacuate=True, reason="ada", incarnation=Incarnation("i1"))]
+    for operations, empty in (([relocation()], False), ([], True)):
+        look = seen(owner="h2", state=VmState.STARTING, records=records, docs=docs, operations=operations)
+        written = [action.doc for action in decided(look).actions if isinstance(action, PutHostDoc)]
+        assert [doc.id for doc in written if doc.maintenance] == [H1] * empty
 
 
 # --- how it ended ------------------------------------------------------------------------------------------------

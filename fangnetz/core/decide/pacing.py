@@ -33,6 +33,14 @@ class Pace:
         operations = [*view.operations.values(), *opened]
         self.busy = {op.subject for op in operations} | set(but)
         self.moving = sum(op.kind in MOVES for op in operations)
+        self.may_come_back = {
+            step.order.host
+            for op in operations
+            if op.kind is OperationKind.RELOCATE
+            for step in op.of_kind(StepKind.STOP)
+            if step.order is not None
+        }
+        """Hosts that take a VM again which they stopped, if no other one does: none is in maintenance so soon."""
         self.leaving: Counter[HostId] = Counter()
         self.coming: Counter[HostId] = Counter()
         for op in operations:

@@ -25,7 +25,7 @@ from fangnetz.core.operations import (
     StepState,
     vm_start_steps,
 )
-from fangnetz.core.policy import Policy
+from fangnetz.core.policy import Fallback, Policy
 from fangnetz.core.quorum import brakes
 from fangnetz.core.recovery import plan_recovery, starts_of
 from fangnetz.core.relocation import is_stopped, not_listed_yet, plan_restart, verdict_of_relocation
@@ -278,7 +278,12 @@ class FailoverSteps:
         """End the operation in a named state, with a sentence a person understands."""
         operation = self._store.operation(context.operation.id) or context.operation
         state, sentence = verdict_of(operation)
-        return Settlement(Outcome(state=StepState.DONE, sentence=sentence, closes=state))
+
+        outcome = Outcome(state=StepState.DONE, sentence=sentence, closes=state)
+        stuck = (operation.kind, state) == (OperationKind.MIGRATE, OperationState.FAILED)
+        if stuck and self._policy.evacuate_fallback is Fallback.RELOCATE:
+            return Settlement(outcome, after=lambda: self._relocating.stuck(operation))
+        return Settlement(outcome)
 
 
 def _earlier_cut(old: HostRecord | None, operation: Operation) -> str:

@@ -10,7 +10,7 @@ from dataclasses import replace
 
 from fangnetz.core.model import ClusterView, HostSpec, VmState
 from fangnetz.core.moving import Move, Stays
-from fangnetz.core.operations import Operation, Order, Outcome, StepState, vm_relocate_steps
+from fangnetz.core.operations import Operation, Order, Outcome, StepKind, StepState, vm_relocate_steps
 from fangnetz.core.ownership import Granted, owner_let_go
 from fangnetz.core.policy import Policy
 from fangnetz.core.relocation import fell_back, is_stopped, plan_relocations
@@ -71,6 +71,16 @@ class Relocating:
             life=view.life.incarnation,
             deadline=Instant(view.now + self._policy.start_bound_s),
         )
+
+    def stuck(self, operation: Operation) -> None:
+        """Write down that a live migration failed: where the fallback is to relocate, no evacuation tries it again."""
+        failed = next((s for s in operation.of_kind(StepKind.MIGRATE) if s.state is StepState.FAILED), None)
+        if failed is None or failed.order is None:
+            return
+        view, order = self._store.view(self._hosts, None), failed.order
+        record = view.vm_records.get(order.vm)
+        if record is not None and (record.owner, record.generation) == (order.host, order.generation):
+            self._store.put_vm(replace(record, stuck_at=view.now), record.generation, operation.epoch)
 
     def given(self, operation: Operation, give: Assign) -> None:
         """Write down what giving it to a host leaves open: a VM that is to stay stopped is not starting, and one that
