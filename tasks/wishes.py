@@ -133,6 +133,12 @@ def vm_migrate(vm: str, to: str = "", by: str = "celery") -> str:
     return _wish(WishKind.VM_MIGRATE, vm, by, to=HostId(str(to)) if to else None)
 
 
+@shared_task(name="fangnetz.vm_relocate")
+def vm_relocate(vm: str, to: str = "", by: str = "celery") -> str:
+    """Wish that a VM be stopped, and started on another host: on `to`, or where there is most room."""
+    return _wish(WishKind.VM_RELOCATE, vm, by, to=HostId(str(to)) if to else None)
+
+
 @shared_task(name="fangnetz.cancel")
 def cancel(operation: str, by: str = "celery") -> str:
     """Wish that a move under way be ended."""

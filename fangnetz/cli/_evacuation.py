@@ -14,6 +14,7 @@ from fangnetz.cli._snapshot import Snapshot
 from fangnetz.core.errors import StoreUnreachable, WishRefused
 from fangnetz.core.evacuation import EvacuationPlan, plan_evacuation, vms_on
 from fangnetz.core.model import HostState
+from fangnetz.core.moving import Move
 from fangnetz.core.operations import OperationKind
 from fangnetz.core.units import HostId, VmId
 
@@ -32,16 +33,17 @@ def plan_item(found: EvacuationPlan) -> Item:
     return {
         "preview": {
             "host": found.host,
-            "moves": [{"vm": m.vm, "from": m.source, "to": m.target, "because": m.because} for m in found.moves],
+            "moves": [
+                {"vm": m.vm, "from": m.source, "to": m.target, "live": m.live, "because": m.because}
+                for m in found.moves
+            ],
             "stays": [{"vm": s.vm, "because": s.because} for s in found.stays],
         }
     }
 
 
 def plan_page(snapshot: Snapshot, found: EvacuationPlan) -> RenderableType:
-    rows = [
-        Row(cells=(m.vm, f"{m.source} → {m.target}", _size(snapshot, m.vm)), note=m.because) for m in found.moves
-    ] + [
+    rows = [Row(cells=(m.vm, f"{m.source} → {m.target}", _size(snapshot, m.vm)), note=_way(m)) for m in found.moves] + [
         Row(cells=(s.vm, Text("stays", style=BAD), _size(snapshot, s.vm)), note=s.because, note_style="")
         for s in found.stays
     ]
@@ -49,11 +51,18 @@ def plan_page(snapshot: Snapshot, found: EvacuationPlan) -> RenderableType:
     if not rows:
         return Group(title(f"Emptying {found.host}"), Text("  nothing runs there", style=QUIET))
     line = Text("● ", style=BAD if found.stays else GOOD)
-    line.append(f"{len(found.moves)} of {len(rows)} VMs would leave, and nobody would notice")
+    down = [move.vm for move in found.moves if not move.live]
+    line.append(f"{len(found.moves)} of {len(rows)} VMs would leave, and ")
+    line.append(f"{', '.join(down)} would be down for that" if down else "nobody would notice")
     if found.stays:
         line.append(f"; {len(found.stays)} would stay and run on", style=BAD)
     table = Rows(("VM", "way", "memory"), rows)
     return Group(title(f"Emptying {found.host}", limits), table, "", line)
+
+
+def _way(move: Move) -> str:
+    """Return how it would leave, and why there."""
+    return move.because if move.live else f"is stopped, moved and started; {move.because}"
 
 
 def _size(snapshot: Snapshot, vm: VmId) -> str:
@@ -79,7 +88,7 @@ def follow_evacuation(session: Session, host: HostId, timeout_s: float) -> Ended
             if record is not None and record.state is HostState.MAINTENANCE and not left:
                 return True, f"{host} is empty and in maintenance"
             why = next((a.sentence for a in alarms if (a.kind, a.subject) == ("evacuation_waits", host)), "")
-            moving = any(op.kind is OperationKind.MIGRATE for op in leaving)
+            moving = any(op.kind in (OperationKind.MIGRATE, OperationKind.RELOCATE) for op in leaving)
             if not why or moving:
                 stands = waited
                 continue

@@ -165,6 +165,7 @@ def vm_item(snapshot: Snapshot, vm: VmId) -> Item:
         "cpus": doc.spec.cpus if doc else None,
         "uses": vm_uses(snapshot, vm),
         "priority": doc.spec.priority if doc else None,
+        "live": doc.spec.live if doc else None,
         "rules": as_tree(doc.spec.rules) if doc else None,
         "source": doc.source if doc else None,
         "operation": record.operation if record else None,

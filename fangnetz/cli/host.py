@@ -250,6 +250,7 @@ def evacuate(
 ) -> None:
     """Move every VM off a host while it runs, then take the host out for maintenance. Users notice nothing.
 
+    One with `live: false` is stopped, moved and started, or stays (policy `unmovable`); --preview says which.
     A VM that cannot leave stays and runs, and is tried again when room appears; said again, all are tried at once.
     It holds until `host activate`, also over a loss of power.
     """

@@ -26,7 +26,7 @@ from fangnetz.core.units import HostId, VmId
 if TYPE_CHECKING:
     from fangnetz.settings import DomainFacts
 
-app = typer.Typer(no_args_is_help=True, help="See VMs; add, start, stop, migrate, remove.")
+app = typer.Typer(no_args_is_help=True, help="See VMs; add, start, stop, migrate, relocate, remove.")
 
 Vm = Annotated[str, typer.Argument(metavar="NAME")]
 DECLARED = {
@@ -95,6 +95,7 @@ def _page(snapshot: Snapshot, vm: VmId) -> RenderableType:
         ("size", size),
         ("priority", "–" if item["priority"] is None else str(item["priority"])),
         ("rules", _rules_said(item["rules"] or {})),
+        ("moves", "stopped for it: it cannot be moved while it runs" if item["live"] is False else "while it runs"),
         ("declared", DECLARED.get(str(item["source"]), "–")),
     ]
     if used := vm_uses_said(snapshot, vm):
@@ -131,6 +132,9 @@ def add(
         bool | None,
         typer.Option("--failback/--no-failback", help="It goes back to a host that it prefers; default: the policy's."),
     ] = None,
+    live: Annotated[
+        bool, typer.Option("--live/--no-live", help="Whether it can be moved while it runs; else it is stopped for it.")
+    ] = True,
     force: Annotated[bool, typer.Option("--force", help="Also if it is unfit to start on another host.")] = False,
     wait: Wait = False,
     timeout: Timeout = TIMEOUT_S,
@@ -150,7 +154,7 @@ def add(
         apart=tuple(VmId(other) for other in sorted(set(apart or ()))),
         failback=failback,
     )
-    doc = _definition(vm, xml, priority, wish, rules)
+    doc = _definition(vm, xml, priority, wish, rules, live=live)
     _judge(doc, take(session, holes=True).view.vms, force=force)
     result = ask(session, WishKind.VM_ADD, doc.spec.id, force=force, doc=doc)
     goal = {VmWish.RUNNING: VmState.RUNNING, VmWish.STOPPED: VmState.STOPPED, VmWish.IGNORED: VmState.UNMANAGED}[wish]
@@ -184,7 +188,7 @@ def _rules_said(rules: dict[str, Any]) -> str:
     return "; ".join(said) or "none"
 
 
-def _definition(vm: str, xml: Path, priority: int, wish: VmWish, rules: Rules) -> VmDoc:
+def _definition(vm: str, xml: Path, priority: int, wish: VmWish, rules: Rules, *, live: bool) -> VmDoc:
     """Return the definition in the file. SettingsError in one sentence that names the file."""
     from pydantic import TypeAdapter, ValidationError
 
@@ -201,7 +205,7 @@ def _definition(vm: str, xml: Path, priority: int, wish: VmWish, rules: Rules) -
     if rule:
         raise SettingsError(f"{xml} {rule}")
     try:
-        doc = vm_doc_from_xml(text, priority=priority, wish=wish, rules=rules)
+        doc = vm_doc_from_xml(text, priority=priority, wish=wish, rules=rules, live=live)
     except SettingsError as error:
         raise SettingsError(f"{xml} is no domain XML: {error}") from error
     if doc.spec.id != vm:
@@ -274,11 +278,31 @@ def migrate(
 ) -> None:
     """Move a VM to another host while it runs; its users notice nothing. If it cannot be moved, it runs on.
 
-    `fangnetz operation cancel ID` ends a move under way.
+    `fangnetz operation cancel ID` ends a move under way. Of a VM that is stopped only the record moves.
     """
+    _wish_moved(WishKind.VM_MIGRATE, vm, to, wait, timeout, as_json)
+
+
+@app.command("relocate")
+def relocate(
+    vm: Vm,
+    to: Annotated[str, typer.Option("--to", metavar="HOST", help="There; else where there is most room.")] = "",
+    wait: Wait = False,
+    timeout: Timeout = TIMEOUT_S,
+    as_json: Json = False,
+) -> None:
+    """Stop a VM in order and start it on another host: for one that cannot be moved while it runs.
+
+    If that host does not take it, it starts on another one, or where it was. `fangnetz operation cancel ID` ends it
+    as long as the VM is not being stopped. Of a VM that is stopped only the record moves.
+    """
+    _wish_moved(WishKind.VM_RELOCATE, vm, to, wait, timeout, as_json)
+
+
+def _wish_moved(kind: WishKind, vm: str, to: str, wait: bool, timeout: float, as_json: bool) -> None:
     session = open_session()
     name = _known(take(session, holes=True), vm)
-    result = ask(session, WishKind.VM_MIGRATE, name, to=HostId(to) if to else None)
+    result = ask(session, kind, name, to=HostId(to) if to else None)
     operation = result.operation
     follow = None if operation is None else (lambda: follow_operation(session, operation, timeout))
     carry(result, as_json=as_json, wait=wait, follow=follow)

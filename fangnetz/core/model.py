@@ -170,6 +170,8 @@ class VmSpec:
     uuid: str = ""
     disks: tuple[str, ...] = ()
     rules: Rules = NO_RULES
+    live: bool = True
+    """Whether it may be moved while it runs; else (a host's device, local state) it is stopped for every move."""
 
 
 FROM_FILE = "file"
@@ -480,6 +482,8 @@ class VmRecord:
     """When the cluster last began a move of it by itself: one that came to nothing is not begun again at once."""
     tries: int = 0
     """Such moves in a row that came to nothing."""
+    stuck_at: Instant = Instant(0.0)
+    """When a live migration of it last failed, if the policy makes anything of that; one that was cancelled has not."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -511,6 +515,7 @@ class WishKind(StrEnum):
     VM_IGNORE = "vm_ignore"
     VM_REMOVE = "vm_remove"
     VM_MIGRATE = "vm_migrate"
+    VM_RELOCATE = "vm_relocate"
     OPERATION_CANCEL = "operation_cancel"
     CLUSTER_PAUSE = "cluster_pause"
     CLUSTER_RESUME = "cluster_resume"
@@ -535,7 +540,7 @@ class Wish:
     boot: Incarnation = Incarnation("")
     """For what touches power: the boot of the host that was meant. Empty: whichever is the last one known."""
     to: HostId | None = None
-    """For `vm_migrate`: the host it is to run on. None: whichever has most room."""
+    """For `vm_migrate` and `vm_relocate`: the host it is to run on. None: whichever has most room."""
     reason: str = ""
     """For `cluster_pause`: what it is for, in the writer's words."""
     until: Instant | None = None

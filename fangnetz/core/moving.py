@@ -30,6 +30,8 @@ class Move:
     incarnation: Incarnation
     """Of the target's boot."""
     because: str
+    live: bool = True
+    """Whether it may run meanwhile; else it is stopped, moved and started."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -109,7 +111,14 @@ def place_moves(
                 source, incarnation = view.vm_records[found.vm].owner, view.host_records[found.host].incarnation
                 assert source is not None, "asked for above"  # noqa: S101
                 result.append(
-                    Move(vm=found.vm, source=source, target=found.host, incarnation=incarnation, because=found.reason)
+                    Move(
+                        vm=found.vm,
+                        source=source,
+                        target=found.host,
+                        incarnation=incarnation,
+                        because=found.reason,
+                        live=view.vms[found.vm].spec.live,
+                    )
                 )
             case NotPlaced():
                 reason = f"{target} is not online and open for VMs" if closed else _told(found.reason)

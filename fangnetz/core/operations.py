@@ -41,6 +41,8 @@ class OperationKind(StrEnum):
     """Hold the later of two running copies of one generation."""
     MIGRATE = "migrate"
     """Move one VM to another host while it runs."""
+    RELOCATE = "relocate"
+    """Stop one VM, and start it on another host; of one that is stopped, change its record only."""
     RESUME = "resume"
     """Let a copy run that has arrived on its new owner and waits."""
     RETURN = "return"
@@ -258,7 +260,10 @@ def pause_steps(order: Order) -> tuple[Step, ...]:
 
 
 def migrate_steps() -> tuple[Step, ...]:
-    """plan_move -> prepare -> migrate -> hand_over -> resume -> running; the plan adds all between."""
+    """plan_move -> prepare -> migrate -> hand_over -> resume -> running; the plan adds all between.
+
+    Of a relocation: plan_move -> prepare -> stop -> plan -> start -> running; the second plan adds the start.
+    """
     return (
         Step(key="plan/1", kind=StepKind.PLAN_MOVE),
         Step(key="close", kind=StepKind.CLOSE, after=(ALL_OTHERS,)),
@@ -296,6 +301,20 @@ def vm_move_steps(order: Order, there: Order, *, attempt: int, after: str) -> tu
         Step(key=hand, kind=StepKind.HAND_OVER, after=(move,), order=order),
         *_resume_and_see(there, attempt=attempt, after=(hand,)),
     )
+
+
+def vm_relocate_steps(vm: VmId, stop: Order | None, there: Order | None, *, after: str) -> tuple[Step, ...]:
+    """Return the steps up to the plan that gives a VM another host. `stop`: to the host that has it, None if that has
+    let it go already; `there`: to the one that is asked first whether it could run the VM, None for one that is
+    stopped.
+    """
+    steps: list[Step] = []
+    if there is not None:
+        steps.append(Step(key=f"prepare/{vm}/1", kind=StepKind.PREPARE, after=(after,), order=there))
+    if stop is not None:
+        before = steps[-1].key if steps else after
+        steps.append(Step(key=f"stop/{vm}/1", kind=StepKind.STOP, after=(before,), order=stop))
+    return (*steps, Step(key="plan/2", kind=StepKind.PLAN, after=(steps[-1].key if steps else after,)))
 
 
 def _resume_and_see(order: Order, *, attempt: int, after: tuple[str, ...]) -> tuple[Step, Step]:

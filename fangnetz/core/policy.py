@@ -53,6 +53,24 @@ class StartOn(StrEnum):
     """The one that ranks best, wherever it ran before."""
 
 
+class Unmovable(StrEnum):
+    """What becomes of a VM that cannot be moved while it runs (`live: false`) when its host is emptied."""
+
+    RELOCATE = "relocate"
+    """It is stopped in order, and started elsewhere."""
+    STAY = "stay"
+    """It stays and runs, and the host is not empty."""
+
+
+class Fallback(StrEnum):
+    """What an evacuation does about a VM whose live migration failed."""
+
+    STAY = "stay"
+    """It stays and runs, and is tried again while it runs."""
+    RELOCATE = "relocate"
+    """It is stopped in order, and started elsewhere."""
+
+
 class Capacity(StrEnum):
     """Whether sizes are a must or only rank hosts."""
 
@@ -134,6 +152,10 @@ class Policy:
     """A VM that an evacuation could not move is tried again after this long."""
     failback: bool = False
     """Whether VMs go back to a host that they prefer, and home after an evacuation; a VM's own word outranks it."""
+    unmovable: Unmovable = Unmovable.RELOCATE
+    """Relocate: whoever empties a host is about to switch it off, which would stop these VMs anyway and start none."""
+    evacuate_fallback: Fallback = Fallback.STAY
+    """Stay: nobody said of such a VM that it may be stopped."""
     power_on_after_s: Seconds = Seconds(10.0)
     """A host that we cut is switched on again no sooner: the VMs it lost boot first."""
     startup_grace_s: Seconds = Seconds(60.0)

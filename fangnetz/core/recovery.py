@@ -5,7 +5,7 @@ Passes every VM through `ownership.may_own`; knows no other way to a start.
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from dataclasses import dataclass
 
 from fangnetz.core.detector import Verdict, Watch
@@ -66,7 +66,7 @@ def subjects(operation: Operation, view: ClusterView) -> tuple[VmId, ...]:
                 and last.order.generation == record.generation
             ):
                 chosen.append(vm)
-        elif operation.kind is OperationKind.START:
+        elif operation.kind in (OperationKind.START, OperationKind.RELOCATE):
             if vm == operation.subject:
                 chosen.append(vm)
         elif (record.owner, record.owner_incarnation) == (operation.subject, operation.incarnation) and (
@@ -96,11 +96,20 @@ def plan_starts(
     policy: Policy,
     *,
     target: HostId | None = None,
+    only: Collection[HostId] | None = None,
+    reopened: HostId | None = None,
+    promised: int = 0,
 ) -> RecoveryPlan:
-    """Return where each VM goes, or why nowhere. `tries`: per VM its earlier starts; `target`: a host to prefer."""
+    """Return where each VM goes, or why nowhere. `tries`: per VM its earlier starts; `target`: a host to prefer.
+
+    For a relocation: `only` these hosts are asked; `reopened` counts as open although it is being emptied; `promised`:
+    what the journal knows that the owner's boot released.
+    """
     hold = unheard_in_this_life(view, watch, policy)
     sharing = rivals(view.vms)
-    open_rooms = rooms(view, verdicts)
+    open_rooms = rooms(view, verdicts, reopened=reopened)
+    if only is not None:
+        open_rooms = tuple(room for room in open_rooms if room.spec.id in only)
     incarnations = {room.spec.id: view.host_records[room.spec.id].incarnation for room in open_rooms}
     because: dict[tuple[VmId, HostId], str] = {}
     forbidden: dict[VmId, dict[HostId, str]] = {}
@@ -122,8 +131,8 @@ def plan_starts(
         if taken:
             unassigned.append(Unassigned(vm=vm, state=VmState.WAITING, reason=taken))
             continue
-        promised = _promised(record, refusals)
-        ways = who_may_own(view, record, incarnations, hold, promised)
+        released = max(promised, _promised(record, refusals))
+        ways = who_may_own(view, record, incarnations, hold, released)
         granted = {host: way for host, way in ways.items() if isinstance(way, Granted)}
         if ways and not granted:
             state = VmState.LOST if record.owner else VmState.WAITING

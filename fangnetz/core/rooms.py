@@ -7,7 +7,7 @@ from collections.abc import Iterable, Mapping
 from fangnetz.core.demand import demands
 from fangnetz.core.detector import Finding, Verdict, heard
 from fangnetz.core.model import ClusterView, Heartbeat, HostState, VmRecord, VmState
-from fangnetz.core.operations import OperationKind
+from fangnetz.core.operations import Operation, OperationKind, StepKind
 from fangnetz.core.ownership import Granted, owner_let_go, proof_of
 from fangnetz.core.placement import NotPlaced, Placed, place
 from fangnetz.core.policy import Policy, RankBy
@@ -19,19 +19,27 @@ TAKES_ROOM = frozenset(
     {VmState.RUNNING, VmState.STARTING, VmState.STOPPING, VmState.MOVING, VmState.LOST, VmState.UNKNOWN,
      VmState.NEEDS_PERSON}
 )  # fmt: skip
+_OPEN = frozenset({HostState.ONLINE})
+_MAY_COME_BACK = _OPEN | {HostState.EVACUATING}
 
 
-def rooms(view: ClusterView, verdicts: Mapping[HostId, Verdict]) -> tuple[HostRoom, ...]:
-    """Return the hosts that may take VMs now: online, reporting, not in maintenance, with what they already carry."""
+def rooms(
+    view: ClusterView, verdicts: Mapping[HostId, Verdict], *, reopened: HostId | None = None
+) -> tuple[HostRoom, ...]:
+    """Return the hosts that may take VMs now: online, reporting, not in maintenance, with what they already carry.
+
+    `reopened`: counts also while it is being emptied; a VM that was stopped to leave it has nowhere else to go.
+    """
     result: list[HostRoom] = []
     theirs = _by_host(view)
     for host, spec in view.hosts.items():
         record, beat, doc = view.host_records.get(host), heard(view, host), view.host_docs.get(host)
-        if record is None or record.state is not HostState.ONLINE or beat is None:
+        states = _MAY_COME_BACK if host == reopened else _OPEN
+        if record is None or record.state not in states or beat is None:
             continue
         if verdicts[host].finding is not Finding.ALIVE or record.incarnation != beat.incarnation:
             continue
-        if doc is not None and (doc.maintenance or doc.evacuate):
+        if doc is not None and (doc.maintenance or (doc.evacuate and host != reopened)):
             continue
         there = {vm.id for vm in theirs.get(host, ()) if vm.owner != host or _takes_room(vm, beat)}
         specs = [view.vms[vm].spec for vm in there]
@@ -118,9 +126,16 @@ def _arrivals(view: ClusterView) -> list[tuple[VmId, HostId]]:
     moving.extend(
         (VmId(op.subject), op.target)
         for op in view.operations.values()
-        if op.kind is OperationKind.MIGRATE and op.target is not None and op.subject in view.vm_records
+        if _is_on_its_way(op) and op.target is not None and op.subject in view.vm_records
     )
     return moving
+
+
+def _is_on_its_way(op: Operation) -> bool:
+    """Whether its VM is to leave its owner for `target`; once a relocation has given it to a host, its record says."""
+    if op.kind is OperationKind.RELOCATE:
+        return not op.of_kind(StepKind.START)
+    return op.kind is OperationKind.MIGRATE
 
 
 def _takes_room(vm: VmRecord, beat: Heartbeat) -> bool:

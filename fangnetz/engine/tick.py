@@ -32,11 +32,12 @@ from fangnetz.core.actions import (
     SettleWish,
 )
 from fangnetz.core.decide import decide
+from fangnetz.core.decide.moves import OPENED_BY_WISH
 from fangnetz.core.decide.openings import wished_operation_id
 from fangnetz.core.detector import Watch, heard, look
 from fangnetz.core.errors import StoredContentError
 from fangnetz.core.fencing import holds
-from fangnetz.core.model import ClusterView, HostSpec, Reports, VmDoc, VmRecord, VmState, WishKind
+from fangnetz.core.model import ClusterView, HostSpec, Reports, VmDoc, VmRecord, VmState
 from fangnetz.core.operations import Fact, Operation, OperationKind, Step, StepKind, StepState, chain_from, ready_steps
 from fangnetz.core.pause import may_be_claimed, to_be_withdrawn
 from fangnetz.core.policy import Policy
@@ -194,8 +195,7 @@ class Controller:
     def _without_carried_out(self, view: ClusterView, epoch: Epoch) -> ClusterView:
         """Settle the first wish if a controller that crashed has carried it out already; return the view after it."""
         for wish in view.wishes[:1]:
-            kind = OperationKind.MIGRATE if wish.kind is WishKind.VM_MIGRATE else OperationKind.FAILOVER
-            identity = wished_operation_id(wish, kind)
+            identity = wished_operation_id(wish, OPENED_BY_WISH.get(wish.kind, OperationKind.FAILOVER))
             if self._store.operation(identity) is not None:
                 sentence = f"{identity} carries it out"
                 result = WishResult(id=wish.id, granted=True, sentence=sentence, operation=identity)

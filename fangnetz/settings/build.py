@@ -178,7 +178,9 @@ def _disk(shape: DiskShape) -> IscsiDisk | FileDisk | BlockDisk:
 
 def _vm(cluster: str, vm: VmId, shape: XmlVmShape | ShortVmShape, xmls: Mapping[VmId, str]) -> VmDoc:
     xml = xmls[vm] if isinstance(shape, XmlVmShape) else domain_xml(short_vm(cluster, vm, shape))
-    return vm_doc_from_xml(xml, priority=shape.priority, wish=shape.wish, source="file", rules=_rules(shape))
+    return vm_doc_from_xml(
+        xml, priority=shape.priority, wish=shape.wish, source="file", rules=_rules(shape), live=shape.live
+    )
 
 
 def _rules(shape: VmShape) -> Rules:

@@ -95,6 +95,7 @@ def vm_doc_from_xml(
     wish: VmWish = VmWish.RUNNING,
     source: str = "cli",
     rules: Rules = NO_RULES,
+    live: bool = True,
 ) -> VmDoc:
     """Return the definition that a domain XML stands for; its digest is the SHA-256 of the XML in UTF-8.
 
@@ -110,6 +111,7 @@ def vm_doc_from_xml(
         uuid=facts.uuid,
         disks=tuple(sorted(set(facts.disks))),
         rules=rules,
+        live=live,
     )
     return VmDoc(spec=spec, xml=xml, wish=wish, source=source)
 

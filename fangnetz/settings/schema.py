@@ -154,6 +154,7 @@ class VmShape(Shape):
     together: list[VmName] = []
     apart: list[VmName] = []
     failback: bool | None = None
+    live: bool = True
 
 
 class XmlVmShape(VmShape):

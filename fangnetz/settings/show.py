@@ -33,6 +33,7 @@ def settings_as_tree(settings: Settings) -> dict[str, object]:
                 "cpus": vm.spec.cpus,
                 "priority": vm.spec.priority,
                 "wish": str(vm.wish),
+                "live": vm.spec.live,
                 **as_tree(vm.spec.rules),
                 "digest": vm.spec.digest,
             }

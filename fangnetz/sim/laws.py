@@ -182,7 +182,7 @@ class Laws:
         memory = self.memory()
         docs = records.documents(memory).vms
         opened = (memory.operations[identity] for identity in memory.open.values())
-        moving = {op.subject for op in opened if op.kind is OperationKind.MIGRATE}
+        moving = {op.subject for op in opened if op.kind in (OperationKind.MIGRATE, OperationKind.RELOCATE)}
         at = {
             record.id: record.owner
             for record in memory.vms.values()

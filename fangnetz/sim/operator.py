@@ -24,6 +24,7 @@ KINDS = {
     "stop": WishKind.VM_STOP,
     "ignore": WishKind.VM_IGNORE,
     "migrate": WishKind.VM_MIGRATE,
+    "relocate": WishKind.VM_RELOCATE,
     "remove": WishKind.VM_REMOVE,
     "add": WishKind.VM_ADD,
     "pause": WishKind.CLUSTER_PAUSE,

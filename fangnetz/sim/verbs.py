@@ -222,7 +222,7 @@ def _start_by_hand(world: World, line: Line) -> None:
 
 def _wish(world: World, line: Line) -> None:
     vm = line.more.get("vm")
-    if line.verb == "migrate":
+    if line.verb in ("migrate", "relocate"):
         to = str(line.more["to"])
         world.operator.wish(line.verb, line.on, to=HostId(to) if to else None)
         return

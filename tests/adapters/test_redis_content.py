@@ -120,7 +120,7 @@ DESTINATIONS = made(Destination, host=NAME, incarnation=TEXT, generation=NUMBER)
 VM_RECORDS = made(
     VmRecord, id=st.just(WEB), state=enum_of(VmRecord, "state"), owner=st.none() | NAME, owner_incarnation=TEXT,
     generation=NUMBER, since=AT, reason=TEXT, operation=st.none() | NAME, failures=st.integers(0, 99),
-    moving=st.none() | DESTINATIONS, tried_at=AT, tries=st.integers(0, 99),
+    moving=st.none() | DESTINATIONS, tried_at=AT, stuck_at=AT, tries=st.integers(0, 99),
 )  # fmt: skip
 SIGHTINGS = made(
     VmSighting, vm=NAME, state=enum_of(VmSighting, "state"), generation=st.none() | NUMBER,
@@ -149,7 +149,7 @@ RULES = made(
 )  # fmt: skip
 SPECS = made(
     VmSpec, id=NAME, memory_mib=NUMBER, cpus=NUMBER, priority=st.integers(-9, 9), digest=TEXT, uuid=TEXT,
-    disks=st.lists(TEXT, max_size=3).map(tuple), rules=RULES,
+    disks=st.lists(TEXT, max_size=3).map(tuple), rules=RULES, live=st.booleans(),
 )  # fmt: skip
 VM_DOCS = made(
     VmDoc, spec=SPECS, xml=TEXT, wish=enum_of(VmDoc, "wish"), source=TEXT, declared=st.none() | enum_of(VmDoc, "wish")

@@ -45,6 +45,17 @@ def test_a_preview_names_what_would_stay_and_why(board: Board) -> None:
     assert "big1 needs 4000" in said.out
 
 
+def test_a_preview_names_what_is_stopped_for_it(board: Board) -> None:
+    board.well()
+    doc = board.store.view(board.hosts, None).vms[VmId("web1")]
+    board.documents(replace(doc, spec=replace(doc.spec, live=False)))
+    said = board.run("host", "evacuate", "host1", "--preview")
+    assert "is stopped, moved and started" in said.out
+    assert "1 of 1 VMs would leave, and web1 would be down for that" in said.out
+    (move,) = board.run("host", "evacuate", "host1", "--preview", "--json").json["preview"]["moves"]
+    assert move["live"] is False
+
+
 def test_a_preview_of_an_empty_host_says_so(board: Board) -> None:
     board.well()
     board.vm("web3", VmState.STOPPED, wish=VmWish.STOPPED)

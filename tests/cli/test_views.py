@@ -21,7 +21,8 @@ HOST_KEYS = {
     "fencing",
 }  # fmt: skip
 VM_KEYS = {
-    "name", "state", "host", "generation", "since", "reason", "wish", "memory_mib", "cpus", "uses", "priority", "rules",
+    "name", "state", "host", "generation", "since", "reason", "wish", "memory_mib", "cpus", "uses", "priority", "live",
+    "rules",
     "source",
     "operation",
 }  # fmt: skip

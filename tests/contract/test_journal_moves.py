@@ -11,7 +11,7 @@ import pytest
 
 from fangnetz.core.errors import Conflict, StaleToken
 from fangnetz.core.model import Destination, VmState
-from fangnetz.core.operations import Order, Outcome, StepKind, StepState, vm_move_steps
+from fangnetz.core.operations import Order, Outcome, StepKind, StepState, vm_move_steps, vm_relocate_steps
 from fangnetz.core.units import Generation, Incarnation, Instant, Seconds
 from fangnetz.ports import Assign, Claim
 from tests.contract.subjects import BOOT, H1, H2, H3, LEASE, OP, WEB, Cluster
@@ -158,3 +158,30 @@ def test_the_move_of_a_vm_is_known_by_whoever_looks(planned: Cluster) -> None:
     view = planned.store.view({}, None)
     assert view.vm_records[WEB].moving == planned.record().moving
     assert view.operations[OP].step(HAND_OVER) is not None
+
+
+# --- a relocation: stopped, moved and started --------------------------------------------------------------------
+
+
+def test_a_host_is_asked_before_a_vm_is_stopped_and_not_once_that_vm_has_moved_on_or_is_being_moved(
+    cluster: Cluster,
+) -> None:
+    cluster.vm(generation=7)
+    cluster.open()
+    asks = replace(cluster.order(generation=7), host=H2, incarnation=THERE)
+    steps = vm_relocate_steps(WEB, cluster.order(generation=7), asks, after="plan/1")
+    cluster.store.settle(cluster.claim("plan/1"), Outcome(state=StepState.DONE, sentence="h2", adds=steps))
+    assert [(step.key, step.kind) for step in steps] == [
+        (PREPARE, StepKind.PREPARE), ("stop/web/1", StepKind.STOP), ("plan/2", StepKind.PLAN)
+    ]  # fmt: skip
+    record = cluster.record()
+    going = Destination(host=H2, incarnation=THERE, generation=Generation(10**16))
+    for changed in (replace(record, generation=Generation(8)), replace(record, moving=going)):
+        assert cluster.store.put_vm(changed, record.generation, cluster.epoch)
+        assert cluster.refused(PREPARE, boot=THERE) == "generation"
+        assert cluster.store.put_vm(record, changed.generation, cluster.epoch)
+    assert cluster.refused(PREPARE) == "incarnation"
+    done(cluster, PREPARE, THERE)
+    assert cluster.refused("stop/web/1", boot=THERE) == "incarnation"
+    done(cluster, "stop/web/1")
+    assert isinstance(cluster.try_claim("plan/2"), Claim)

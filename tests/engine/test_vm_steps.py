@@ -21,7 +21,16 @@ from fangnetz.adapters.libvirt.connection import Link
 from fangnetz.core.copies import is_to_pause
 from fangnetz.core.errors import HypervisorRefused, HypervisorUnreachable, StorageLeaseHeld, StoredContentError
 from fangnetz.core.model import Answer, Sighting, VmSighting
-from fangnetz.core.operations import OperationState, Order, Step, StepKind, StepState, vm_start_steps
+from fangnetz.core.operations import (
+    ALL_OTHERS,
+    OperationState,
+    Order,
+    Step,
+    StepKind,
+    StepState,
+    vm_relocate_steps,
+    vm_start_steps,
+)
 from fangnetz.core.units import Generation, HostId, Instant, Seconds, VmId
 from fangnetz.engine import execute
 from fangnetz.engine.execute import Done, Executor, Next
@@ -497,6 +506,21 @@ def test_a_stopped_copy_is_gone_and_released_at_its_generation(
     assert stop(host, force=force).next is Next.GO_ON
     assert (host.copies, host.boot.released(host.vm)) == ([], 7)
     assert host.bench.step(f"stop/{host.vm}", "op-stop").facts["released"] == 7
+
+
+def test_what_waits_for_a_stop_that_does_not_happen_is_skipped(host: Host) -> None:
+    """Another generation runs there: it is left alone, and a relocation has nothing to give away."""
+    host.hypervisor.create(host.vm, xml(host.vm), Generation(9))
+    key = f"stop/{host.vm}/1"
+    steps = vm_relocate_steps(host.vm, host.order(7), None, after="first")
+    first = Step(key="first", kind=StepKind.CLOSE, state=StepState.DONE)
+    close = Step(key="close", kind=StepKind.CLOSE, after=(ALL_OTHERS,))
+    host.bench.open(first, *steps, close, identity="op-stop", subject=f"{host.vm} stop")
+    assert host.bench.do(host.executor(), key, "op-stop").next is Next.STOP
+    assert (host.copies, host.boot.released(host.vm)) == ([9], 0)
+    assert [host.bench.step(name, "op-stop").state for name in (key, "plan/2", "close")] == [
+        StepState.FAILED, StepState.SKIPPED, StepState.READY
+    ]  # fmt: skip
 
 
 @pytest.mark.parametrize("when", ["before the guest is asked", "while the guest is waited for", "right before the cut"])

@@ -373,6 +373,23 @@ SABOTAGES: tuple[Sabotage, ...] = (
         new="            if beat.incarnation != record.owner_incarnation:\n                return found\n                reason",
         stories=("migration/target_boots_anew_behind_a_split",),
     ),
+    # -- relocation -----------------------------------------------------------------------------------------------
+    Sabotage(
+        name="what was stopped to leave a host that is emptied cannot go back there",
+        rule="10",
+        file="core/rooms.py",
+        old="        states = _MAY_COME_BACK if host == reopened else _OPEN",
+        new="        states = _OPEN",
+        stories=("relocation/a_host_is_emptied_and_no_other_takes_it",),
+    ),
+    Sabotage(
+        name="a VM that cannot be moved while it runs is",
+        rule="relocation",
+        file="core/decide/moves.py",
+        old="    if fixed and kind is OperationKind.MIGRATE:",
+        new="    if False:",
+        stories=("relocation/one_vm",),
+    ),
     # -- placement rules ------------------------------------------------------------------------------------------
     Sabotage(
         name="a host that is not allowed takes a VM",

@@ -12,7 +12,7 @@ from dataclasses import replace
 from fangnetz.core.actions import Action, Alarm, PutHost, PutHostDoc
 from fangnetz.core.decide.pacing import Pace
 from fangnetz.core.detector import Verdict, Watch, heard
-from fangnetz.core.evacuation import plan_evacuation, vms_on
+from fangnetz.core.evacuation import plan_evacuation, vms_on, why_not_stopped
 from fangnetz.core.model import ClusterView, HostDoc, HostState, HypervisorHealth
 from fangnetz.core.moving import Move, Stays, plan_moves
 from fangnetz.core.policy import Policy
@@ -64,6 +64,7 @@ class Evacuations:
                 record.state is HostState.EVACUATING
                 and self._knows_its_vms(host)
                 and host not in self.pace.busy
+                and host not in self.pace.may_come_back
                 and not self.pace.coming[host]
             ):
                 reason = f"{doc.reason}; every VM has left it"
@@ -108,7 +109,13 @@ class Evacuations:
         if record is None or record.state is not HostState.ONLINE or not self.verdicts[host].fresh:
             return
         away = tuple(vm for vm in doc.away if self._is_away(vm, host))
-        found = plan_moves(away, self.view, self.watch, self.verdicts, self.policy, target=host)
+        kept = [
+            Stays(vm=vm, because=why)
+            for vm in away
+            if not self.view.vms[vm].spec.live and (why := why_not_stopped(vm, self.view, self.policy))
+        ]
+        able = [vm for vm in away if vm not in {one.vm for one in kept}]
+        found = (*kept, *plan_moves(able, self.view, self.watch, self.verdicts, self.policy, target=host))
         self.pace.begin_all((move for move in found if isinstance(move, Move)), f"{host} is back: it goes home")
         for one in found:
             if isinstance(one, Stays) and one.vm not in self.pace.busy:

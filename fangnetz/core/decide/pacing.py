@@ -13,10 +13,12 @@ from fangnetz.core.actions import Action, OpenOperation, PutVm
 from fangnetz.core.decide.openings import vm_operation
 from fangnetz.core.model import ClusterView
 from fangnetz.core.moving import Move
-from fangnetz.core.operations import Operation, OperationKind, migrate_steps
+from fangnetz.core.operations import Operation, OperationKind, StepKind, migrate_steps
 from fangnetz.core.policy import Policy
 from fangnetz.core.rules import RuleBook
 from fangnetz.core.units import Epoch, HostId, VmId
+
+MOVES = frozenset({OperationKind.MIGRATE, OperationKind.RELOCATE})
 
 
 class Pace:
@@ -30,16 +32,28 @@ class Pace:
         self.rules = RuleBook.of(view.vms.values())
         operations = [*view.operations.values(), *opened]
         self.busy = {op.subject for op in operations} | set(but)
-        self.moving = sum(op.kind is OperationKind.MIGRATE for op in operations)
+        self.moving = sum(op.kind in MOVES for op in operations)
+        self.may_come_back = {
+            step.order.host
+            for op in operations
+            if op.kind is OperationKind.RELOCATE
+            for step in op.of_kind(StepKind.STOP)
+            if step.order is not None
+        }
+        """Hosts that take a VM again which they stopped, if no other one does: none is in maintenance so soon."""
         self.leaving: Counter[HostId] = Counter()
         self.coming: Counter[HostId] = Counter()
         for op in operations:
             record = view.vm_records.get(VmId(op.subject))
-            if op.kind is OperationKind.MIGRATE and record is not None and record.owner is not None:
-                self.leaving[record.owner] += 1
-                to = record.moving.host if record.moving is not None else op.target
-                if to is not None:
-                    self.coming[to] += 1
+            if op.kind not in MOVES or record is None or record.owner is None:
+                continue
+            if op.of_kind(StepKind.START):  # stopped and given away: it comes to whoever owns it now
+                self.coming[record.owner] += 1
+                continue
+            self.leaving[record.owner] += 1
+            to = record.moving.host if record.moving is not None else op.target
+            if to is not None:
+                self.coming[to] += 1
         self.begun: list[Action] = []
         """What opens the moves that were begun here."""
 
@@ -74,7 +88,8 @@ class Pace:
         self.moving += 1
         self.leaving[move.source] += 1
         self.coming[move.target] += 1
-        operation = vm_operation(OperationKind.MIGRATE, move.vm, reason, migrate_steps(), self.view, self.epoch)
+        kind = OperationKind.MIGRATE if move.live else OperationKind.RELOCATE
+        operation = vm_operation(kind, move.vm, reason, migrate_steps(), self.view, self.epoch)
         tried = replace(record, tried_at=self.view.now, tries=record.tries + 1)
         self.begun += [
             PutVm(record=tried, expected=record.generation),

@@ -73,9 +73,16 @@ class RuleMoves:
         hosts = self.view.hosts.keys()
         banned = {vm: dict.fromkeys(hosts - want.hosts, "") for want in wants for vm in want.vms}
         found = {one.vm: one for one in place_moves(banned, self.view, self.watch, self.verdicts, self.policy)}
+        why_not = {one.vm: one.because for one in found.values() if isinstance(one, Stays)}
         for want in wants:
-            self.pace.begin_all([one for vm in want.vms if isinstance(one := found[vm], Move)], want.why)
-        return {one.vm: one.because for one in found.values() if isinstance(one, Stays)}
+            moves = [one for vm in want.vms if isinstance(one := found[vm], Move)]
+            fixed = [move.vm for move in moves if not move.live]
+            if fixed:  # it would have to be stopped: nobody asked for that
+                told = f"{_and(tuple(fixed))} cannot be moved while it runs (live: false)"
+                why_not |= dict.fromkeys(want.vms, f"{told}: `fangnetz vm relocate {fixed[0]}` stops it for that")
+            else:
+                self.pace.begin_all(moves, want.why)
+        return why_not
 
     # -- who wants to go --
 

@@ -22,7 +22,7 @@ from fangnetz.core.actions import (
 )
 from fangnetz.core.decide.maintenance import activate, evacuate, maintain
 from fangnetz.core.decide.mending import copies_of, how_to_mend, unseen_copies
-from fangnetz.core.decide.moves import cancel, migrate
+from fangnetz.core.decide.moves import cancel, move
 from fangnetz.core.decide.openings import failover_of, new_failover, wished_operation_id
 from fangnetz.core.decide.outside import last_boot
 from fangnetz.core.decide.questions import ASK_PAUSE_MAX_S
@@ -142,8 +142,8 @@ def _grant(  # noqa: PLR0911, PLR0912 - one case a kind of wish
             return _ignore(_vm(wish, view), view)
         case WishKind.VM_STOP:
             return _stop(_vm(wish, view), view)
-        case WishKind.VM_MIGRATE:
-            return migrate(wish, _vm(wish, view), view, watch, verdicts, policy, epoch)
+        case WishKind.VM_MIGRATE | WishKind.VM_RELOCATE:
+            return move(wish, _vm(wish, view), view, watch, verdicts, policy, epoch)
         case WishKind.OPERATION_CANCEL:
             return cancel(wish, view)
         case WishKind.CLUSTER_PAUSE:

@@ -293,7 +293,10 @@ def _alarm(kind: str, subject: str, seen: Seen) -> str:
 
 
 def _moving(vms: tuple[str, ...], seen: Seen) -> bool:
-    return any(op.kind is OperationKind.MIGRATE and op.subject in vms for op in seen.view.operations.values())
+    return any(
+        op.kind in (OperationKind.MIGRATE, OperationKind.RELOCATE) and op.subject in vms
+        for op in seen.view.operations.values()
+    )
 
 
 def _standing(pace: Pace, host: HostId, stands: bool, now: Instant) -> Pace:

@@ -25,14 +25,16 @@ from fangnetz.core.operations import (
     StepState,
     vm_start_steps,
 )
-from fangnetz.core.policy import Policy
+from fangnetz.core.policy import Fallback, Policy
 from fangnetz.core.quarantine import with_exit
 from fangnetz.core.quorum import BrakeKind, brakes
 from fangnetz.core.recovery import plan_recovery, starts_of
+from fangnetz.core.relocation import is_stopped, not_listed_yet, plan_restart, verdict_of_relocation
 from fangnetz.core.units import Generation, HostId, Instant, Seconds, VmId
 from fangnetz.engine.execute import Context, Settlement
 from fangnetz.engine.ledger import Ledger
 from fangnetz.engine.observe import Observation, observe
+from fangnetz.engine.steps.relocate import Relocating
 from fangnetz.ports import Assign, Store
 
 PROOF: TypeAdapter[OffProof] = TypeAdapter(OffProof)
@@ -45,6 +47,7 @@ class FailoverSteps:
 
     def __init__(self, store: Store, hosts: Mapping[HostId, HostSpec], policy: Policy, ledger: Ledger) -> None:
         self._store, self._hosts, self._policy, self._ledger = store, hosts, policy, ledger
+        self._relocating = Relocating(store, hosts, policy)
 
     # -- confirm --
 
@@ -150,7 +153,12 @@ class FailoverSteps:
         """Give every VM a host and a new generation, or a reason. Ownership is written with this step's outcome."""
         seen = observe(self._store, self._hosts, self._policy)
         operation = self._store.operation(context.operation.id) or context.operation
-        plan = plan_recovery(operation, seen.view, seen.watch, seen.verdicts, self._policy)
+        relocates = operation.kind is OperationKind.RELOCATE
+        if relocates and not_listed_yet(operation, seen.view, self._policy):
+            said = f"{operation.subject} has stopped; its host lists its VMs anew in a moment"
+            return Settlement(Outcome(state=StepState.READY, sentence=said, retry_after_s=Seconds(0.2)))
+        planned = plan_restart if relocates else plan_recovery
+        plan = planned(operation, seen.view, seen.watch, seen.verdicts, self._policy)
         deadline = Instant(seen.view.now + self._policy.start_bound_s)
         assigns: list[Assign] = []
         adds: list[Step] = []
@@ -165,7 +173,10 @@ class FailoverSteps:
                 life=seen.view.life.incarnation,
                 deadline=deadline,
             )
-            pair = vm_start_steps(order, attempt=len(starts_of(operation, chosen.vm)) + 1, after=context.step.key)
+            attempt = len(starts_of(operation, chosen.vm)) + 1
+            pair: tuple[Step, ...] = vm_start_steps(order, attempt=attempt, after=context.step.key)
+            if relocates and is_stopped(chosen.vm, seen.view):
+                pair = ()
             adds.extend(pair)
             assigns.append(
                 Assign(
@@ -190,6 +201,8 @@ class FailoverSteps:
             for left in plan.unassigned:
                 generation = seen.view.vm_records[left.vm].generation
                 self._store.mark_vm(left.vm, generation, left.state, left.reason, operation.epoch)
+            for give in assigns if relocates else ():
+                self._relocating.given(operation, give)
 
         return Settlement(
             Outcome(state=StepState.DONE, sentence=sentence, facts=facts, adds=tuple(adds)),
@@ -271,7 +284,12 @@ class FailoverSteps:
         """End the operation in a named state, with a sentence a person understands."""
         operation = self._store.operation(context.operation.id) or context.operation
         state, sentence = verdict_of(operation)
-        return Settlement(Outcome(state=StepState.DONE, sentence=sentence, closes=state))
+
+        outcome = Outcome(state=StepState.DONE, sentence=sentence, closes=state)
+        stuck = (operation.kind, state) == (OperationKind.MIGRATE, OperationState.FAILED)
+        if stuck and self._policy.evacuate_fallback is Fallback.RELOCATE:
+            return Settlement(outcome, after=lambda: self._relocating.stuck(operation))
+        return Settlement(outcome)
 
 
 def _earlier_cut(old: HostRecord | None, operation: Operation) -> str:
@@ -350,6 +368,8 @@ def verdict_of(operation: Operation) -> tuple[OperationState, str]:
         return OperationState.DONE, f"{operation.subject} is switched on again"
     if operation.kind in (OperationKind.MIGRATE, OperationKind.RESUME):
         return _verdict_of_move(operation)
+    if operation.kind is OperationKind.RELOCATE:
+        return verdict_of_relocation(operation)
     if operation.kind in (OperationKind.STOP, OperationKind.PAUSE):
         only = next((step for step in operation.steps if step.kind in (StepKind.STOP, StepKind.PAUSE)), None)
         well = only is not None and only.state is StepState.DONE

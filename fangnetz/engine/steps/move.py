@@ -19,6 +19,7 @@ from fangnetz.core.moving import Move, Stays, moves_of, plan_move, refusals
 from fangnetz.core.operations import (
     Fact,
     Operation,
+    OperationKind,
     OperationState,
     Order,
     Outcome,
@@ -35,6 +36,7 @@ from fangnetz.engine.faults import point
 from fangnetz.engine.observe import Observation, observe
 from fangnetz.engine.steps.at_host import HeldVm, again, ordered
 from fangnetz.engine.steps.failover import highest_reported
+from fangnetz.engine.steps.relocate import Relocating
 from fangnetz.engine.steps.vm import Definition
 from fangnetz.ports import Assign, BootFiles, Departure, Hypervisor, Journal, Migration, Store
 
@@ -48,6 +50,7 @@ class MoveSteps:
 
     def __init__(self, store: Store, hosts: Mapping[HostId, HostSpec], policy: Policy) -> None:
         self._store, self._hosts, self._policy = store, hosts, policy
+        self._relocating = Relocating(store, hosts, policy)
 
     # -- plan --
 
@@ -55,6 +58,8 @@ class MoveSteps:
         """Choose the host, and give the arriving copy its number; the VM stays its owner's."""
         seen = observe(self._store, self._hosts, self._policy)
         operation = self._store.operation(context.operation.id) or context.operation
+        if operation.kind is OperationKind.RELOCATE:
+            return self._relocating.planned(context, operation, seen)
         vm = VmId(operation.subject)
         found = plan_move(
             vm, seen.view, seen.watch, seen.verdicts, self._policy,

@@ -20,7 +20,7 @@ from fangnetz.core.errors import (
     WorldError,
 )
 from fangnetz.core.model import Answer, ClusterView, Sighting
-from fangnetz.core.operations import Fact, Order, Outcome, Step, StepKind, StepState, vm_start_steps
+from fangnetz.core.operations import Fact, Order, Outcome, Step, StepKind, StepState, chain_from, vm_start_steps
 from fangnetz.core.policy import Policy
 from fangnetz.core.recovery import LEASE_HELD
 from fangnetz.core.units import Seconds, VmId
@@ -185,6 +185,7 @@ class VmSteps:
                     state=StepState.FAILED,
                     sentence=f"{order.host} runs {order.vm} of generation {present.generation}, "
                     f"not {order.generation}: left alone",
+                    skips=chain_from(context.operation, context.step.key)[1:],
                 )
             )
         if present is not None and order.arriving and present.state is not Sighting.INCOMING:

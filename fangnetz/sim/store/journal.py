@@ -124,6 +124,9 @@ def _is_as_ordered(m: Memory, kind: StepKind, order: Order) -> bool:
         if kind is StepKind.MIGRATE
         else Destination(host=order.host, incarnation=order.incarnation, generation=order.generation)
     )
+    asked = kind is StepKind.PREPARE and vm is not None and vm.moving is None and vm.owner != order.host
+    if asked and vm is not None and vm.generation == order.generation:
+        return True  # a host is asked before a VM of another one is stopped, to start there
     return vm is not None and vm.moving == there
 
 

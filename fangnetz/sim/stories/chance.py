@@ -216,13 +216,14 @@ class _Maker:
                 self._add(at, remove=vm)
 
     def _migrate(self, at: float) -> None:
-        """VMs are on the move, one of them perhaps in vain, while other things happen."""
+        """VMs are on the move, running or stopped for it, one of them perhaps in vain, while other things happen."""
         chance = self._chance
         for vm in chance.sample(self._vms, min(3, len(self._vms))):
             if chance.random() < 0.2:
                 self._add(at, migrate_fails={"vm": vm, "times": 1})
+            verb = "relocate" if chance.random() < 0.4 else "migrate"
             words = {"vm": vm, **({"to": chance.choice(self._hosts)} if chance.random() < 0.5 else {})}
-            self._add(at + chance.uniform(0.0, 5.0), migrate=words)
+            self._add(at + chance.uniform(0.0, 5.0), **{verb: words})
 
     def _strike(self, at: float) -> None:
         chance = self._chance

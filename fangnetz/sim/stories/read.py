@@ -34,7 +34,7 @@ T = TypeVar("T")
 TOP = ("name", "about", "hosts", "controllers", "store", "vms", "world", "policy", "timeline", "until", "expect")
 HOST_KEYS = ("cpus", "memory_mib", "fencing", "powered", "zone", *HOST_TIMES)
 RULE_KEYS = ("allowed", "strict", "preferred", "together", "apart", "failback")
-VM_KEYS = ("host", "cpus", "memory_mib", "priority", "wish", "running", *RULE_KEYS, *VM_TIMES)
+VM_KEYS = ("host", "cpus", "memory_mib", "priority", "wish", "running", "live", *RULE_KEYS, *VM_TIMES)
 WISHED = ("running", "stopped", "ignored")
 AFTERWARDS_S = 300.0
 
@@ -168,6 +168,7 @@ class _Reader:
             wish=self._choice((*path, "wish"), WISHED, "running"),
             running=None if running is None else self._bool((*path, "running"), True),
             rules=self._rules(path, name),
+            live=self._bool((*path, "live"), True),
             times=self._times(path, "vm", VM_TIMES, others=True),
         )
 
@@ -423,6 +424,7 @@ class _Reader:
         "stop_fails": _stop_fails,
         "migrate_fails": _stop_fails,
         "migrate": _migrate,
+        "relocate": _migrate,
         "start_by_hand": _start_by_hand,
         "strike": _strike,
     }

@@ -30,6 +30,7 @@ class VmOfStory:
     wish: str = "running"
     running: bool | None = None
     rules: Rules = NO_RULES
+    live: bool = True
     times: Mapping[str, float] = field(default_factory=dict)
 
 

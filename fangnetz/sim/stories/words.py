@@ -5,15 +5,15 @@ from __future__ import annotations
 from collections.abc import Mapping
 
 NOT_BUILT_VERBS = (
-    "reboot", "shutdown", "relocate",
+    "reboot", "shutdown",
 )  # fmt: skip
 NOT_BUILT_KEYS: Mapping[str, tuple[str, ...]] = {
     "host": ("watchdog", "shutdown_s"),
     "vm": (
-        "live", "max_restarts", "max_relocations",
+        "max_restarts", "max_relocations",
     ),
     "world": ("shutdown_s",),
-    "policy": ("on_shutdown", "evacuate_deadline_s", "unmovable"),
+    "policy": ("on_shutdown", "evacuate_deadline_s"),
 }  # fmt: skip
 
 OF_HOST = ("power_off", "unplug", "power_on", "reset", "kill_worker", "activate", "evacuate", "fence", "confirm_off")
@@ -34,6 +34,7 @@ WITH_WORDS: Mapping[str, tuple[str, ...]] = {
     "stop_fails": ("vm", "times"),
     "migrate_fails": ("vm", "times"),
     "migrate": ("vm", "to"),
+    "relocate": ("vm", "to"),
     "start_by_hand": ("vm", "host"),
     "strike": ("at_point", "process", "subject", "action", "seconds"),
     "add": (),
@@ -51,6 +52,7 @@ WISHES = (
     "remove",
     "add",
     "migrate",
+    "relocate",
     *OF_CLUSTER,
 )
 

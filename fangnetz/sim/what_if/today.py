@@ -154,6 +154,7 @@ def _vm(today: Today, doc: VmDoc, record: VmRecord | None) -> VmOfStory:
         priority=doc.spec.priority,
         wish=doc.wish.value,
         rules=doc.spec.rules,
+        live=doc.spec.live,
         running=owner is not None and _runs(today, doc.spec.id, owner),
         times={"start_s": today.measured.start(doc.spec.id).seconds},
     )

@@ -23,7 +23,11 @@ local function obstacle(lease_key, life_key, op_key, step_key, vm_key, me, now)
     if vm[1] ~= step[4] or vm[2] ~= step[5] or vm[3] ~= step[6] then return 'generation' end
   end
   if kind == 'prepare_vm' or kind == 'migrate_vm' then
-    local to = redis.call('HMGET', vm_key, 'moving_host', 'moving_incarnation', 'moving_generation')
+    local to = redis.call('HMGET', vm_key, 'moving_host', 'moving_incarnation', 'moving_generation', 'generation',
+      'owner')
+    -- Nothing arrives, and the VM is another's with the number it had: its host is asked before it is stopped elsewhere.
+    local asked = kind == 'prepare_vm' and (to[1] or '') == '' and to[5] ~= step[4]
+    if asked and to[4] == step[6] then return nil end
     local there = kind == 'migrate_vm' and { step[9], step[10], step[11] } or { step[4], step[5], step[6] }
     if to[1] ~= there[1] or to[2] ~= there[2] or to[3] ~= there[3] then return 'generation' end
   end
