@@ -110,6 +110,14 @@ class HypervisorHealth(StrEnum):
     DOWN = "down"
 
 
+class Leaving(StrEnum):
+    """Whether a host has announced that it goes down in order, and how."""
+
+    NO = "no"
+    REBOOT = "reboot"
+    SHUTDOWN = "shutdown"
+
+
 UNKNOWN_BOOT = Incarnation("?")
 """In `HostDoc`: a member whose last boot nobody can tell. No boot has this name, so no proof is about it."""
 
@@ -264,6 +272,8 @@ class Heartbeat:
     """GUIDs of this machine's own BMC, read in-band; lower case, no dashes."""
     worker: str = ""
     """Identity of the worker process; changes at its restart."""
+    leaving: Leaving = Leaving.NO
+    """An orderly shutdown is pending. It proves nothing: what this boot let go stands in its releases."""
     protocol: int = PROTOCOL
     received_at: Instant = Instant(0.0)
     boot_since: Instant = Instant(0.0)
@@ -409,6 +419,8 @@ class HostRecord:
     suspected_at: Instant | None = None
     cut_possible_until: Instant = Instant(0.0)
     """Until then an executor that lost its lease may still send a cut: no power-on and no rejoin before."""
+    leaving_at: Instant = Instant(0.0)
+    """When its orderly shutdown was first seen to be pending; 0 if none is."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -445,6 +457,8 @@ class VmRecord:
     """When the cluster last began a move of it by itself: one that came to nothing is not begun again at once."""
     tries: int = 0
     """Such moves in a row that came to nothing."""
+    kept: Generation = Generation(0)
+    """At this number it was, or is being, stopped with its owner, to start again with it alone. Another: void."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Mapping
 
 from fangnetz.core.detector import Finding, Verdict, heard
-from fangnetz.core.model import ClusterView, Heartbeat, HostState, VmRecord, VmState
+from fangnetz.core.model import ClusterView, Heartbeat, HostState, Leaving, VmRecord, VmState
 from fangnetz.core.operations import OperationKind
 from fangnetz.core.ownership import Granted, owner_let_go, proof_of
 from fangnetz.core.placement import HostRoom, NotPlaced, Placed, place
@@ -20,7 +20,7 @@ TAKES_ROOM = frozenset(
 
 
 def rooms(view: ClusterView, verdicts: Mapping[HostId, Verdict]) -> tuple[HostRoom, ...]:
-    """Return the hosts that may take VMs now: online, reporting, not in maintenance, with what they already carry."""
+    """Return the hosts that may take VMs now: online, reporting, not going down, with what they already carry."""
     result: list[HostRoom] = []
     theirs = _by_host(view)
     for host, spec in view.hosts.items():
@@ -28,6 +28,8 @@ def rooms(view: ClusterView, verdicts: Mapping[HostId, Verdict]) -> tuple[HostRo
         if record is None or record.state is not HostState.ONLINE or beat is None:
             continue
         if verdicts[host].finding is not Finding.ALIVE or record.incarnation != beat.incarnation:
+            continue
+        if beat.leaving is not Leaving.NO:
             continue
         if doc is not None and (doc.maintenance or doc.evacuate):
             continue

@@ -84,6 +84,7 @@ def vm_fields(record: VmRecord) -> Fields:
         "failures": str(record.failures),
         "tried_at": micros(record.tried_at),
         "tries": str(record.tries),
+        "kept": str(record.kept),
         **_destination_fields("moving", record.moving),
     }
 
@@ -122,6 +123,7 @@ def vm_record(vm: VmId, fields: Mapping[str, str], key: str) -> VmRecord:
             failures=int(fields.get("failures", "0")),
             tried_at=instant(fields.get("tried_at", "0")),
             tries=int(fields.get("tries", "0")),
+            kept=Generation(int(fields.get("kept", "0"))),
             moving=_destination("moving", fields),
         )
     except (KeyError, ValueError, OverflowError) as error:

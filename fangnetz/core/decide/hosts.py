@@ -7,6 +7,7 @@ from dataclasses import replace
 
 from fangnetz.core.actions import Action, Alarm, OpenOperation, PutHost, PutHostDoc, RememberProof
 from fangnetz.core.decide.openings import new_failover
+from fangnetz.core.decide.partings import followed
 from fangnetz.core.decide.questions import bindings_to_remember, power_to_ask, protection_alarm
 from fangnetz.core.decide.returns import switch_on_again, taken_back
 from fangnetz.core.decide.withdrawals import endings, withdrawal, without_proof
@@ -23,6 +24,7 @@ from fangnetz.core.fencing import (
     waits_for_files,
     withdrawn,
 )
+from fangnetz.core.leaving import said_goodbye
 from fangnetz.core.lifecycle import HostEvent, next_state
 from fangnetz.core.model import (
     ClusterView,
@@ -187,6 +189,8 @@ class HostDecisions:
         incarnation = self.verdict.incarnation
         if not incarnation or self.verdict.finding in (Finding.ALIVE, Finding.DEGRADED):
             return False
+        if said_goodbye(self.view, self.spec.id):
+            return False
         if self.verdict.finding is Finding.REBOOTED:
             return self._open_after_reboot()
         remembered = remembered_proof(self.view, self.spec.id)
@@ -304,6 +308,11 @@ class HostDecisions:
         finding = self.verdict.finding
         if self.verdict.fresh and holds(self.view, self.record.proof, self.verdict.incarnation):
             return  # the last report of a boot that was cut a moment ago: older than the proof, and no return
+        leaves = followed(self.record, self.verdict, self.view, self.verdicts, self.policy)
+        if leaves is not None:
+            if leaves != self.record:
+                self._put(leaves)
+            return
         doc = self.view.host_docs.get(self.spec.id)
         if doc is not None and doc.maintenance and self.record.state is not HostState.MAINTENANCE:
             self._to(HostEvent.MAINTENANCE, doc.reason or "an operator asked for it")

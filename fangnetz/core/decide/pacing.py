@@ -30,6 +30,7 @@ class Pace:
         self.rules = RuleBook.of(view.vms.values())
         operations = [*view.operations.values(), *opened]
         self.busy = {op.subject for op in operations} | set(but)
+        self.on_the_way = {op.subject for op in operations if op.kind is OperationKind.MIGRATE}
         self.moving = sum(op.kind is OperationKind.MIGRATE for op in operations)
         self.leaving: Counter[HostId] = Counter()
         self.coming: Counter[HostId] = Counter()
