@@ -14,6 +14,7 @@ from fangnetz.core.actions import Alarm
 from fangnetz.core.detector import heard
 from fangnetz.core.fencing import binding_state, protection
 from fangnetz.core.incidents import Incident
+from fangnetz.core.leaving import leaving
 from fangnetz.core.model import HostRecord, OffProof, Power, VmState, VmWish
 from fangnetz.core.operations import Operation, Step
 from fangnetz.core.rules import as_tree
@@ -49,7 +50,7 @@ def host_item(snapshot: Snapshot, host: HostId) -> Item:
     view, record, spec = snapshot.view, snapshot.host(host), snapshot.view.hosts[host]
     doc = view.host_docs.get(host)
     safe = protection(view, spec, snapshot.incarnation(host))
-    verdict = snapshot.verdicts.get(host)
+    verdict, beat = snapshot.verdicts.get(host), leaving(view, host)
     return {
         "id": host,
         "state": record.state.value,
@@ -60,6 +61,7 @@ def host_item(snapshot: Snapshot, host: HostId) -> Item:
         "power": _power(snapshot.power(host)),
         "maintenance": doc is not None and doc.maintenance,
         "evacuate": doc is not None and doc.evacuate,
+        "leaving": None if beat is None else beat.leaving.value,
         "away": list(doc.away) if doc is not None else [],
         "protected": safe.protected,
         "protection": list(safe.sentences),
