@@ -18,7 +18,7 @@ FOLDER = Path(__file__).parent
 FILES = sorted(FOLDER.rglob("*.yaml"))
 ROOMS = {
     "controllers", "evacuation", "fencing", "hosts", "messages", "migration", "network", "operators", "placement",
-    "power", "storms", "store", "vms",
+    "power", "shutdown", "storms", "store", "vms",
 }  # fmt: skip
 
 
