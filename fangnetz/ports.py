@@ -23,6 +23,7 @@ from fangnetz.core.model import (
     Heartbeat,
     HostRecord,
     HostSpec,
+    Leaving,
     Power,
     PowerReading,
     ProbeRound,
@@ -341,6 +342,14 @@ class BootFiles(Protocol):
 
     def unanswered_starts(self) -> tuple[UnansweredStart, ...]:
         """Every noted start of this boot, by whichever process. A damaged note is one, too."""
+        ...
+
+    def leaving(self) -> Leaving:
+        """Whether this host was said to go down in order, and how. A damaged note announces nothing."""
+        ...
+
+    def leave(self, how: Leaving) -> None:
+        """Note that this host goes down in order; `Leaving.NO`: that it stays after all."""
         ...
 
 

@@ -1,4 +1,4 @@
-"""`fangnetz-worker ROLE`: the one command behind every service, unit and container of Fangnetz."""
+"""`fangnetz-worker`: the one command behind every service, unit and container of Fangnetz."""
 
 from __future__ import annotations
 
@@ -16,9 +16,17 @@ One long-running process of Fangnetz. ROLE is one of
   beat      rings the tick, the sweep and the probes                      (FANGNETZ_CONTROLLER)
   flower    shows workers and tasks in a browser
 
+       fangnetz-worker leave [reboot|shutdown]
+       fangnetz-worker stay
+
+Run on a host (FANGNETZ_HOST): `leave` announces that it goes down in order, and waits until its VMs are dealt with as
+policy.on_shutdown says; without a word only if systemd is shutting the machine down. `stay` takes it back. Exit 1: a VM
+of ours is still there.
+
 Environment: FANGNETZ_CONFIG (/etc/fangnetz/cluster.yaml), FANGNETZ_STATE_DIR (/var/lib/fangnetz),
 FANGNETZ_RUN_DIR (/run/fangnetz), FANGNETZ_FAULT (a fault point to fail at, for tests: `fangnetz lab faults`)."""
 
+_COMMANDS = (["stay"], ["leave"], ["leave", "reboot"], ["leave", "shutdown"])
 POOL = {"host": 8, "control": 1, "work": 16, "fence": 8}
 """Threads per role. A libvirt connection does not survive a fork, and threads cost less memory than processes."""
 
@@ -55,10 +63,24 @@ def main(argv: Sequence[str] | None = None) -> None:
         return
     from workers.environment import ROLES
 
+    if arguments in _COMMANDS:
+        raise SystemExit(_command(arguments))
     if len(arguments) != 1 or arguments[0] not in ROLES:
         sys.stderr.write(USAGE + "\n")
         raise SystemExit(2)
     _run(arguments[0])
+
+
+def _command(words: Sequence[str]) -> int:
+    from fangnetz.core.errors import FangnetzError
+    from workers.environment import identity
+    from workers.leave import run_command
+
+    try:
+        return run_command(identity("host"), words)
+    except (FangnetzError, OSError) as error:
+        sys.stderr.write(f"{error}\n")
+        return 1
 
 
 def _run(role: str) -> None:

@@ -6,6 +6,7 @@ kernel sees to that, elsewhere everything stands in a folder named after the boo
     incarnation             32 hex digits, written once
     promises/<vm>.json      {"schema": 1, "vm": …, "generation": …}
     starts/<vm>.json        {"schema": 1, "vm": …, "generation": …, "start": 32 hex digits}, until its end is known
+    leaving.json            {"schema": 1, "how": "reboot" or "shutdown"}, while an orderly shutdown is pending
     locks/<vm>.lock         empty, held with flock; never removed
     promises.lock           held while a promise is read, compared and written
     starts.lock             held while a start's note is read, compared and removed, and while one is written
@@ -26,7 +27,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 from fangnetz.core.errors import SettingsError, StoredContentError
-from fangnetz.core.model import Release
+from fangnetz.core.model import Leaving, Release
 from fangnetz.core.units import Generation, Incarnation, Seconds, VmId
 from fangnetz.ports import UnansweredStart
 
@@ -36,6 +37,7 @@ FILE_LOCK_BOUND = Seconds(10.0)
 LOCK_POLL = Seconds(0.02)
 """How often a lock held by another process is asked for again: flock has no timeout of its own."""
 
+LEAVING_FILE = "leaving.json"
 _MEMORY_FILE_SYSTEMS = frozenset({"tmpfs", "ramfs"})
 _INCARNATION = re.compile(r"[0-9a-f]{32}")
 _FILE_NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9_.@+-]{0,199}")
@@ -123,6 +125,25 @@ class BootFilesOnDisk:
             if start is not None:
                 found.append(start)
         return tuple(found)
+
+    def leaving(self) -> Leaving:
+        """Whether this host was said to go down in order, and how. A damaged note announces nothing."""
+        try:
+            content = json.loads((self._home / LEAVING_FILE).read_bytes())
+        except (OSError, ValueError):
+            return Leaving.NO
+        if not isinstance(content, dict) or content.get("schema") != 1:
+            return Leaving.NO
+        return next((how for how in Leaving if how.value == content.get("how")), Leaving.NO)
+
+    def leave(self, how: Leaving) -> None:
+        """Note durably that this host goes down in order; `Leaving.NO`: that it stays after all."""
+        path = self._home / LEAVING_FILE
+        if how is Leaving.NO:
+            path.unlink(missing_ok=True)
+            _sync_folder(self._home)
+        else:
+            _write_durably(path, json.dumps({"schema": 1, "how": how}))
 
     def damaged(self) -> tuple[str, ...]:
         """One sentence for each promise that cannot be read; its VM cannot be started here until it is mended."""

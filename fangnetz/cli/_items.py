@@ -15,6 +15,7 @@ from fangnetz.core.actions import Alarm
 from fangnetz.core.detector import heard
 from fangnetz.core.fencing import binding_state, protection
 from fangnetz.core.incidents import Incident
+from fangnetz.core.leaving import leaving
 from fangnetz.core.model import HostRecord, OffProof, PauseDoc, Power, VmState, VmWish
 from fangnetz.core.operations import Operation, Step
 from fangnetz.core.rules import as_tree
@@ -50,7 +51,7 @@ def host_item(snapshot: Snapshot, host: HostId) -> Item:
     view, record, spec = snapshot.view, snapshot.host(host), snapshot.view.hosts[host]
     doc = view.host_docs.get(host)
     safe = protection(view, spec, snapshot.incarnation(host))
-    verdict = snapshot.verdicts.get(host)
+    verdict, beat = snapshot.verdicts.get(host), leaving(view, host)
     return {
         "id": host,
         "state": record.state.value,
@@ -63,6 +64,7 @@ def host_item(snapshot: Snapshot, host: HostId) -> Item:
         "quarantine": (doc.quarantine or None) if doc is not None else None,
         "exits": [float(at) for at in record.exits],
         "evacuate": doc is not None and doc.evacuate,
+        "leaving": None if beat is None else beat.leaving.value,
         "away": list(doc.away) if doc is not None else [],
         "protected": safe.protected,
         "protection": list(safe.sentences),

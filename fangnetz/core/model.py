@@ -110,6 +110,14 @@ class HypervisorHealth(StrEnum):
     DOWN = "down"
 
 
+class Leaving(StrEnum):
+    """Whether a host has announced that it goes down in order, and how."""
+
+    NO = "no"
+    REBOOT = "reboot"
+    SHUTDOWN = "shutdown"
+
+
 UNKNOWN_BOOT = Incarnation("?")
 """In `HostDoc`: a member whose last boot nobody can tell. No boot has this name, so no proof is about it."""
 
@@ -299,6 +307,8 @@ class Heartbeat:
     """GUIDs of this machine's own BMC, read in-band; lower case, no dashes."""
     worker: str = ""
     """Identity of the worker process; changes at its restart."""
+    leaving: Leaving = Leaving.NO
+    """An orderly shutdown is pending. It proves nothing: what this boot let go stands in its releases."""
     protocol: int = PROTOCOL
     received_at: Instant = Instant(0.0)
     boot_since: Instant = Instant(0.0)
@@ -446,6 +456,8 @@ class HostRecord:
     """Until then an executor that lost its lease may still send a cut: no power-on and no rejoin before."""
     exits: tuple[Instant, ...] = ()
     """When it was lost and proven off, or came back as another boot, unasked: of the latest hour, oldest first."""
+    leaving_at: Instant = Instant(0.0)
+    """When its orderly shutdown was first seen to be pending; 0 if none is."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -484,6 +496,8 @@ class VmRecord:
     """Such moves in a row that came to nothing."""
     stuck_at: Instant = Instant(0.0)
     """When a live migration of it last failed, if the policy makes anything of that; one that was cancelled has not."""
+    kept: Generation = Generation(0)
+    """At this number it was, or is being, stopped with its owner, to start again with it alone. Another: void."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

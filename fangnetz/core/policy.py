@@ -26,6 +26,19 @@ class AfterFence(StrEnum):
     POWER_ON = "power_on"
 
 
+class OnShutdown(StrEnum):
+    """What becomes of the VMs of a host that is shut down or rebooted in order."""
+
+    CONDITIONAL = "conditional"
+    """A reboot keeps, a shutdown recovers."""
+    KEEP = "keep"
+    """Stopped, and started again with their host only."""
+    RECOVER = "recover"
+    """Stopped, and started elsewhere at once."""
+    EVACUATE = "evacuate"
+    """Moved away while they run, and back when the host returns."""
+
+
 class ReturnPolicy(StrEnum):
     """Whether a fenced host that comes back clean rejoins by itself or waits for `host activate`."""
 
@@ -163,6 +176,9 @@ class Policy:
     isolated: IsolatedPolicy = IsolatedPolicy.FENCE
     after_fence: AfterFence = AfterFence.POWER_ON
     return_: ReturnPolicy = ReturnPolicy.AUTO
+    on_shutdown: OnShutdown = OnShutdown.CONDITIONAL
+    evacuate_deadline_s: Seconds = Seconds(300.0)
+    """What has not moved away this long after a host's orderly shutdown was announced is stopped and recovered."""
     quarantine_exits: int = 3
     """A host that went down so often within an hour, unasked, takes no VMs before it is activated; 0: never."""
     start_on: StartOn = StartOn.RECORDED
@@ -306,6 +322,7 @@ def policy_faults(policy: Policy) -> tuple[Fault, ...]:
         f"{policy.window_s:g} s, or a cluster that starts fences hosts that are still starting",
     )
     must(0 <= policy.power_on_after_s <= 3600, "power_on_after_s", "must lie between 0 and 3600 seconds")
+    must(1 <= policy.evacuate_deadline_s <= 86400, "evacuate_deadline_s", "must lie between 1 and 86400 seconds")
     must(policy.startup_grace_s <= 3600, "startup_grace_s", "must be at most 3600 seconds")
     must(
         0.0 < policy.max_lost_share <= 0.5,

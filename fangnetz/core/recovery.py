@@ -10,13 +10,15 @@ from dataclasses import dataclass
 
 from fangnetz.core.detector import Verdict, Watch
 from fangnetz.core.identity import rivals
+from fangnetz.core.leaving import stays_with
 from fangnetz.core.model import ClusterView, VmRecord, VmState
 from fangnetz.core.operations import Operation, OperationKind, Step, StepKind, StepState
-from fangnetz.core.ownership import Granted, end_the_held, held_on, may_run, who_may_own
+from fangnetz.core.ownership import Granted, Withheld, end_the_held, held_on, may_run, who_may_own
 from fangnetz.core.placement import NotPlaced, Placed
 from fangnetz.core.policy import Policy, StartOn
 from fangnetz.core.quorum import unheard_in_this_life
-from fangnetz.core.rooms import place_in, rooms
+from fangnetz.core.rooms import place_in, rooms, whereabouts
+from fangnetz.core.rules import RuleBook
 from fangnetz.core.units import HostId, Incarnation, VmId
 
 LEASE_HELD = "storage_lease_held"
@@ -132,10 +134,11 @@ def plan_starts(
             unassigned.append(Unassigned(vm=vm, state=VmState.WAITING, reason=taken))
             continue
         released = max(promised, _promised(record, refusals))
-        ways = who_may_own(view, record, incarnations, hold, released)
+        home = _home(record, view)
+        ways = _only(home, vm, who_may_own(view, record, incarnations, hold, released))
         granted = {host: way for host, way in ways.items() if isinstance(way, Granted)}
         if ways and not granted:
-            state = VmState.LOST if record.owner else VmState.WAITING
+            state = VmState.LOST if record.owner and home is None else VmState.WAITING
             unassigned.append(Unassigned(vm=vm, state=state, reason=next(iter(ways.values())).because))
             continue
         because.update({(vm, host): way.because for host, way in granted.items()})
@@ -171,6 +174,23 @@ def _taken(vm: VmId, sharing: Mapping[VmId, str], view: ClusterView, placeable: 
         if running:
             return f"it has {mark} of {other}, and {running}; two writers would destroy it"
     return ""
+
+
+def _home(record: VmRecord, view: ClusterView) -> HostId | None:
+    """Return the host with which alone a VM starts; None where there is none, or its rules keep it from there now."""
+    home = stays_with(view, record)
+    if home is None or RuleBook.of(view.vms.values()).why_not([record.id], home, whereabouts(view)):
+        return None
+    return home
+
+
+def _only(home: HostId | None, vm: VmId, ways: dict[HostId, Granted | Withheld]) -> dict[HostId, Granted | Withheld]:
+    """Return the ways of a VM that starts with `home` alone, that one first, with how a person lifts it; None: all."""
+    if home is None:
+        return ways
+    sentence = f"it was stopped with {home} and starts again with it; elsewhere, too: `fangnetz vm start {vm}`"
+    closed: Granted | Withheld = Withheld(because=sentence)
+    return {home: ways.get(home, closed), **{host: closed for host in ways if host != home}}
 
 
 def _promised(record: VmRecord, refusals: list[Step]) -> int:

@@ -6,7 +6,7 @@ from collections.abc import Iterable, Mapping
 
 from fangnetz.core.demand import demands
 from fangnetz.core.detector import Finding, Verdict, heard
-from fangnetz.core.model import ClusterView, Heartbeat, HostState, VmRecord, VmState
+from fangnetz.core.model import ClusterView, Heartbeat, HostState, Leaving, VmRecord, VmState
 from fangnetz.core.operations import Operation, OperationKind, StepKind
 from fangnetz.core.ownership import Granted, owner_let_go, proof_of
 from fangnetz.core.placement import NotPlaced, Placed, place
@@ -26,7 +26,7 @@ _MAY_COME_BACK = _OPEN | {HostState.EVACUATING}
 def rooms(
     view: ClusterView, verdicts: Mapping[HostId, Verdict], *, reopened: HostId | None = None
 ) -> tuple[HostRoom, ...]:
-    """Return the hosts that may take VMs now: online, reporting, not in maintenance, with what they already carry.
+    """Return the hosts that may take VMs now: online, reporting, not going down, with what they already carry.
 
     `reopened`: counts also while it is being emptied; a VM that was stopped to leave it has nowhere else to go.
     """
@@ -38,6 +38,8 @@ def rooms(
         if record is None or record.state not in states or beat is None:
             continue
         if verdicts[host].finding is not Finding.ALIVE or record.incarnation != beat.incarnation:
+            continue
+        if beat.leaving is not Leaving.NO:
             continue
         if doc is not None and (doc.maintenance or (doc.evacuate and host != reopened)):
             continue

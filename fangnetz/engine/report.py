@@ -142,6 +142,7 @@ class Reporter:
             inventory_age_s=Seconds(round(age, 3)),
             releases=self._boot.releases(),
             orders=orders,
+            leaving=self._boot.leaving(),
             load=load.load,
             memory_free_mib=load.memory_free_mib,
             uses=measured.uses,

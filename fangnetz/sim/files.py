@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 
-from fangnetz.core.model import Release
+from fangnetz.core.model import Leaving, Release
 from fangnetz.core.units import Generation, Incarnation, Seconds, VmId
 from fangnetz.ports import LedgerEntry, UnansweredStart
 from fangnetz.sim.machine import Boot, Machine
@@ -68,6 +68,13 @@ class SimBootFiles:
 
     def unanswered_starts(self) -> tuple[UnansweredStart, ...]:
         return tuple(self._boot.starts.values())
+
+    def leaving(self) -> Leaving:
+        return self._boot.leaving
+
+    def leave(self, how: Leaving) -> None:
+        self._process.sleep(WRITE_S)
+        self._boot.leaving = how
 
 
 class SimLedgerFiles:

@@ -47,6 +47,8 @@ class HostWorker:
     def __init__(self, world: World, machine: Machine, daemon: Libvirtd) -> None:
         self._world, self.machine, self._daemon = world, machine, daemon
         self.process: Process | None = None
+        self._ended_in: Boot | None = None
+        """The boot in which it was ended for good."""
 
     def start(self) -> None:
         at_once = self._world.kernel.now == 0.0
@@ -63,9 +65,21 @@ class HostWorker:
             self.process.kill()
             self._world.kernel.after(STARTS_AGAIN_S, self._start, self.machine.boot)
 
+    def end(self) -> None:
+        """Its service manager ends it, and does not start it again."""
+        self._ended_in = self.machine.boot
+        if self.process is not None:
+            self.process.kill()
+
+    def start_again(self) -> None:
+        """Its service manager starts it again, if it was ended."""
+        if self._ended_in is not None and self._ended_in is self.machine.boot:
+            self._world.kernel.after(STARTS_S, self._start, self.machine.boot)
+        self._ended_in = None
+
     def _start(self, boot: object) -> None:
         machine = self.machine
-        if machine.boot is None or machine.boot is not boot:
+        if machine.boot is None or machine.boot is not boot or self._ended_in is boot:
             return
         self.process = machine.run(f"host {machine.name}", self._world.failed)
         _Parts(self._world, machine, machine.boot, self._daemon, self.process)

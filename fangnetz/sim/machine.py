@@ -6,7 +6,7 @@ from collections.abc import Callable
 from dataclasses import dataclass, field
 from typing import Protocol
 
-from fangnetz.core.model import Release
+from fangnetz.core.model import Leaving, Release
 from fangnetz.core.units import Generation, Incarnation, VmId
 from fangnetz.ports import LedgerEntry, UnansweredStart
 from fangnetz.sim.kernel import Kernel
@@ -25,13 +25,14 @@ class Service(Protocol):
 
 @dataclass(slots=True)
 class Boot:
-    """What lives as long as one boot: its name, the promises, unanswered starts, and who holds which VM's lock."""
+    """What lives as long as one boot: its name, promises, unanswered starts, who holds which VM's lock, its goodbye."""
 
     incarnation: Incarnation
     released: dict[VmId, Generation] = field(default_factory=dict)
     starts: dict[VmId, UnansweredStart] = field(default_factory=dict)
     holders: dict[VmId, Process] = field(default_factory=dict)
     waiting: dict[VmId, list[Wait]] = field(default_factory=dict)
+    leaving: Leaving = Leaving.NO
 
     def releases(self) -> tuple[Release, ...]:
         return tuple(Release(vm=vm, generation=self.released[vm]) for vm in sorted(self.released))

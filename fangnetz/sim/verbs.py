@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping
 from typing import Any, cast
 
-from fangnetz.core.model import Sighting
+from fangnetz.core.model import Leaving, Sighting
 from fangnetz.core.pause import CLUSTER
 from fangnetz.core.units import ControllerId, DeviceName, HostId, Instant, VmId
 from fangnetz.sim.beginning import vm_doc
@@ -54,6 +54,7 @@ def _unplug(world: World, line: Line) -> None:
 def _power_on(world: World, line: Line) -> None:
     machine = world.machines[line.on]
     machine.plugged = True
+    world.shutdowns[HostId(line.on)].cancel()
     for bmc in world.bmcs[HostId(line.on)].values():
         bmc.off = False
     machine.switch_on("timeline")
@@ -61,6 +62,14 @@ def _power_on(world: World, line: Line) -> None:
 
 def _reset(world: World, line: Line) -> None:
     world.machines[line.on].reset("timeline")
+
+
+def _reboot(world: World, line: Line) -> None:
+    world.shutdowns[HostId(line.on)].begin(Leaving.REBOOT)
+
+
+def _shutdown(world: World, line: Line) -> None:
+    world.shutdowns[HostId(line.on)].begin(Leaving.SHUTDOWN)
 
 
 def _freeze(world: World, line: Line) -> None:
@@ -245,6 +254,8 @@ _DO: Mapping[str, Callable[[World, Line], None]] = {
     "unplug": _unplug,
     "power_on": _power_on,
     "reset": _reset,
+    "reboot": _reboot,
+    "shutdown": _shutdown,
     "freeze": _freeze,
     "thaw": _thaw,
     "cut": _cut,

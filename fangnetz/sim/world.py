@@ -14,6 +14,7 @@ from fangnetz.sim.controller import ControllerProcesses
 from fangnetz.sim.host_worker import HostWorker
 from fangnetz.sim.kernel import Kernel
 from fangnetz.sim.laws import Laws
+from fangnetz.sim.leaving import Shutdown
 from fangnetz.sim.libvirtd import Libvirtd, Times
 from fangnetz.sim.loads import Loads
 from fangnetz.sim.machine import Machine
@@ -42,6 +43,7 @@ class World:
         self.daemons: dict[HostId, Libvirtd] = {}
         self.bmcs: dict[HostId, dict[DeviceName, Bmc]] = {}
         self.workers: dict[HostId, HostWorker] = {}
+        self.shutdowns: dict[HostId, Shutdown] = {}
         self.controllers: dict[ControllerId, ControllerProcesses] = {}
         self.loads = Loads(self.kernel)
         for vm in story.vms:
@@ -81,10 +83,11 @@ class World:
     def under_way(self) -> bool:
         """Whether something is going on that will end by itself: a boot, an operation, a host or VM on its way."""
         memory = self.server.memory
+        leaving = any(shutdown.pending for shutdown in self.shutdowns.values())
         booting = any(machine.powered and not machine.up for machine in self.machines.values())
         away = not self.server.listening or self.server.stopped or memory.life is None or memory.holder is None
         hosts = any(record.state in _PASSING_HOST for record in memory.hosts.values())
-        return booting or away or hosts or bool(memory.open) or bool(memory.wishes)
+        return booting or leaving or away or hosts or bool(memory.open) or bool(memory.wishes)
 
     def added(self, vm: VmOfStory) -> None:
         """An operator brings a VM in."""
@@ -135,7 +138,8 @@ class World:
         self.machines[name] = self.machines_of_hosts[name] = machine
         self.daemons[name], self.bmcs[name] = daemon, devices
         self.workers[name] = worker = HostWorker(self, machine, daemon)
-        machine.services += [daemon, worker]
+        self.shutdowns[name] = shutdown = Shutdown(self, machine, times["shutdown_s"])
+        machine.services += [daemon, worker, shutdown]
 
     def _times(self, vm: VmOfStory) -> Times:
         times = {**self.story.times, **vm.times}

@@ -115,12 +115,13 @@ HOST_RECORDS = made(
     HostRecord, id=st.just(H1), state=enum_of(HostRecord, "state"), since=AT, reason=TEXT, incarnation=TEXT,
     proof=st.none() | PROOFS, cut_by=st.none() | NAME, suspected_at=st.none() | AT, cut_possible_until=AT,
     exits=st.lists(AT, max_size=3).map(tuple),
+    leaving_at=AT,
 )  # fmt: skip
 DESTINATIONS = made(Destination, host=NAME, incarnation=TEXT, generation=NUMBER)
 VM_RECORDS = made(
     VmRecord, id=st.just(WEB), state=enum_of(VmRecord, "state"), owner=st.none() | NAME, owner_incarnation=TEXT,
     generation=NUMBER, since=AT, reason=TEXT, operation=st.none() | NAME, failures=st.integers(0, 99),
-    moving=st.none() | DESTINATIONS, tried_at=AT, stuck_at=AT, tries=st.integers(0, 99),
+    moving=st.none() | DESTINATIONS, tried_at=AT, stuck_at=AT, tries=st.integers(0, 99), kept=NUMBER,
 )  # fmt: skip
 SIGHTINGS = made(
     VmSighting, vm=NAME, state=enum_of(VmSighting, "state"), generation=st.none() | NUMBER,
@@ -132,6 +133,7 @@ HEARTBEATS = made(
     inventory_age_s=SPAN, releases=st.lists(made(Release, vm=NAME, generation=NUMBER), max_size=3).map(tuple),
     orders=st.lists(TEXT, max_size=2).map(tuple), load=SPAN, memory_free_mib=NUMBER,
     uses=st.lists(st.builds(VmUse, NAME, SPAN, NUMBER), max_size=3).map(tuple), uses_age_s=SPAN,
+    leaving=enum_of(Heartbeat, "leaving"),
     bmc_guids=st.lists(TEXT, max_size=2).map(tuple), worker=TEXT, protocol=st.integers(0, 9),
 )  # fmt: skip
 ANSWERS = st.sampled_from(list(Answer))

@@ -47,7 +47,7 @@ def test_a_folder_is_an_array(capsys: pytest.CaptureFixture[str], tmp_path: Path
     assert {unmet["what"] for unmet in data[0]["unmet"]} == {"fenced", "hosts", "placement"}
 
 
-@pytest.mark.parametrize("text", ["name: x\n", "hosts: {host1: {}}\ntimeline:\n  - {at: 1, shutdown: host1}\n"])
+@pytest.mark.parametrize("text", ["name: x\n", "hosts: {host1: {}}\ntimeline:\n  - {at: 1, halt: host1}\n"])
 def test_a_refused_file_is_one_sentence_and_exit_2(
     capsys: pytest.CaptureFixture[str], tmp_path: Path, text: str
 ) -> None:

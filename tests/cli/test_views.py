@@ -14,7 +14,7 @@ from .board import Board
 from .stories import failover, lost
 
 HOST_KEYS = {
-    "id", "state", "since", "reason", "incarnation", "last_boot", "power", "maintenance", "evacuate", "away",
+    "id", "state", "since", "reason", "incarnation", "last_boot", "power", "maintenance", "evacuate", "leaving", "away",
     "quarantine", "exits",
     "protected", "protection",
     "heartbeat", "vms", "memory_used_mib", "memory_mib", "cpus", "zone", "uses", "fence", "proof", "verdict", "brakes",

@@ -6,7 +6,7 @@ from collections.abc import Callable
 
 import pytest
 
-from fangnetz.core.model import Release
+from fangnetz.core.model import Leaving, Release
 from fangnetz.core.units import Generation, Seconds, VmId
 from fangnetz.ports import BootFiles
 from tests.contract.boots import BootSubject
@@ -116,3 +116,12 @@ def test_a_later_start_of_a_vm_takes_the_place_of_the_note_before(open_boot_file
     starts = open_boot_files().unanswered_starts()
     assert {(start.vm, start.generation) for start in starts} == {(WEB, 8), (DB, 9)}
     assert note in {start.note for start in starts}
+
+
+def test_that_a_host_goes_down_in_order_is_known_to_its_next_process_until_it_is_taken_back(
+    open_boot_files: Open,
+) -> None:
+    assert open_boot_files().leaving() is Leaving.NO
+    for how in (Leaving.SHUTDOWN, Leaving.REBOOT, Leaving.NO, Leaving.NO):
+        open_boot_files().leave(how)
+        assert open_boot_files().leaving() is how

@@ -16,7 +16,7 @@ from fangnetz.adapters.boot_files import BootFilesOnDisk
 from fangnetz.adapters.libvirt import LibvirtHypervisor
 from fangnetz.core.convergence import Advice, Progress
 from fangnetz.core.errors import HypervisorUnreachable
-from fangnetz.core.model import Destination
+from fangnetz.core.model import Destination, Leaving
 from fangnetz.core.operations import OperationState, Order, Step, StepKind, StepState, vm_move_steps
 from fangnetz.core.policy import Compression
 from fangnetz.core.units import Generation, HostId, Incarnation, Instant, Seconds, VmId
@@ -101,12 +101,13 @@ class Move:
             journal=self.bench.store,
             hypervisor=self.libvirt,
             boot=self.boot,
-            definition=lambda _vm: "<domain/>",
+            definition=lambda _vm: "<domain type='test'/>",
             policy=self.bench.policy,
             report=report,
         )
         work = MoveSteps(self.bench.store, self.bench.hosts, self.bench.policy)
         effects = {
+            StepKind.PREPARE: at_host.prepare,
             StepKind.MIGRATE: at_host.migrate,
             StepKind.RESUME: at_host.resume,
             StepKind.HAND_OVER: work.hand_over,
@@ -275,3 +276,17 @@ def test_what_was_promised_never_to_run_does_not(move: Move) -> None:
     move.boot.release(move.vm, Generation(9))
     assert move.do("resume").next is Next.STOP
     assert move.step("resume").state is StepState.REFUSED
+
+
+@pytest.mark.parametrize(("how", "state"), [(Leaving.NO, StepState.DONE), (Leaving.REBOOT, StepState.REFUSED)])
+def test_a_host_that_goes_down_in_order_lets_no_vm_come(move: Move, how: Leaving, state: StepState) -> None:
+    move.boot.leave(how)
+    order = move.order(H1, move.boot.incarnation, Generation(8))
+    prepare = Step(key=move.keys["prepare"], kind=StepKind.PREPARE, order=order)
+    move.bench.vm(move.vm, H2, 7, boot=THERE)
+    record = move.bench.record(move.vm)
+    to = Destination(host=H1, incarnation=move.boot.incarnation, generation=Generation(8))
+    assert move.bench.store.put_vm(replace(record, moving=to), record.generation, move.bench.epoch)
+    move.bench.open(prepare, Step(key="close", kind=StepKind.CLOSE, after=("*",)))
+    move.do("prepare")
+    assert move.step("prepare").state is state

@@ -20,7 +20,7 @@ from fangnetz.adapters.libvirt import hypervisor as libvirt_hypervisor
 from fangnetz.adapters.libvirt.connection import Link
 from fangnetz.core.copies import is_to_pause
 from fangnetz.core.errors import HypervisorRefused, HypervisorUnreachable, StorageLeaseHeld, StoredContentError
-from fangnetz.core.model import Answer, Sighting, VmSighting
+from fangnetz.core.model import Answer, Leaving, Sighting, VmSighting
 from fangnetz.core.operations import (
     ALL_OTHERS,
     OperationState,
@@ -801,3 +801,17 @@ def test_a_libvirt_that_does_not_answer_is_asked_to_pause_again(twice: Twice, mo
     twice.report_both()
     assert wait_for(lambda: twice.pause().next is Next.GO_ON)
     assert twice.state is Sighting.PAUSED
+
+
+def test_a_host_that_goes_down_in_order_refuses_a_start_for_good_and_stops_what_runs(host: Host) -> None:
+    host.ordered()
+    host.boot.leave(Leaving.SHUTDOWN)
+    assert host.start().next is Next.STOP
+    assert (host.step().state, host.copies, host.boot.released(host.vm)) == (StepState.REFUSED, [], 7)
+    host.boot.leave(Leaving.NO)
+    host.bench.store.end_operation(OP, OperationState.FAILED, "", host.bench.epoch)
+    host.ordered(8, identity="op-2")
+    assert host.start("op-2").next is Next.GO_ON
+    host.boot.leave(Leaving.REBOOT)
+    assert stop(host, 8).next is Next.GO_ON
+    assert (host.copies, host.boot.released(host.vm)) == ([], 8)

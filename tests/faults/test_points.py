@@ -78,6 +78,8 @@ QUESTIONS = {
 }  # fmt: skip
 AT_THE_COMMAND_LINE = {"roll", "put_roll", "drop_roll"}
 """Of rolls over hosts: no worker and no controller calls these; tests/cli kill the command on its way."""
+AT_SHUTDOWN = {"leave"}
+"""Of a host's goodbye: no worker and no controller calls it, but the command that the host's shutdown waits for."""
 
 
 AROUND = {
@@ -98,7 +100,11 @@ AROUND = {
         ((ports.Store, ports.Operators), set(STORE_CALLS) | STEP_WRITES, QUESTIONS | AT_THE_COMMAND_LINE),
         ((ports.Dispatcher,), set(DISPATCHER_CALLS), set()),
         ((ports.LedgerFiles,), set(FILE_CALLS), {"load"}),
-        ((ports.BootFiles,), set(BOOT_CALLS), {"lock", "released", "releases", "unanswered_starts"}),
+        (
+            (ports.BootFiles,),
+            set(BOOT_CALLS),
+            {"lock", "released", "releases", "unanswered_starts", "leaving"} | AT_SHUTDOWN,
+        ),
         (
             (ports.Hypervisor,),
             set(AROUND) - {"switch"},

@@ -59,7 +59,20 @@ def role_of(service_name: str) -> str:
 
 
 def test_there_is_one_unit_for_every_role() -> None:
-    assert set(units()) == ROLES
+    assert set(units()) == ROLES | {"leave"}
+
+
+def test_a_host_says_goodbye_before_anything_it_needs_is_stopped() -> None:
+    unit = units()["leave"]
+    before = " ".join(unit["Unit"]["After"]).split()  # stopped in the reverse order
+    needed = {"fangnetz-host.service", "libvirtd.service", "virt-guest-shutdown.target", "network-online.target"}
+    assert needed | {f"fangnetz-{role}.service" for role in CONTROLLER_ROLES} <= set(before)
+    assert not unit["Unit"].get("Requires")
+    assert not unit["Unit"].get("BindsTo")
+    service = unit["Service"]
+    assert (service["Type"], service["RemainAfterExit"]) == (["oneshot"], ["yes"])
+    assert shlex.split(service["ExecStop"][0])[1:] == ["leave"]
+    assert shlex.split(service["ExecStart"][0])[1:] == ["stay"]
 
 
 def test_compose_and_systemd_start_the_same_commands() -> None:
@@ -96,7 +109,8 @@ def test_stopping_the_host_worker_leaves_its_vms_and_its_promises() -> None:
 
 
 def test_every_process_is_restarted_for_ever() -> None:
-    for role, unit in units().items():
+    for role in ROLES:
+        unit = units()[role]
         assert unit["Service"]["Restart"] == ["always"], role
         assert unit["Unit"]["StartLimitIntervalSec"] == ["0"], role
         assert unit["Service"]["EnvironmentFile"] == ["/etc/fangnetz/environment"], role
@@ -148,7 +162,7 @@ def test_systemd_accepts_the_units(tmp_path: Path) -> None:
     # In a root of its own, with the program the units name, so that every complaint is about a unit.
     folder = tmp_path / "etc/systemd/system"
     shutil.copytree(UNITS, folder)
-    for target in ("sysinit", "basic", "shutdown", "multi-user", "network-online"):
+    for target in ("sysinit", "basic", "shutdown", "multi-user", "network-online", "virt-guest-shutdown"):
         (folder / f"{target}.target").write_text("[Unit]\nDescription=of the distribution\n")
     program = tmp_path / "opt/fangnetz/venv/bin/fangnetz-worker"
     program.parent.mkdir(parents=True)

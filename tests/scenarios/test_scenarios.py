@@ -18,7 +18,7 @@ FOLDER = Path(__file__).parent
 FILES = sorted(FOLDER.rglob("*.yaml"))
 ROOMS = {
     "controllers", "evacuation", "fencing", "hosts", "messages", "migration", "network", "operators", "pause",
-    "placement", "power", "quarantine", "relocation", "storms", "store", "vms",
+    "placement", "power", "quarantine", "relocation", "shutdown", "storms", "store", "vms",
 }  # fmt: skip
 
 

@@ -85,6 +85,7 @@ def vm_fields(record: VmRecord) -> Fields:
         "tried_at": micros(record.tried_at),
         "tries": str(record.tries),
         "stuck_at": micros(record.stuck_at),
+        "kept": str(record.kept),
         **_destination_fields("moving", record.moving),
     }
 
@@ -124,6 +125,7 @@ def vm_record(vm: VmId, fields: Mapping[str, str], key: str) -> VmRecord:
             tried_at=instant(fields.get("tried_at", "0")),
             tries=int(fields.get("tries", "0")),
             stuck_at=instant(fields.get("stuck_at", "0")),
+            kept=Generation(int(fields.get("kept", "0"))),
             moving=_destination("moving", fields),
         )
     except (KeyError, ValueError, OverflowError) as error:

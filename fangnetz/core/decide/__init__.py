@@ -30,7 +30,8 @@ from fangnetz.core.decide.rule_moves import RuleMoves
 from fangnetz.core.decide.vms import VmDecisions
 from fangnetz.core.decide.wishes import decide_wish
 from fangnetz.core.detector import Verdict, Watch, judge
-from fangnetz.core.model import ClusterView, HostState, VmDoc, VmState
+from fangnetz.core.leaving import leaving, stays_with
+from fangnetz.core.model import ClusterView, HostState, VmDoc, VmRecord, VmState
 from fangnetz.core.operations import Operation
 from fangnetz.core.policy import Policy
 from fangnetz.core.quorum import unheard_in_this_life
@@ -38,6 +39,8 @@ from fangnetz.core.units import Epoch, HostId, Instant, VmId
 
 __all__ = ["decide", "judge_all"]
 
+REBOOT_S = 600.0
+"""A VM that waits for longer than this for the host with which it was stopped is a matter for a person."""
 _ALARMED = frozenset(
     {HostState.SUSPECT, HostState.UNKNOWN, HostState.DEGRADED, HostState.ISOLATED, HostState.LOST,
      HostState.QUARANTINED}
@@ -130,7 +133,8 @@ def _moves(
     pace = Pace(view, policy, epoch, opened=opened, but=frozenset(changed))
     actions: list[Action] = []
     alarms: list[Alarm] = []
-    if any(doc.evacuate or doc.failback for doc in view.host_docs.values()):
+    emptied = any(doc.evacuate or doc.failback for doc in view.host_docs.values())
+    if emptied or any(leaving(view, host) is not None for host in view.hosts):
         more, alarms = Evacuations(view, watch, verdicts, policy, pace=pace, documented=docs).decide()
         actions.extend(more)
     if not opened and not pace.begun:  # whatever else there is to do comes first
@@ -154,13 +158,18 @@ def _hosts(
     return actions, alarms
 
 
+def _soon_back(view: ClusterView, vm: VmRecord) -> bool:
+    """Whether a VM waits, as planned, for the host with which it was stopped."""
+    return vm.state is VmState.WAITING and view.now - vm.since < REBOOT_S and stays_with(view, vm) is not None
+
+
 def _standing(view: ClusterView, unheard: tuple[HostId, ...]) -> list[Alarm]:
     """Return the alarms that follow from records alone."""
     alarms = [
         Alarm(kind=kind, subject=vm.id, sentence=f"{vm.id}{says} {vm.reason}")
         for state, kind, says in _ALARMED_VMS
         for vm in view.vm_records.values()
-        if vm.state is state
+        if vm.state is state and not _soon_back(view, vm)
     ]
     alarms.extend(
         Alarm(kind="needs_person", subject=host.id, sentence=f"{host.id}: {host.reason}")

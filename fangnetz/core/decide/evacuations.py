@@ -13,6 +13,7 @@ from fangnetz.core.actions import Action, Alarm, PutHost, PutHostDoc
 from fangnetz.core.decide.pacing import Pace
 from fangnetz.core.detector import Verdict, Watch, heard
 from fangnetz.core.evacuation import plan_evacuation, vms_on, why_not_stopped
+from fangnetz.core.leaving import Parting, leaving, parting, told
 from fangnetz.core.model import ClusterView, HostDoc, HostState, HypervisorHealth
 from fangnetz.core.moving import Move, Stays, plan_moves
 from fangnetz.core.policy import Policy
@@ -43,10 +44,12 @@ class Evacuations:
         self.alarms: list[Alarm] = []
 
     def decide(self) -> tuple[list[Action], list[Alarm]]:
-        for host, doc in sorted(self.view.host_docs.items()):
-            if host not in self.view.hosts or host in self.documented:
+        for host in sorted(self.view.hosts):
+            if host in self.documented:
                 continue
-            if doc.evacuate and not doc.maintenance:
+            doc = self.view.host_docs.get(host, HostDoc(id=host))
+            going = parting(self.view, host, self.verdicts, self.policy)
+            if going is Parting.EVACUATE or (going is Parting.NONE and doc.evacuate and not doc.maintenance):
                 self._empty(host, doc)
             elif doc.failback and not doc.maintenance:
                 self._fill(host, doc)
@@ -56,12 +59,14 @@ class Evacuations:
 
     def _empty(self, host: HostId, doc: HostDoc) -> None:
         record, verdict = self.view.host_records.get(host), self.verdicts[host]
-        if record is None or record.state not in _EMPTIED or not verdict.fresh:
+        going_down = record is not None and record.state is HostState.MAINTENANCE and not doc.evacuate
+        if record is None or not (record.state in _EMPTIED or going_down) or not verdict.fresh:
             return  # while it is silent or lost, its failover decides on its VMs
         left = vms_on(host, self.view)
         if not left:
             if (
-                record.state is HostState.EVACUATING
+                doc.evacuate
+                and record.state is HostState.EVACUATING
                 and self._knows_its_vms(host)
                 and host not in self.pace.busy
                 and host not in self.pace.may_come_back
@@ -71,12 +76,16 @@ class Evacuations:
                 self.docs.append(PutHostDoc(doc=replace(doc, maintenance=True, reason=reason)))
             return
         plan = plan_evacuation(host, self.view, self.watch, self.verdicts, self.policy)
-        begun = self.pace.begin_all(plan.moves, f"{host} is being emptied: {doc.reason}")
+        beat = leaving(self.view, host)
+        why = doc.reason if doc.evacuate or beat is None else told(host, beat.leaving)
+        begun = self.pace.begin_all(plan.moves, f"{host} is being emptied: {why}")
         if begun:
-            away = tuple(sorted({*doc.away, *(move.vm for move in begun)} - self._at_home_elsewhere(host)))
-            if away != doc.away:
-                self.docs.append(PutHostDoc(doc=replace(doc, away=away)))
-        self._say_what_is_left(host, doc, left, plan.stays)
+            gone = {move.vm for move in begun if doc.evacuate or self.pace.rules.fails_back(move.vm, True)}
+            away = tuple(sorted({*doc.away, *gone} - self._at_home_elsewhere(host)))
+            known = replace(doc, away=away, failback=not doc.evacuate)  # one that only goes down has them back
+            if known != doc:
+                self.docs.append(PutHostDoc(doc=known))
+        self._say_what_is_left(host, why, left, plan.stays)
 
     def _at_home_elsewhere(self, host: HostId) -> frozenset[VmId]:
         """Return the VMs that came only because another host was emptied: that one is where they go home to."""
@@ -86,7 +95,7 @@ class Evacuations:
         beat = heard(self.view, host)
         return beat is not None and beat.hypervisor is HypervisorHealth.OK
 
-    def _say_what_is_left(self, host: HostId, doc: HostDoc, left: tuple[VmId, ...], stays: tuple[Stays, ...]) -> None:
+    def _say_what_is_left(self, host: HostId, because: str, left: tuple[VmId, ...], stays: tuple[Stays, ...]) -> None:
         why = {one.vm: one.because for one in stays if one.vm not in self.pace.busy}
         for vm in left:
             record = self.view.vm_records.get(vm)
@@ -98,7 +107,7 @@ class Evacuations:
                 Alarm(kind="evacuation_waits", subject=host, sentence=f"{host} has {len(left)} left, because {told}")
             )
         known = self.view.host_records[host]
-        reason = f"{doc.reason}; {len(left)} left"
+        reason = f"{because}; {len(left)} left"
         if known.reason != reason and host not in self.pace.busy:
             self.records.append(PutHost(record=replace(known, reason=reason)))
 
@@ -108,13 +117,14 @@ class Evacuations:
         record = self.view.host_records.get(host)
         if record is None or record.state is not HostState.ONLINE or not self.verdicts[host].fresh:
             return
-        away = tuple(vm for vm in doc.away if self._is_away(vm, host))
+        away = tuple(vm for vm in doc.away if self._is_away(vm, host) or vm in self.pace.on_the_way)
+        there = [vm for vm in away if vm not in self.pace.on_the_way]
         kept = [
             Stays(vm=vm, because=why)
-            for vm in away
+            for vm in there
             if not self.view.vms[vm].spec.live and (why := why_not_stopped(vm, self.view, self.policy))
         ]
-        able = [vm for vm in away if vm not in {one.vm for one in kept}]
+        able = [vm for vm in there if vm not in {one.vm for one in kept}]
         found = (*kept, *plan_moves(able, self.view, self.watch, self.verdicts, self.policy, target=host))
         self.pace.begin_all((move for move in found if isinstance(move, Move)), f"{host} is back: it goes home")
         for one in found:

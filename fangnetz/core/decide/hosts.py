@@ -7,6 +7,7 @@ from dataclasses import replace
 
 from fangnetz.core.actions import Action, Alarm, OpenOperation, PutHost, PutHostDoc, RememberProof
 from fangnetz.core.decide.openings import new_failover
+from fangnetz.core.decide.partings import followed
 from fangnetz.core.decide.questions import bindings_to_remember, power_to_ask, protection_alarm
 from fangnetz.core.decide.returns import switch_on_again, taken_back
 from fangnetz.core.decide.withdrawals import endings, withdrawal, without_proof
@@ -23,6 +24,7 @@ from fangnetz.core.fencing import (
     waits_for_files,
     withdrawn,
 )
+from fangnetz.core.leaving import said_goodbye
 from fangnetz.core.lifecycle import HostEvent, next_state
 from fangnetz.core.model import (
     ClusterView,
@@ -188,6 +190,8 @@ class HostDecisions:
         incarnation = self.verdict.incarnation
         if not incarnation or self.verdict.finding in (Finding.ALIVE, Finding.DEGRADED):
             return False
+        if said_goodbye(self.view, self.spec.id):
+            return False
         paused = self.view.paused is not None  # no recovery is ordered; what was read stays evidence for afterwards
         if self.verdict.finding is Finding.REBOOTED:
             return not paused and self._open_after_reboot()
@@ -306,6 +310,11 @@ class HostDecisions:
         finding = self.verdict.finding
         if self.verdict.fresh and holds(self.view, self.record.proof, self.verdict.incarnation):
             return  # the last report of a boot that was cut a moment ago: older than the proof, and no return
+        leaves = followed(self.record, self.verdict, self.view, self.verdicts, self.policy)
+        if leaves is not None:
+            if leaves != self.record:
+                self._put(leaves)
+            return
         doc = self.view.host_docs.get(self.spec.id)
         if doc is not None and doc.maintenance and self.record.state is not HostState.MAINTENANCE:
             self._to(HostEvent.MAINTENANCE, doc.reason or "an operator asked for it")
@@ -333,11 +342,13 @@ class HostDecisions:
         if self.verdict.fresh and self.record.state is HostState.RETURNING:
             self._take_back()
             return
-        event = _EVENT[finding]
+        if not (self._out() and self.verdict.fresh):
+            self._follow_finding(doc)
+
+    def _follow_finding(self, doc: HostDoc | None) -> None:
+        event = _EVENT[self.verdict.finding]
         if event is HostEvent.HEARD and doc is not None and doc.quarantine:
             event = HostEvent.QUARANTINED
-        if self._out() and self.verdict.fresh:
-            return
         incarnation = self.beat.incarnation if self.beat and self.verdict.fresh else self.record.incarnation
         reason = doc.quarantine if event is HostEvent.QUARANTINED and doc is not None else self.verdict.sentence
         self._to(event, reason, incarnation=incarnation)

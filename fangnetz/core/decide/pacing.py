@@ -32,7 +32,8 @@ class Pace:
         self.rules = RuleBook.of(view.vms.values())
         operations = [*view.operations.values(), *opened]
         self.busy = {op.subject for op in operations} | set(but)
-        self.moving = sum(op.kind in MOVES for op in operations)
+        self.on_the_way = {op.subject for op in operations if op.kind in MOVES}
+        self.moving = len(self.on_the_way)
         self.may_come_back = {
             step.order.host
             for op in operations

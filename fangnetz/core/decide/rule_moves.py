@@ -12,6 +12,7 @@ from dataclasses import dataclass
 from fangnetz.core.actions import Action, Alarm
 from fangnetz.core.decide.pacing import Pace
 from fangnetz.core.detector import Verdict, Watch
+from fangnetz.core.leaving import leaving
 from fangnetz.core.model import ClusterView, HostState, VmState
 from fangnetz.core.moving import Move, Stays, place_moves
 from fangnetz.core.operations import OperationKind
@@ -123,12 +124,13 @@ class RuleMoves:
         return all(self._is_online(owner) for owner in owners)
 
     def _is_online(self, host: HostId | None) -> bool:
-        """Whether nothing else is to become of the VMs on that host: it is not being emptied or worked on."""
+        """Whether nothing else is to become of the VMs on that host: it is not emptied, worked on, or going down."""
         if host is None:
             return False
         record, doc = self.view.host_records.get(host), self.view.host_docs.get(host)
         at_work = doc is not None and (doc.maintenance or doc.evacuate)
-        return record is not None and record.state is HostState.ONLINE and not at_work
+        goes_down = leaving(self.view, host) is not None
+        return record is not None and record.state is HostState.ONLINE and not at_work and not goes_down
 
     def _rests(self, vm: VmId) -> bool:
         record = self.view.vm_records[vm]

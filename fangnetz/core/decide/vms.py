@@ -11,8 +11,10 @@ from fangnetz.core.copies import later_copy, listed, paused_later_copy, running
 from fangnetz.core.decide.arrivals import Arrival, Arrivals
 from fangnetz.core.decide.carried import Carried
 from fangnetz.core.decide.openings import operation_id, order_to, vm_operation
+from fangnetz.core.decide.partings import Partings
 from fangnetz.core.detector import Finding, Verdict, Watch, heard
 from fangnetz.core.identity import rivals
+from fangnetz.core.leaving import STOPS_PER_HOST_MAX
 from fangnetz.core.model import (
     DROPPED,
     REMOVED,
@@ -47,9 +49,6 @@ _SAID_ALREADY = frozenset({VmState.FAILED, VmState.NEEDS_PERSON, VmState.STOPPED
 """The loss of its host does not change what is said of such a VM."""
 STEADY_S = 600.0
 """A VM that ran this long has its failures forgotten."""
-STOPS_PER_HOST_MAX = 4
-"""Orderly stops under way on one host: each waits for its guest in one of the host worker's eight slots, and starts
-must find a slot free. The others wait for their turn."""
 PAUSE_AGAIN_S = 10.0
 """A pause that its host did not find right to make is ordered again after this: two copies still run by what we hear,
 and hosts list their VMs several times meanwhile."""
@@ -90,6 +89,7 @@ class VmDecisions:
         self.but = frozenset(but)
         self.rivals = rivals(view.vms)
         self.arrivals = Arrivals(view, verdicts, policy, epoch)
+        self.partings = Partings(view, verdicts, policy)
         self.seen = self._seen(view.hosts)
         self.seen_outside = self._seen_outside(view.outside)
         self.stopping = Counter(
@@ -126,6 +126,7 @@ class VmDecisions:
                 self._set(record, VmState.UNMANAGED, unmanaged)
                 continue
             self._decide_vm(doc, record)
+        self._stop_the_parting()
         self._start_wanted()
         self._alarm_rivals()
         return self.actions, self.alarms
@@ -160,6 +161,7 @@ class VmDecisions:
             return
         if busy:
             self._take(self.arrivals.of_carried(record))
+            self._take(self.partings.of_moving(record))
             if not copies:
                 self._lost_meanwhile(doc, record)
             return
@@ -319,6 +321,8 @@ class VmDecisions:
                 record, host, seen.generation or record.generation, "an operator wants it stopped", force=False
             )
             return
+        if self._take(self.partings.of_seen(record, host, seen)):
+            return
         if seen.state is Sighting.PAUSED:
             self.alarms.append(
                 Alarm(
@@ -334,6 +338,15 @@ class VmDecisions:
             self._put(replace(record, failures=0), record.generation)
         else:
             self._set(record, VmState.RUNNING, f"runs on {host}")
+
+    # -- hosts that go down in order --
+
+    def _stop_the_parting(self) -> None:
+        for record, host, reason in self.partings.turns():
+            if self.stopping[host] < STOPS_PER_HOST_MAX:
+                stopping = replace(record, state=VmState.STOPPING, since=self.view.now, reason=reason)
+                self._put(stopping, record.generation)
+                self._open_stop(record, host, self.partings.generation[record.id], reason, force=False)
 
     def _leave_paused(self, record: VmRecord, host: HostId, seen: VmSighting) -> None:
         """The only copy is paused and is or may be the later of two: no healthy run before a person ends or resumes it.
@@ -372,6 +385,9 @@ class VmDecisions:
         owner = record.owner
         if owner is not None and self._take(self.arrivals.at_owner(record, owner)):
             return
+        if owner is not None and self._take(self.partings.of_gone(record, owner, to_run=doc.to_run)):
+            self._ask_its_promise(record)
+            return
         if doc.wish is VmWish.STOPPED:
             if self._known_absent(record):
                 self._set(record, VmState.STOPPED, "stopped, as wished")
@@ -381,7 +397,7 @@ class VmDecisions:
             return
         if record.state in (VmState.FAILED, VmState.NEEDS_PERSON):
             return  # until a person says start, or it is seen running somewhere
-        if owner is None:
+        if owner is None or self.partings.lets_go(record, owner):
             self.wanted.append(record.id)
             return
         verdict = self.verdicts.get(owner)

@@ -66,7 +66,7 @@ from fangnetz.core.pause import HOW_TO_END, pause, resume, told
 from fangnetz.core.policy import Policy
 from fangnetz.core.quorum import unheard_in_this_life
 from fangnetz.core.rules import RuleBook, contradictions
-from fangnetz.core.units import Epoch, HostId, Incarnation, Instant, VmId
+from fangnetz.core.units import Epoch, Generation, HostId, Incarnation, Instant, VmId
 
 
 def decide_wish(
@@ -422,8 +422,12 @@ def _start(vm: VmId, view: ClusterView) -> Granting:
             f"{vm} cannot be started while a copy of it is paused on {', '.join(paused)}: {record.reason}"
         )
     actions: list[Action] = [PutVmDoc(doc=replace(doc, wish=VmWish.RUNNING))]
-    if record is not None and record.state in (VmState.FAILED, VmState.NEEDS_PERSON, VmState.STOPPED):
-        again = replace(record, state=VmState.WAITING, since=view.now, failures=0, reason="an operator wants it to run")
+    kept = record is not None and record.state is VmState.WAITING and record.kept == record.generation
+    if record is not None and (kept or record.state in (VmState.FAILED, VmState.NEEDS_PERSON, VmState.STOPPED)):
+        again = replace(
+            record, state=VmState.WAITING, since=view.now, failures=0, reason="an operator wants it to run",
+            kept=Generation(0),
+        )  # fmt: skip
         actions.append(PutVm(record=again, expected=record.generation))
     return actions, f"{vm} is wished to run", None
 

@@ -14,7 +14,7 @@ from fangnetz.core.actions import Happened
 from fangnetz.core.convergence import Advice, Course, Progress, go_on
 from fangnetz.core.detector import heard
 from fangnetz.core.errors import HypervisorRefused, HypervisorUnreachable, StaleToken, StoredContentError
-from fangnetz.core.model import ClusterView, Destination, HostSpec, Sighting, VmRecord, VmState
+from fangnetz.core.model import ClusterView, Destination, HostSpec, Leaving, Sighting, VmRecord, VmState
 from fangnetz.core.moving import Move, Stays, moves_of, plan_move, refusals
 from fangnetz.core.operations import (
     Fact,
@@ -173,6 +173,8 @@ class MoveAtHost:
     def prepare(self, context: Context) -> Settlement:
         """Say whether the VM could run here, before anything is sent."""
         order = ordered(context.step)
+        if self._boot.leaving() is not Leaving.NO:
+            return self._unfit(context, order, "it is going down in order")
         try:
             xml = self._definition(order.vm)
             self._hypervisor.receivable(order.vm, xml)

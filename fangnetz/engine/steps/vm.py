@@ -19,7 +19,7 @@ from fangnetz.core.errors import (
     StoredContentError,
     WorldError,
 )
-from fangnetz.core.model import Answer, ClusterView, Sighting
+from fangnetz.core.model import Answer, ClusterView, Leaving, Sighting
 from fangnetz.core.operations import Fact, Order, Outcome, Step, StepKind, StepState, chain_from, vm_start_steps
 from fangnetz.core.policy import Policy
 from fangnetz.core.recovery import LEASE_HELD
@@ -87,14 +87,17 @@ class VmSteps:
             present = self._held.find(order.vm)
         except HypervisorUnreachable as error:
             return again(str(error))
+        closed = ""
         if present is not None:
             if present.generation == order.generation and present.state is Sighting.INCOMING:
                 return again(f"{order.vm} has arrived on {order.host} by a move and waits to be resumed")
             if present.generation == order.generation:
                 return self._started(order, f"{order.vm} runs on {order.host} already")
-            return self._refuse(
-                context, order, f"{order.host} has a domain {order.vm} of generation {present.generation} already"
-            )
+            closed = f"{order.host} has a domain {order.vm} of generation {present.generation} already"
+        elif self._boot.leaving() is not Leaving.NO:
+            closed = f"{order.host} is going down in order: it starts nothing any more"
+        if closed:
+            return self._refuse(context, order, closed)
         sent_at = self._journal.now()
         try:
             self._hypervisor.create(

@@ -10,6 +10,7 @@ from collections.abc import Callable
 from random import Random
 from typing import Any
 
+from fangnetz.core.policy import OnShutdown
 from fangnetz.engine.fault_points import POINTS
 from fangnetz.settings.tree import Tree
 from fangnetz.sim.stories.read import story_of
@@ -67,6 +68,11 @@ class _Maker:
             "until": round(max(line["at"] for line in self._lines) + AFTERWARDS_S, 1),
         }
         self._busy_and_zoned(data)
+        if any(line.keys() & {"reboot", "shutdown"} for line in self._lines):
+            modes = [mode.value for mode in OnShutdown]
+            data.setdefault("policy", {}).update(
+                {"on_shutdown": chance.choice(modes), "evacuate_deadline_s": chance.choice((20, 300))}
+            )
         if chance.random() < 0.3:
             controllers = chance.sample(self._hosts, 2)
             data["controllers"] = {"c1": {"host": controllers[0]}, "c2": {"host": controllers[1]}}
@@ -123,6 +129,12 @@ class _Maker:
         if verb == "unplug" and span > 20:
             self._add(at + chance.uniform(25, span - 5), confirm_off=host)
         self._add(at + span, power_on=host)
+
+    def _leave(self, at: float) -> None:
+        """A host goes down in order; it is called off, or the host is switched on again."""
+        chance, host = self._chance, self._chance.choice(self._hosts)
+        self._add(at, **{chance.choice(("reboot", "shutdown")): host})
+        self._add(at + chance.choice((3.0, 12.0, 40.0, 90.0)), power_on=host)
 
     def _reset(self, at: float) -> None:
         self._add(at, reset=self._chance.choice(self._hosts))
@@ -252,6 +264,7 @@ def _devices(level: str | list[str]) -> list[str]:
 _FAULTS: list[tuple[Callable[[_Maker, float], None], int]] = [
     (_Maker._power, 8),
     (_Maker._reset, 3),
+    (_Maker._leave, 4),
     (_Maker._cut, 7),
     (_Maker._partition, 2),
     (_Maker._freeze, 6),

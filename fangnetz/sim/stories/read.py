@@ -250,8 +250,6 @@ class _Reader:
             self._refuse(path, "must hold `at` and one verb")
         verb = verbs[0]
         where = (*path, verb)
-        if verb in words.NOT_BUILT_VERBS:
-            self._refuse(where, words.not_built("verb", verb))
         if verb == "activate" and isinstance(given[verb], dict):
             self._known(where, ("host", "failback"), verb)
             host = self._name((*where, "host"), self._hosts, "host")

@@ -49,9 +49,9 @@ def lasting(story: Story) -> frozenset[tuple[str, str]]:
     return frozenset(left)
 
 
-_LASTS = ("power_off", "unplug", "cut", "partition", "freeze", "kill_controller")
+_LASTS = ("power_off", "unplug", "shutdown", "cut", "partition", "freeze", "kill_controller")
 _ENDS = {
-    "power_on": ("power_off", "unplug"), "heal": ("cut", "partition"), "thaw": ("freeze",),
+    "power_on": ("power_off", "unplug", "shutdown"), "heal": ("cut", "partition"), "thaw": ("freeze",),
     "start_controller": ("kill_controller",),
 }  # fmt: skip
 

@@ -84,11 +84,12 @@ class Story:
 
 WORLD_TIMES: Mapping[str, float] = {
     "boot_s": 60,
+    "shutdown_s": 10,
     "start_s": 2,
     "stop_s": 5,
     "guest_up_s": 5,
     "fence_s": 1,
     "migrate_s": 10,
 }
-HOST_TIMES = ("boot_s", "fence_s")
+HOST_TIMES = ("boot_s", "shutdown_s", "fence_s")
 VM_TIMES = ("start_s", "stop_s", "guest_up_s", "migrate_s")

@@ -4,19 +4,15 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 
-NOT_BUILT_VERBS = (
-    "reboot", "shutdown",
-)  # fmt: skip
 NOT_BUILT_KEYS: Mapping[str, tuple[str, ...]] = {
-    "host": ("watchdog", "shutdown_s"),
+    "host": ("watchdog",),
     "vm": (
         "max_restarts", "max_relocations",
     ),
-    "world": ("shutdown_s",),
-    "policy": ("on_shutdown", "evacuate_deadline_s"),
 }  # fmt: skip
 
-OF_HOST = ("power_off", "unplug", "power_on", "reset", "kill_worker", "activate", "evacuate", "fence", "confirm_off")
+OF_HOST = ("power_off", "unplug", "power_on", "reset", "reboot", "shutdown", "kill_worker", "activate",
+           "evacuate", "fence", "confirm_off")  # fmt: skip
 OF_CONTROLLER = ("kill_controller", "start_controller")
 OF_MACHINE = ("freeze", "thaw")
 OF_VM = ("vm_crash", "guest_hang", "io_error", "start", "stop", "ignore", "remove")
