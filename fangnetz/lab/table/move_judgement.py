@@ -70,8 +70,11 @@ def move_faults(seen: MoveSeen, bound_s: float) -> tuple[str, ...]:
 
 
 def _misplaced(seen: MoveSeen) -> list[str]:
-    """Where a host died, a failover said where to; an evacuation tries again what came to nothing."""
-    if seen.cell.victim in (Victim.SOURCE, Victim.TARGET):
+    """Where a host died, a failover said where to; an evacuation tries again what came to nothing.
+
+    A new life of the store ends every order of the former one: what had arrived by then is let run by an order anew.
+    """
+    if seen.cell.victim in (Victim.SOURCE, Victim.TARGET, Victim.STORE):
         return []
     on = seen.runs_on.get(seen.vm, ())
     done = seen.state == OperationState.DONE

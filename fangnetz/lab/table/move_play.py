@@ -28,6 +28,7 @@ from fangnetz.lab.table.play import LOOK_EVERY_S, STRIKE_EVERY_S, wait_for_rest
 from fangnetz.lab.whereabouts import fullest, places
 
 STRUCK_WITHIN_S = 40.0
+HEARD_WITHIN_S = 90.0
 ENDED_WITHIN_S = 150.0
 """Also over a parted link: a connection that hangs ends by itself, or the move after `migrate_stall_s`."""
 SLOW_MIB_S = 4
@@ -63,12 +64,12 @@ def play_move(lab: Lab, onlooker: Onlooker, cell: MoveCell) -> MoveSeen:
         try:
             _strike(stage, pool)
             _outlast(stage)
-            operations = _operations(stage)
         finally:
             _undo(stage)
     rest_from = time.time()
+    wait_until(lambda: _not_heard_since(stage, rest_from), HEARD_WITHIN_S, LOOK_EVERY_S)
     wait_for_rest(lab, onlooker)
-    return _look(stage, operations, time.time() - rest_from)
+    return _look(stage, _operations(stage), time.time() - rest_from)
 
 
 def _set(lab: Lab, onlooker: Onlooker, cell: MoveCell) -> MoveStage:
@@ -123,6 +124,7 @@ def _strike(stage: MoveStage, pool: ThreadPoolExecutor) -> None:
             if not armed(lab.plan, target) and (cell.of_executor or hangs(lab.plan, target)):
                 held = target
                 return ""
+        _refused(stage)
         return f"no process passed {cell.point}"
 
     wait_until(unstruck, STRUCK_WITHIN_S, STRIKE_EVERY_S)
@@ -186,8 +188,21 @@ def _release(stage: MoveStage) -> None:
 
 def _not_in_flight(stage: MoveStage) -> str:
     """From processes alone: the copy that arrives has its process before the first byte is sent."""
+    _refused(stage)
     on = places(stage.lab)[stage.vm]
     return "" if {stage.source, stage.target} <= set(on) else f"{stage.vm} runs on {', '.join(on)} alone"
+
+
+def _refused(stage: MoveStage) -> None:
+    """Raise what became of the wish, if nothing came of it."""
+    if stage.asked is not None and stage.asked.done():
+        stage.asked.result()
+
+
+def _not_heard_since(stage: MoveStage, at: float) -> str:
+    """A worker that was killed is called well until its next report is overdue: nothing is asked of it before."""
+    silent = [host for host, heard_at in stage.onlooker.heard_at().items() if heard_at <= at]
+    return f"{', '.join(silent)} does not report" if silent else ""
 
 
 def _operations(stage: MoveStage) -> tuple[Operation, ...]:
