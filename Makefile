@@ -54,7 +54,7 @@ soak-storm: setup  ## random faults from a seed: SECONDS=600 SEED=7 RUNS=1 SENTI
 soak-tests: setup  ## the tests too long for `make test`
 	$(AS_ROOT) .venv/bin/pytest -m soak $(TESTS)
 
-soak-table: setup  ## every step of a failover struck before, after and past its write; prints the table
+soak-table: setup  ## every step of a failover and of a live migration struck, one by one; prints both tables
 	$(AS_ROOT) $(PYTHON) -m fangnetz.lab.table
 
 soak-idle: setup  ## all cores saturated for minutes: nobody may be called lost

@@ -326,8 +326,11 @@ class BootFiles(Protocol):
         """The promise for this VM: the highest released generation, 0 if none."""
         ...
 
-    def release(self, vm: VmId, generation: Generation) -> None:
-        """Write the promise durably before returning. A promise never shrinks."""
+    def release(self, vm: VmId, generation: Generation, left_for: Generation = Generation(0)) -> None:
+        """Write the promise durably before returning. A promise never shrinks.
+
+        `left_for`: the copy that the VM left for by a migration; of promises of one generation the first one stays.
+        """
         ...
 
     def releases(self) -> tuple[Release, ...]: ...

@@ -79,27 +79,23 @@ class BootFilesOnDisk:
 
     def released(self, vm: VmId) -> Generation:
         """Return the highest released generation, 0 if none; StoredContentError if the promise is unreadable."""
-        return _read_promise(self._promises / f"{file_name(vm)}.json", vm)
+        return _read_promise(self._promises / f"{file_name(vm)}.json", vm).generation
 
-    def release(self, vm: VmId, generation: Generation) -> None:
-        """Write the promise durably before returning; a lower one changes nothing.
+    def release(self, vm: VmId, generation: Generation, left_for: Generation = Generation(0)) -> None:
+        """Write the promise durably before returning; one that is not higher changes nothing.
 
         Raises StoredContentError over a damaged promise: what it held may have been higher.
         """
         path = self._promises / f"{file_name(vm)}.json"
         with self._hold(self._home / "promises.lock", FILE_LOCK_BOUND):
-            if generation <= _read_promise(path, vm):
+            if generation <= _read_promise(path, vm).generation:
                 return
-            text = json.dumps({"schema": 1, "vm": vm, "generation": generation})
-            _write_durably(path, text)
+            promise = {"schema": 1, "vm": vm, "generation": generation}
+            _write_durably(path, json.dumps(promise | ({"left_for": left_for} if left_for else {})))
 
     def releases(self) -> tuple[Release, ...]:
         """All readable promises. A damaged one is left out: a missing promise never proves anything."""
-        return tuple(
-            Release(vm=vm, generation=generation)
-            for vm, generation in self._all_promises()
-            if isinstance(generation, int)
-        )
+        return tuple(promise for promise in self._all_promises() if isinstance(promise, Release))
 
     def note_start(self, vm: VmId, generation: Generation) -> str:
         """Write durably that a start is being sent; return the note. It takes the place of an earlier one."""
@@ -147,15 +143,15 @@ class BootFilesOnDisk:
 
     def damaged(self) -> tuple[str, ...]:
         """One sentence for each promise that cannot be read; its VM cannot be started here until it is mended."""
-        return tuple(str(found) for _, found in self._all_promises() if isinstance(found, StoredContentError))
+        return tuple(str(found) for found in self._all_promises() if isinstance(found, StoredContentError))
 
-    def _all_promises(self) -> Iterator[tuple[VmId, Generation | StoredContentError]]:
+    def _all_promises(self) -> Iterator[Release | StoredContentError]:
         for path in sorted(self._promises.glob("*.json")):
             vm = VmId(path.name.removesuffix(".json"))
             try:
-                yield vm, _read_promise(path, vm)
+                yield _read_promise(path, vm)
             except StoredContentError as damage:
-                yield vm, damage
+                yield damage
 
     @contextlib.contextmanager
     def _hold(self, path: Path, bound: Seconds) -> Iterator[None]:
@@ -222,11 +218,11 @@ def _read_or_make_incarnation(home: Path) -> Incarnation:
     return Incarnation(text)
 
 
-def _read_promise(path: Path, vm: VmId) -> Generation:
+def _read_promise(path: Path, vm: VmId) -> Release:
     try:
         text = path.read_bytes()
     except FileNotFoundError:
-        return Generation(0)
+        return Release(vm=vm, generation=Generation(0))
     except OSError as error:
         raise StoredContentError(f"{path} cannot be read ({error.strerror}); {vm} cannot be started here.") from error
     try:
@@ -237,7 +233,9 @@ def _read_promise(path: Path, vm: VmId) -> Generation:
         case {"schema": 1, "vm": str(named), "generation": int(generation)} if (
             named == vm and not isinstance(generation, bool) and generation > 0
         ):
-            return Generation(generation)
+            left_for = content.get("left_for", 0)
+            known = isinstance(left_for, int) and not isinstance(left_for, bool) and left_for > generation
+            return Release(vm=vm, generation=Generation(generation), left_for=Generation(left_for if known else 0))
     raise StoredContentError(f"{path} does not hold a promise for {vm}; {vm} cannot be started here.")
 
 

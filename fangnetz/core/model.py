@@ -273,6 +273,8 @@ class Release:
 
     vm: VmId
     generation: Generation
+    left_for: Generation = Generation(0)
+    """The number of the copy that it left for by a migration, by libvirt's own word; 0: it did not leave by one."""
 
 
 class VmUse(NamedTuple):
@@ -332,6 +334,11 @@ class Heartbeat:
     def promised(self, vm: VmId) -> Generation:
         """Return the highest generation of `vm` that this boot will never start again, 0 if none."""
         return max((release.generation for release in self.releases if release.vm == vm), default=Generation(0))
+
+    def left_for(self, vm: VmId, generation: Generation) -> Generation:
+        """Return which copy `vm` left for when this boot gave up `generation` by a migration, 0 if it did not."""
+        mine = (release for release in self.releases if (release.vm, release.generation) == (vm, generation))
+        return max((release.left_for for release in mine), default=Generation(0))
 
     def sees(self, vm: VmId) -> VmSighting | None:
         """Return the sighting of `vm` in this inventory, or None."""

@@ -52,6 +52,15 @@ def armed(plan: Plan, target: str) -> str:
         return ""
 
 
+def hangs(plan: Plan, target: str) -> bool:
+    """Whether a thread of the process hangs at a point, until `disarm` lets it go."""
+    try:
+        run, role = _place(plan, target)
+    except LabError:
+        return False
+    return hung_file(run, role).exists()
+
+
 def _place(plan: Plan, target: str) -> tuple[Path, str]:
     """Return the run folder of a process, as seen from here, and its role's name there."""
     node, _, role = target.partition("/")

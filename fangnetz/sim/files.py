@@ -47,9 +47,10 @@ class SimBootFiles:
     def released(self, vm: VmId) -> Generation:
         return self._boot.released.get(vm, Generation(0))
 
-    def release(self, vm: VmId, generation: Generation) -> None:
+    def release(self, vm: VmId, generation: Generation, left_for: Generation = Generation(0)) -> None:
         self._process.sleep(WRITE_S)
-        self._boot.released[vm] = max(generation, self.released(vm))
+        if generation > self.released(vm):
+            self._boot.released[vm], self._boot.left_for[vm] = generation, left_for
 
     def releases(self) -> tuple[Release, ...]:
         return self._boot.releases()

@@ -29,13 +29,17 @@ class Boot:
 
     incarnation: Incarnation
     released: dict[VmId, Generation] = field(default_factory=dict)
+    left_for: dict[VmId, Generation] = field(default_factory=dict)
     starts: dict[VmId, UnansweredStart] = field(default_factory=dict)
     holders: dict[VmId, Process] = field(default_factory=dict)
     waiting: dict[VmId, list[Wait]] = field(default_factory=dict)
     leaving: Leaving = Leaving.NO
 
     def releases(self) -> tuple[Release, ...]:
-        return tuple(Release(vm=vm, generation=self.released[vm]) for vm in sorted(self.released))
+        return tuple(
+            Release(vm=vm, generation=self.released[vm], left_for=self.left_for.get(vm, Generation(0)))
+            for vm in sorted(self.released)
+        )
 
 
 class Machine:

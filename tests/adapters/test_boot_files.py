@@ -111,6 +111,16 @@ def test_a_promise_is_read_by_the_next_worker(run_dir: Path) -> None:
     assert again.releases() == (Release(vm=WEB, generation=Generation(5)),)
 
 
+@pytest.mark.parametrize("left_for", ["9", 9.0, True, None, -9, 7, 3])
+def test_which_copy_a_vm_left_for_is_believed_only_as_a_higher_number(run_dir: Path, left_for: object) -> None:
+    files = BootFilesOnDisk(run_dir)
+    files.release(WEB, Generation(7), Generation(9))
+    (path,) = run_dir.rglob("web1.json")
+    path.write_text(json.dumps({**json.loads(path.read_text()), "left_for": left_for}))
+    assert files.releases() == (Release(vm=WEB, generation=Generation(7)),)
+    assert files.released(WEB) == 7, "the promise itself holds whatever else is damaged"
+
+
 @given(st.lists(st.integers(min_value=1, max_value=2**53), min_size=1, max_size=12))
 def test_a_promise_never_shrinks(generations: list[int]) -> None:
     with tempfile.TemporaryDirectory(prefix="fangnetz-test-", dir="/dev/shm") as folder:

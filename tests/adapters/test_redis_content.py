@@ -127,10 +127,11 @@ SIGHTINGS = made(
     VmSighting, vm=NAME, state=enum_of(VmSighting, "state"), generation=st.none() | NUMBER,
     start_sent_at=st.none() | AT, held=st.booleans(),
 )  # fmt: skip
+RELEASES = made(Release, vm=NAME, generation=NUMBER, left_for=NUMBER)
 HEARTBEATS = made(
     Heartbeat, host=st.just(H1), incarnation=TEXT, sequence=st.integers(1, 2**53 - 1),
     hypervisor=enum_of(Heartbeat, "hypervisor"), inventory=st.lists(SIGHTINGS, max_size=3).map(tuple),
-    inventory_age_s=SPAN, releases=st.lists(made(Release, vm=NAME, generation=NUMBER), max_size=3).map(tuple),
+    inventory_age_s=SPAN, releases=st.lists(RELEASES, max_size=3).map(tuple),
     orders=st.lists(TEXT, max_size=2).map(tuple), load=SPAN, memory_free_mib=NUMBER,
     uses=st.lists(st.builds(VmUse, NAME, SPAN, NUMBER), max_size=3).map(tuple), uses_age_s=SPAN,
     leaving=enum_of(Heartbeat, "leaving"),

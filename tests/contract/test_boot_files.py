@@ -34,6 +34,23 @@ def test_a_promise_is_there_for_the_next_process_and_about_one_vm(open_boot_file
     assert files.releases() == (Release(vm=WEB, generation=Generation(7)),)
 
 
+def test_a_promise_says_which_copy_the_vm_left_for_and_a_later_one_of_that_number_changes_nothing(
+    open_boot_files: Open,
+) -> None:
+    open_boot_files().release(WEB, Generation(7), Generation(9))
+    open_boot_files().release(WEB, Generation(7))
+    left = Release(vm=WEB, generation=Generation(7), left_for=Generation(9))
+    assert open_boot_files().releases() == (left,)
+    open_boot_files().release(WEB, Generation(11))
+    assert open_boot_files().releases() == (Release(vm=WEB, generation=Generation(11)),)
+
+
+def test_a_promise_once_made_is_never_said_to_be_of_a_migration_afterwards(open_boot_files: Open) -> None:
+    open_boot_files().release(WEB, Generation(7))
+    open_boot_files().release(WEB, Generation(7), Generation(9))
+    assert open_boot_files().releases() == (Release(vm=WEB, generation=Generation(7)),)
+
+
 @pytest.mark.parametrize(("order", "left"), [((7, 5), 7), ((5, 7), 7), ((7, 7), 7)])
 def test_a_promise_never_shrinks(open_boot_files: Open, order: tuple[int, int], left: int) -> None:
     for generation in order:

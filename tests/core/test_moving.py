@@ -14,6 +14,7 @@ from fangnetz.core.model import (
     Destination,
     HostState,
     HypervisorHealth,
+    Release,
     Sighting,
     VmRecord,
     VmSighting,
@@ -226,6 +227,99 @@ def test_a_copy_that_runs_at_its_destination_is_never_removed() -> None:
     assert opened(look) == []
     (put,) = [action for action in decided(look).actions if isinstance(action, PutVm)]
     assert (put.record.owner, put.record.generation, put.record.moving) == (H2, 9, None)
+
+
+def left(left_for: int = 9, *, boot: str = "i1", listed: tuple[VmSighting, ...] = ()) -> dict[str, Any]:
+    """What h1 says once web has left it for the copy of that number."""
+    promise = Release(vm=WEB, generation=Generation(7), left_for=Generation(left_for))
+    return {"promise": promise, "boot": boot, "seen": listed}
+
+
+WAITS = VmSighting(vm=WEB, state=Sighting.INCOMING, generation=Generation(9))
+
+
+def arrived(
+    *,
+    here: Mapping[str, Any] | None = None,
+    copy: VmSighting | None = WAITS,
+    promised: int = 0,
+    third: tuple[VmSighting, ...] = (),
+) -> ClusterView:
+    """The move of web to h2 has ended without a word of it in the journal; what the hosts say is the matter."""
+    said = {**left(), **(here or {})}
+    promise = said.pop("promise")
+    look = seen(
+        record=replace(vm_record("web", "h1", 7), moving=TO),
+        at=(),
+        here=said,
+        there={"seen": (copy,) if copy else (), "releases": {"web": promised} if promised else {}},
+    )
+    owner = replace(look.heartbeats[H1], releases=(promise,) if promise else ())
+    other = replace(look.heartbeats[H3], inventory=third)
+    return replace(look, heartbeats={**look.heartbeats, H1: owner, H3: other})
+
+
+def listed_before(look: ClusterView) -> ClusterView:
+    """The same; h1 is silent by now, and the list of its last report is older than its promise."""
+    last = replace(look.heartbeats[H1], received_at=Instant(T0 - 30), inventory=sighting(Sighting.RUNNING, 7))
+    return replace(look, heartbeats={**look.heartbeats, H1: last})
+
+
+def given(look: ClusterView) -> list[HostId | None]:
+    """Return whom a tick gives web to."""
+    return [a.record.owner for a in decided(look).actions if isinstance(a, PutVm) and a.record.owner != H1]
+
+
+def test_a_guest_that_has_left_for_the_copy_that_waits_goes_on_there_whatever_became_of_its_move() -> None:
+    (put,) = [action for action in decided(arrived()).actions if isinstance(action, PutVm)]
+    new = put.record
+    assert (new.owner, new.owner_incarnation, new.generation, new.moving) == (H2, "i1", 9, None)
+    assert (put.expected, new.state, opened(arrived())) == (7, VmState.MOVING, [])
+    look = replace(arrived(), vm_records={WEB: new})
+    (action,) = opened(look)
+    assert (action.operation.kind, action.operation.steps[0].kind) == (OperationKind.RESUME, StepKind.RESUME)
+
+
+@pytest.mark.parametrize(
+    "look",
+    [
+        arrived(here={"promise": replace(left()["promise"], left_for=Generation(0))}),
+        arrived(here={"promise": replace(left()["promise"], left_for=Generation(8))}),
+        arrived(here={"promise": replace(left()["promise"], generation=Generation(6))}),
+        arrived(here={"promise": replace(left()["promise"], generation=Generation(8))}),
+        arrived(here={"promise": None}),
+        arrived(here={"boot": "i2"}),
+        arrived(here={"seen": sighting(Sighting.RUNNING, 7)}),
+        arrived(here={"seen": sighting(Sighting.PAUSED, 7)}),
+        listed_before(arrived()),
+        arrived(copy=None),
+        arrived(copy=sighting(Sighting.INCOMING, 8)[0]),
+        arrived(copy=sighting(Sighting.INCOMING, None)[0]),
+        arrived(promised=9),
+        arrived(third=sighting(Sighting.RUNNING, 7)),
+        arrived(third=sighting(Sighting.INCOMING, 9)),
+    ],
+    ids=[
+        "stopped",
+        "left for another copy",
+        "an older promise",
+        "a newer promise",
+        "no promise",
+        "booted anew",
+        "runs on where it was",
+        "paused where it was",
+        "was listed where it was",
+        "nothing there",
+        "another copy there",
+        "a copy without a number there",
+        "promised never to run it",
+        "runs on a third host",
+        "arrives on a third host",
+    ],
+)
+def test_what_has_arrived_is_let_run_on_nothing_less_than_its_owners_word(look: ClusterView) -> None:
+    assert given(look) == []
+    assert [a for a in opened(look) if a.operation.kind is OperationKind.RESUME] == []
 
 
 def test_a_move_is_over_once_nothing_of_it_is_left() -> None:

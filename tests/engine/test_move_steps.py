@@ -139,6 +139,7 @@ def test_a_vm_that_has_left_is_promised_never_to_start_there_again_before_that_i
     move.define()
     assert move.do("migrate").next is Next.GO_ON
     assert move.boot.released(move.vm) == 7
+    assert [(told.generation, told.left_for) for told in move.boot.releases()] == [(7, move.to.generation)]
     assert (move.step("migrate").state, move.step("migrate").facts["released"]) == (StepState.DONE, 7)
     assert [sent.to for sent in move.libvirt.sent] == [move.to]
     assert move.bench.record(move.vm).owner == H1, "it is handed over by nobody yet"

@@ -172,8 +172,8 @@ def test_a_promise_is_written_before_the_refusal_is_reported(host: Host, monkeyp
     said: list[str] = []
     real_release, real_settle = BootFilesOnDisk.release, type(host.bench.store).settle
 
-    def release(self: BootFilesOnDisk, vm: VmId, generation: Generation) -> None:
-        real_release(self, vm, generation)
+    def release(self: BootFilesOnDisk, vm: VmId, generation: Generation, left_for: Generation) -> None:
+        real_release(self, vm, generation, left_for)
         said.append("promised")
 
     def settle(*what: object, **more: object) -> object:

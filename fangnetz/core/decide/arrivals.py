@@ -11,7 +11,7 @@ from dataclasses import dataclass, field, replace
 from fangnetz.core.actions import Action, Alarm, EndOperation, OpenOperation, PutVm
 from fangnetz.core.decide.openings import order_to, vm_operation
 from fangnetz.core.detector import Verdict, heard
-from fangnetz.core.model import ClusterView, Sighting, VmRecord, VmSighting
+from fangnetz.core.model import ClusterView, Destination, Sighting, VmRecord, VmSighting, VmState
 from fangnetz.core.operations import OperationKind, OperationState, Step, resume_steps, stop_steps
 from fangnetz.core.ownership import arriving_at
 from fangnetz.core.policy import Policy
@@ -41,7 +41,7 @@ class Arrivals:
         """A VM that no operation carries: end what is left of its move, or of one that this store does not remember."""
         if record.moving is None and all(seen.state is not Sighting.INCOMING for seen in sightings.values()):
             return NOTHING
-        found = self._left_over(record)
+        found = self._left_over(record, sightings)
         return found if found.settled else self._stray(record, sightings, found)
 
     def of_carried(self, record: VmRecord) -> Arrival:
@@ -77,7 +77,7 @@ class Arrivals:
                 found.actions.append(self._open(OperationKind.RESUME, record, reason, resume_steps(order)))
         return found
 
-    def _left_over(self, record: VmRecord) -> Arrival:
+    def _left_over(self, record: VmRecord, sightings: Mapping[HostId, VmSighting]) -> Arrival:
         """The VM goes on where it is meanwhile; elsewhere it starts only once that copy is known to be gone."""
         to, found = record.moving, Arrival()
         if to is None:
@@ -94,10 +94,45 @@ class Arrivals:
             found.alarms.append(Alarm(kind="move_unfinished", subject=record.id, sentence=sentence))
             return found
         seen = beat.sees(record.id)
+        if self._has_arrived(record, to, sightings):
+            reason = f"it has left {record.owner} for {to.host}, and the word of that was lost with a life of the store"
+            arrived = replace(
+                record,
+                owner=to.host,
+                owner_incarnation=to.incarnation,
+                generation=to.generation,
+                state=VmState.MOVING,
+                since=self.view.now,
+                reason=reason,
+                operation=None,
+                moving=None,
+            )
+            found.actions.append(PutVm(record=arrived, expected=record.generation))
+            found.settled = True
+            return found
         if seen is None or seen.state is Sighting.INCOMING:  # one that runs is taken up by whoever decides on copies
             reason = f"its move to {to.host} has ended, and what came of it there is removed"
             self._remove(record, to.host, to.generation, reason, found)
         return found
+
+    def _has_arrived(self, record: VmRecord, to: Destination, sightings: Mapping[HostId, VmSighting]) -> bool:
+        """Whether its owner has let it go to that very copy, by libvirt's word, and it waits there: it is the guest.
+
+        A promise alone is not enough: also a stop promises, and what had arrived before it is out of date.
+        """
+        beat = heard(self.view, record.owner) if record.owner is not None else None
+        there = heard(self.view, to.host)
+        if beat is None or there is None or beat.incarnation != record.owner_incarnation:
+            return False
+        copy = there.sees(record.id)
+        return (
+            beat.left_for(record.id, record.generation) == to.generation
+            and beat.sees(record.id) is None
+            and there.promised(record.id) < to.generation
+            and copy is not None
+            and (copy.state, copy.generation) == (Sighting.INCOMING, to.generation)
+            and set(sightings) == {to.host}
+        )
 
     def _stray(self, record: VmRecord, sightings: Mapping[HostId, VmSighting], found: Arrival) -> Arrival:
         """Told by its number, which is higher than the VM's own; one that somebody moves by hand keeps the VM's."""

@@ -7,7 +7,7 @@ from collections.abc import Callable, Iterator
 
 from fangnetz.core.errors import HypervisorUnreachable, StaleToken, StoredContentError, WorldError
 from fangnetz.core.operations import Order, Outcome, Step, StepState
-from fangnetz.core.units import Seconds, VmId
+from fangnetz.core.units import Generation, Seconds, VmId
 from fangnetz.engine.execute import Settlement
 from fangnetz.ports import BootFiles, Domain, Hypervisor
 
@@ -47,13 +47,14 @@ class HeldVm:
                 raise NotNow(f"{order.vm} cannot be locked on {order.host}, nothing is done to it: {error}") from error
             yield
 
-    def promise(self, order: Order, sentence: str) -> None:
+    def promise(self, order: Order, sentence: str, left_for: Generation = Generation(0)) -> None:
         """Write the promise that a report rests on; NotNow if that fails: then `sentence` is not reported as the end.
 
+        `left_for`: the copy that the VM left for, where it left by a migration.
         The run folder may be full, or the promise there damaged. Asked again, it all holds still, or is done anew.
         """
         try:
-            self._boot.release(order.vm, order.generation)
+            self._boot.release(order.vm, order.generation, left_for)
         except (OSError, StoredContentError) as error:
             raise NotNow(f"{sentence}; not promised yet, {order.host} cannot write it down: {error}") from error
 

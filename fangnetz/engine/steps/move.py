@@ -229,7 +229,7 @@ class MoveAtHost:
 
     def _left(self, order: Order, to: Destination, course: _Course) -> Settlement:
         sentence = f"{order.vm} has left {order.host} for {to.host}"
-        self._held.promise(order, sentence)
+        self._held.promise(order, sentence, to.generation)
         facts = {"released": order.generation, **course.facts}
         return Settlement(Outcome(state=StepState.DONE, sentence=sentence, facts=facts), after=self._report)
 

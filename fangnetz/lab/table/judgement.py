@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
+from typing import Protocol
 
 from fangnetz.core.operations import ALL_OTHERS, Operation, OperationState, Step, StepState
 from fangnetz.core.units import VmId
@@ -51,7 +52,21 @@ class Seen:
         return max(0.0, self.went_on_at - from_)
 
 
-def went_on_at(cell: Cell, operation: Operation, vm: VmId, struck_at: float) -> float | None:
+class Struck(Protocol):
+    """Where an operation was struck, of whatever kind it is."""
+
+    @property
+    def step(self) -> str: ...
+
+    @property
+    def moment(self) -> Moment: ...
+
+    def step_key(self, vm: VmId) -> str:
+        """Return the key of the struck step in the journal; empty for the controller's own writes."""
+        ...
+
+
+def went_on_at(cell: Struck, operation: Operation, vm: VmId, struck_at: float) -> float | None:
     """Return when the struck work was taken up: the step's next claim, or after its write its follower's first."""
     if cell.step == "store":  # whatever it was in the middle of: nothing is claimed while there is no store
         claims = (float(at) for step in operation.steps for at in (step.started_at, step.claimed_at))
