@@ -314,6 +314,20 @@ def test_a_host_is_in_maintenance_only_once_what_it_stopped_runs_elsewhere() -> 
         assert [doc.id for doc in written if doc.maintenance] == [H1] * empty
 
 
+def test_no_rule_has_it_stopped() -> None:
+    """It would go back to h2, or away from where it may not be: nobody asked for it to be stopped."""
+    for rules, told in ((Rules(preferred=((H2, 5),), failback=True), False), (Rules(allowed=(H2, H3)), True)):
+        assert [op.operation.kind for op in opens(running(live=True, rules=rules))] == [OperationKind.MIGRATE]
+        look = running(rules=rules)
+        assert opens(look) == []
+        alarms = [alarm.sentence for alarm in decided(look).alarms if alarm.kind == "rule_waits"]
+        assert bool([one for one in alarms if "`fangnetz vm relocate web`" in one]) is told
+
+
+def opens(look: ClusterView) -> list[OpenOperation]:
+    return [action for action in decided(look).actions if isinstance(action, OpenOperation)]
+
+
 # --- how it ended ------------------------------------------------------------------------------------------------
 
 

@@ -92,6 +92,8 @@ class Relocating:
         if not give.steps:
             why = f"stopped, as wished; its record has moved to {give.owner}"
             self._store.mark_vm(give.vm, record.generation, VmState.STOPPED, why, operation.epoch)
-        elif fell_back(operation, give.owner):
-            counted = replace(record, failures=record.failures + 1)
+            return
+        came_back = fell_back(operation, give.owner)
+        counted = replace(record, failures=record.failures + 1) if came_back else replace(record, tries=0)
+        if counted != record:
             self._store.put_vm(counted, record.generation, operation.epoch)
