@@ -11,6 +11,7 @@ import typer
 
 from fangnetz.cli._snapshot import Snapshot, why_not_fenced
 from fangnetz.cli._uses import host_uses, vm_uses
+from fangnetz.core import retries
 from fangnetz.core.actions import Alarm
 from fangnetz.core.detector import heard
 from fangnetz.core.fencing import binding_state, protection
@@ -169,6 +170,7 @@ def vm_item(snapshot: Snapshot, vm: VmId) -> Item:
         "priority": doc.spec.priority if doc else None,
         "live": doc.spec.live if doc else None,
         "rules": as_tree(doc.spec.rules) if doc else None,
+        "retries": retries.as_tree(doc.spec.retries) if doc else None,
         "source": doc.source if doc else None,
         "operation": record.operation if record else None,
     }

@@ -21,6 +21,7 @@ from fangnetz.cli._wish import TIMEOUT_S, Timeout, Wait, ask, carry
 from fangnetz.core.detector import heard
 from fangnetz.core.errors import SettingsError, WishRefused
 from fangnetz.core.model import DROPPED, FROM_CLI, FROM_FILE, REMOVED, Rules, VmDoc, VmState, VmWish, WishKind
+from fangnetz.core.retries import Retries
 from fangnetz.core.units import HostId, VmId
 
 if TYPE_CHECKING:
@@ -95,6 +96,7 @@ def _page(snapshot: Snapshot, vm: VmId) -> RenderableType:
         ("size", size),
         ("priority", "–" if item["priority"] is None else str(item["priority"])),
         ("rules", _rules_said(item["rules"] or {})),
+        ("ends by itself", _retries_said(item["retries"] or {})),
         ("moves", "stopped for it: it cannot be moved while it runs" if item["live"] is False else "while it runs"),
         ("declared", DECLARED.get(str(item["source"]), "–")),
     ]
@@ -135,6 +137,14 @@ def add(
     live: Annotated[
         bool, typer.Option("--live/--no-live", help="Whether it can be moved while it runs; else it is stopped for it.")
     ] = True,
+    max_restarts: Annotated[
+        int | None,
+        typer.Option("--max-restarts", min=0, max=100, help="It is restarted so often on a host where it ends."),
+    ] = None,
+    max_relocations: Annotated[
+        int | None,
+        typer.Option("--max-relocations", min=0, max=100, help="Then it is started elsewhere, so often (default 0)."),
+    ] = None,
     force: Annotated[bool, typer.Option("--force", help="Also if it is unfit to start on another host.")] = False,
     wait: Wait = False,
     timeout: Timeout = TIMEOUT_S,
@@ -154,7 +164,8 @@ def add(
         apart=tuple(VmId(other) for other in sorted(set(apart or ()))),
         failback=failback,
     )
-    doc = _definition(vm, xml, priority, wish, rules, live=live)
+    retries = Retries(restarts=max_restarts, relocations=max_relocations)
+    doc = _definition(vm, xml, priority, wish, rules, live=live, retries=retries)
     _judge(doc, take(session, holes=True).view.vms, force=force)
     result = ask(session, WishKind.VM_ADD, doc.spec.id, force=force, doc=doc)
     goal = {VmWish.RUNNING: VmState.RUNNING, VmWish.STOPPED: VmState.STOPPED, VmWish.IGNORED: VmState.UNMANAGED}[wish]
@@ -188,7 +199,16 @@ def _rules_said(rules: dict[str, Any]) -> str:
     return "; ".join(said) or "none"
 
 
-def _definition(vm: str, xml: Path, priority: int, wish: VmWish, rules: Rules, *, live: bool) -> VmDoc:
+def _retries_said(retries: dict[str, int]) -> str:
+    """Return in words what becomes of a VM that ends by itself."""
+    here, elsewhere = retries.get("max_restarts"), retries.get("max_relocations", 0)
+    restarts = "as the policy says" if here is None else f"{here} times in a row"
+    return f"restarted there {restarts}" + (f", then elsewhere {elsewhere} times" if elsewhere else "")
+
+
+def _definition(
+    vm: str, xml: Path, priority: int, wish: VmWish, rules: Rules, *, live: bool, retries: Retries
+) -> VmDoc:
     """Return the definition in the file. SettingsError in one sentence that names the file."""
     from pydantic import TypeAdapter, ValidationError
 
@@ -205,7 +225,7 @@ def _definition(vm: str, xml: Path, priority: int, wish: VmWish, rules: Rules, *
     if rule:
         raise SettingsError(f"{xml} {rule}")
     try:
-        doc = vm_doc_from_xml(text, priority=priority, wish=wish, rules=rules, live=live)
+        doc = vm_doc_from_xml(text, priority=priority, wish=wish, rules=rules, live=live, retries=retries)
     except SettingsError as error:
         raise SettingsError(f"{xml} is no domain XML: {error}") from error
     if doc.spec.id != vm:

@@ -10,6 +10,7 @@ from dataclasses import dataclass, field
 from enum import StrEnum
 from typing import TYPE_CHECKING, NamedTuple
 
+from fangnetz.core.retries import NO_RETRIES, Retries
 from fangnetz.core.units import (
     ControllerId,
     DeviceName,
@@ -180,6 +181,7 @@ class VmSpec:
     rules: Rules = NO_RULES
     live: bool = True
     """Whether it may be moved while it runs; else (a host's device, local state) it is stopped for every move."""
+    retries: Retries = NO_RETRIES
 
 
 FROM_FILE = "file"
@@ -496,6 +498,8 @@ class VmRecord:
     operation: OperationId | None = None
     failures: int = 0
     """Unplanned ends and refused starts in a row; cleared when it was seen running for a while."""
+    ended_on: HostId | None = None
+    """Where the last of them was."""
     moving: Destination | None = None
     tried_at: Instant = Instant(0.0)
     """When the cluster last began a move of it by itself: one that came to nothing is not begun again at once."""

@@ -6,9 +6,9 @@ asked for is none, nor is anything in maintenance. Only a person's `host activat
 
 from __future__ import annotations
 
-from fangnetz.core.model import HostRecord, HostState
+from fangnetz.core.model import ClusterView, HostRecord, HostState
 from fangnetz.core.policy import Policy
-from fangnetz.core.units import Instant, at_utc
+from fangnetz.core.units import HostId, Instant, at_utc
 
 HOUR_S = 3600.0
 EXITS_MAX = 20
@@ -31,6 +31,24 @@ def exits_on_return(record: HostRecord) -> tuple[Instant, ...]:
     if record.state in _LOST and record.suspected_at is not None:
         return with_exit(record.exits, record.suspected_at)
     return record.exits
+
+
+def too_many(host: HostId, view: ClusterView, policy: Policy) -> bool:
+    """Return whether one more host in quarantine leaves too few: a power feed that fails thrice must not empty a site.
+
+    Less than half of the hosts may be, of two one. Of those that come back at once, the first by name count.
+    """
+    kept = {name for name, doc in view.host_docs.items() if doc.quarantine and name in view.hosts}
+    kept |= {
+        name
+        for name, record in view.host_records.items()
+        if name < host
+        and name in view.hosts
+        and record.state is HostState.RETURNING
+        and why_quarantined(record, policy)
+    }
+    most = max((len(view.hosts) - 1) // 2, int(len(view.hosts) > 1))
+    return len(kept - {host}) >= most
 
 
 def why_quarantined(record: HostRecord, policy: Policy) -> str:

@@ -17,6 +17,7 @@ from fangnetz.core.ownership import Granted, Withheld, end_the_held, held_on, ma
 from fangnetz.core.placement import NotPlaced, Placed
 from fangnetz.core.policy import Policy, StartOn
 from fangnetz.core.quorum import unheard_in_this_life
+from fangnetz.core.retries import leaves
 from fangnetz.core.rooms import place_in, rooms, whereabouts
 from fangnetz.core.rules import RuleBook
 from fangnetz.core.units import HostId, Incarnation, VmId
@@ -144,6 +145,8 @@ def plan_starts(
         because.update({(vm, host): way.because for host, way in granted.items()})
         forbidden[vm] = {host: way.because for host, way in ways.items() if host not in granted}
         forbidden[vm] |= {host: f"{host} refused it" for host in refused}
+        if record.ended_on is not None and leaves(view.vms[vm].spec.retries, record.failures, policy):
+            forbidden[vm][record.ended_on] = f"it ended too often on {record.ended_on}"
         wanted = target or (record.owner if policy.start_on is StartOn.RECORDED else None)
         if wanted is not None:
             preferred[vm] = wanted

@@ -7,6 +7,7 @@ from pathlib import Path
 
 from fangnetz.core.model import HostSpec, Rules, VmDoc
 from fangnetz.core.policy import Policy
+from fangnetz.core.retries import Retries
 from fangnetz.core.units import ControllerId, DeviceName, HostId, MiB, VmId
 from fangnetz.settings.domain import BlockDisk, FileDisk, IscsiDisk, ShortVm, StorageLease, domain_xml
 from fangnetz.settings.domain_facts import vm_doc_from_xml
@@ -179,7 +180,13 @@ def _disk(shape: DiskShape) -> IscsiDisk | FileDisk | BlockDisk:
 def _vm(cluster: str, vm: VmId, shape: XmlVmShape | ShortVmShape, xmls: Mapping[VmId, str]) -> VmDoc:
     xml = xmls[vm] if isinstance(shape, XmlVmShape) else domain_xml(short_vm(cluster, vm, shape))
     return vm_doc_from_xml(
-        xml, priority=shape.priority, wish=shape.wish, source="file", rules=_rules(shape), live=shape.live
+        xml,
+        priority=shape.priority,
+        wish=shape.wish,
+        source="file",
+        rules=_rules(shape),
+        live=shape.live,
+        retries=Retries(restarts=shape.max_restarts, relocations=shape.max_relocations),
     )
 
 

@@ -13,6 +13,7 @@ from math import ceil
 
 from fangnetz.core.errors import SettingsError
 from fangnetz.core.model import NO_RULES, Rules, VmDoc, VmSpec, VmWish
+from fangnetz.core.retries import NO_RETRIES, Retries
 from fangnetz.core.units import MiB, VmId
 
 XML_BYTES_MAX = 1 << 20
@@ -96,6 +97,7 @@ def vm_doc_from_xml(
     source: str = "cli",
     rules: Rules = NO_RULES,
     live: bool = True,
+    retries: Retries = NO_RETRIES,
 ) -> VmDoc:
     """Return the definition that a domain XML stands for; its digest is the SHA-256 of the XML in UTF-8.
 
@@ -112,6 +114,7 @@ def vm_doc_from_xml(
         disks=tuple(sorted(set(facts.disks))),
         rules=rules,
         live=live,
+        retries=retries,
     )
     return VmDoc(spec=spec, xml=xml, wish=wish, source=source)
 

@@ -155,6 +155,8 @@ class VmShape(Shape):
     apart: list[VmName] = []
     failback: bool | None = None
     live: bool = True
+    max_restarts: Annotated[int, Field(ge=0, le=100)] | None = None
+    max_relocations: Annotated[int, Field(ge=0, le=100)] | None = None
 
 
 class XmlVmShape(VmShape):

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 
+from fangnetz.core import retries
 from fangnetz.core.rules import as_tree
 from fangnetz.settings.secrets import Secret
 from fangnetz.settings.values import HostSettings, Login, RedisSettings, Settings, node_text
@@ -35,6 +36,7 @@ def settings_as_tree(settings: Settings) -> dict[str, object]:
                 "wish": str(vm.wish),
                 "live": vm.spec.live,
                 **as_tree(vm.spec.rules),
+                **retries.as_tree(vm.spec.retries),
                 "digest": vm.spec.digest,
             }
             for name, vm in settings.vms.items()

@@ -48,6 +48,7 @@ from fangnetz.core.model import (
     WishKind,
 )
 from fangnetz.core.operations import OperationState, Order, Outcome, Step, StepKind, StepState, vm_start_steps
+from fangnetz.core.retries import Retries
 from fangnetz.core.units import Instant, OperationId, Seconds
 from fangnetz.engine.ledger import Ledger, key_of
 from fangnetz.ports import Claim, LedgerEntry, WishResult
@@ -121,6 +122,7 @@ DESTINATIONS = made(Destination, host=NAME, incarnation=TEXT, generation=NUMBER)
 VM_RECORDS = made(
     VmRecord, id=st.just(WEB), state=enum_of(VmRecord, "state"), owner=st.none() | NAME, owner_incarnation=TEXT,
     generation=NUMBER, since=AT, reason=TEXT, operation=st.none() | NAME, failures=st.integers(0, 99),
+    ended_on=st.none() | NAME,
     moving=st.none() | DESTINATIONS, tried_at=AT, stuck_at=AT, tries=st.integers(0, 99), kept=NUMBER,
 )  # fmt: skip
 SIGHTINGS = made(
@@ -153,6 +155,7 @@ RULES = made(
 SPECS = made(
     VmSpec, id=NAME, memory_mib=NUMBER, cpus=NUMBER, priority=st.integers(-9, 9), digest=TEXT, uuid=TEXT,
     disks=st.lists(TEXT, max_size=3).map(tuple), rules=RULES, live=st.booleans(),
+    retries=made(Retries, restarts=st.none() | st.integers(0, 9), relocations=st.none() | st.integers(0, 9)),
 )  # fmt: skip
 VM_DOCS = made(
     VmDoc, spec=SPECS, xml=TEXT, wish=enum_of(VmDoc, "wish"), source=TEXT, declared=st.none() | enum_of(VmDoc, "wish")

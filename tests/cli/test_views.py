@@ -22,7 +22,7 @@ HOST_KEYS = {
 }  # fmt: skip
 VM_KEYS = {
     "name", "state", "host", "generation", "since", "reason", "wish", "memory_mib", "cpus", "uses", "priority", "live",
-    "rules",
+    "rules", "retries",
     "source",
     "operation",
 }  # fmt: skip

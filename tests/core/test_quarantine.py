@@ -54,6 +54,25 @@ def test_files_are_told_before_the_record() -> None:
     assert record.reason == doc.quarantine if doc is not None and doc.quarantine else "3 times" in record.reason
 
 
+def test_less_than_half_of_the_hosts_are_quarantined_also_if_all_come_back_at_once() -> None:
+    def quarantined(hosts: int) -> list[str]:
+        names = [f"h{number}" for number in range(1, hosts + 1)]
+        look = view(
+            T0,
+            hosts=names,
+            records=[replace(host_record(name, HostState.RETURNING), exits=OFTEN) for name in names],
+            beats=[beat(name, T0 - 0.2, boot="i2") for name in names],
+        )
+        done = decided(look).actions
+        return [action.doc.id for action in done if isinstance(action, PutHostDoc) and action.doc.quarantine]
+
+    told = [quarantined(hosts) for hosts in range(1, 8)]
+    assert told == [[], ["h1"], ["h1"], ["h1"], ["h1", "h2"], ["h1", "h2"], ["h1", "h2", "h3"]]
+    before = HostDoc(id=HostId("h2"), quarantine=WHY)
+    _, doc = h1_after(returning(docs=[before]))
+    assert doc is None or not doc.quarantine
+
+
 @pytest.mark.parametrize(
     ("exits", "allowed"),
     [

@@ -40,7 +40,7 @@ from fangnetz.core.model import (
 from fangnetz.core.operations import Operation, OperationKind, StepKind
 from fangnetz.core.ownership import seen_alive
 from fangnetz.core.policy import IsolatedPolicy, Policy
-from fangnetz.core.quarantine import exits_on_return, why_quarantined
+from fangnetz.core.quarantine import exits_on_return, too_many, why_quarantined
 from fangnetz.core.quorum import brakes
 from fangnetz.core.units import Epoch, HostId, Incarnation
 
@@ -361,7 +361,9 @@ class HostDecisions:
             return
         doc = self.view.host_docs.get(self.spec.id, HostDoc(id=self.spec.id))
         why = why_quarantined(self.record, self.policy) if self.record.state is HostState.RETURNING else ""
-        if why and not doc.quarantine:  # files first, and in the next tick the record: only a person undoes it
+        if (
+            why and not doc.quarantine and not too_many(self.spec.id, self.view, self.policy)
+        ):  # files first, and in the next tick the record: only a person undoes it
             self.actions.append(PutHostDoc(doc=replace(doc, quarantine=why)))
             return
         record, event = taken_back(self.record, self.beat, self.view, self.policy, quarantine=doc.quarantine)

@@ -42,6 +42,7 @@ from fangnetz.core.ownership import Granted, end_the_held, owner_let_go, proof_o
 from fangnetz.core.pause import told
 from fangnetz.core.policy import Policy
 from fangnetz.core.recovery import plan_starts
+from fangnetz.core.retries import gives_up, leaves
 from fangnetz.core.units import Epoch, Generation, HostId, Incarnation, VmId
 
 RUNS = frozenset({Sighting.RUNNING, Sighting.PAUSED, Sighting.STOPPING})
@@ -458,18 +459,18 @@ class VmDecisions:
     def _ended_by_itself(self, record: VmRecord, owner: HostId) -> None:
         if record.state in (VmState.RUNNING, VmState.STARTING, VmState.STOPPING):
             failures = record.failures + 1
-            if failures >= self.policy.start_attempts_max:
-                self._put(
-                    replace(record, state=VmState.FAILED, since=self.view.now, failures=failures,
-                            reason=f"it ended {failures} times on {owner}; try again: `fangnetz vm start {record.id}`"),
-                    record.generation,
-                )  # fmt: skip
+            retries = self.view.vms[record.id].spec.retries
+            ended = replace(record, since=self.view.now, failures=failures, ended_on=owner)
+            if gives_up(retries, failures, self.policy):
+                reason = f"it ended {failures} times, last on {owner}; try again: `fangnetz vm start {record.id}`"
+                self._put(replace(ended, state=VmState.FAILED, reason=reason), record.generation)
                 return
-            self._put(
-                replace(record, state=VmState.WAITING, since=self.view.now, failures=failures,
-                        reason=f"it ended by itself on {owner} and is started again"),
-                record.generation,
-            )  # fmt: skip
+            reason = f"it ended by itself on {owner} and is started again"
+            if leaves(retries, failures, self.policy):
+                reason = f"it ended {failures} times, last on {owner}, and is started elsewhere"
+                self._put(replace(ended, state=VmState.WAITING, reason=reason), record.generation)
+                return  # where to, the next tick decides by this record
+            self._put(replace(ended, state=VmState.WAITING, reason=reason), record.generation)
         self.wanted.append(record.id)
 
     def _ask_promise(self, doc: VmDoc, record: VmRecord) -> None:

@@ -97,7 +97,7 @@ class _Maker:
                     vms[name]["failback"] = True
 
     def _busy_and_zoned(self, data: dict[str, Any]) -> None:
-        """Zones, and ranking by what guests really use. A chance of its own: what else is drawn stays as it was."""
+        """Zones, ranking by real use, retries. A chance of its own: what else is drawn stays as it was."""
         chance = Random(f"use {self._seed}")
         if chance.random() < 0.3:
             for host in data["hosts"].values():
@@ -108,6 +108,8 @@ class _Maker:
                 use = {"vm": vm, "cpus_used": chance.choice((0, 0.5, 8)), "memory_used_mib": chance.choice((10, 4000))}
                 data["timeline"].append({"at": round(chance.uniform(0, QUIET_S + STORM_S), 3), "load": use})
             data["timeline"].sort(key=lambda line: line["at"])
+        for vm in chance.sample(self._vms, len(self._vms) // 4):
+            data["vms"][vm] |= {"max_restarts": chance.choice((0, 1, 3)), "max_relocations": chance.choice((0, 1, 2))}
 
     # -- faults --
 

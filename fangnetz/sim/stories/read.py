@@ -14,6 +14,7 @@ from typing import Any, NoReturn, TypeVar, cast, get_type_hints
 from fangnetz.core.errors import FangnetzError
 from fangnetz.core.model import HostState, Rules, VmState
 from fangnetz.core.policy import Policy, PolicyRefused
+from fangnetz.core.retries import Retries
 from fangnetz.core.units import HostId, VmId
 from fangnetz.engine.fault_points import POINTS
 from fangnetz.settings.faults import KeyPath, did_you_mean, key_text, value_text
@@ -34,7 +35,8 @@ T = TypeVar("T")
 TOP = ("name", "about", "hosts", "controllers", "store", "vms", "world", "policy", "timeline", "until", "expect")
 HOST_KEYS = ("cpus", "memory_mib", "fencing", "powered", "zone", *HOST_TIMES)
 RULE_KEYS = ("allowed", "strict", "preferred", "together", "apart", "failback")
-VM_KEYS = ("host", "cpus", "memory_mib", "priority", "wish", "running", "live", *RULE_KEYS, *VM_TIMES)
+RETRY_KEYS = ("max_restarts", "max_relocations")
+VM_KEYS = ("host", "cpus", "memory_mib", "priority", "wish", "running", "live", *RETRY_KEYS, *RULE_KEYS, *VM_TIMES)
 WISHED = ("running", "stopped", "ignored")
 AFTERWARDS_S = 300.0
 
@@ -169,6 +171,13 @@ class _Reader:
             running=None if running is None else self._bool((*path, "running"), True),
             rules=self._rules(path, name),
             live=self._bool((*path, "live"), True),
+            retries=Retries(
+                **{
+                    key.removeprefix("max_"): self._whole((*path, key), 0)
+                    for key in RETRY_KEYS
+                    if key in self._group(path)
+                }
+            ),
             times=self._times(path, "vm", VM_TIMES, others=True),
         )
 

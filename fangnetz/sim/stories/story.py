@@ -7,6 +7,7 @@ from dataclasses import dataclass, field
 
 from fangnetz.core.model import NO_RULES, Rules
 from fangnetz.core.policy import Policy
+from fangnetz.core.retries import NO_RETRIES, Retries
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -31,6 +32,7 @@ class VmOfStory:
     running: bool | None = None
     rules: Rules = NO_RULES
     live: bool = True
+    retries: Retries = NO_RETRIES
     times: Mapping[str, float] = field(default_factory=dict)
 
 

@@ -6,9 +6,6 @@ from collections.abc import Mapping
 
 NOT_BUILT_KEYS: Mapping[str, tuple[str, ...]] = {
     "host": ("watchdog",),
-    "vm": (
-        "max_restarts", "max_relocations",
-    ),
 }  # fmt: skip
 
 OF_HOST = ("power_off", "unplug", "power_on", "reset", "reboot", "shutdown", "kill_worker", "activate",

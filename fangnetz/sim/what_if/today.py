@@ -155,6 +155,7 @@ def _vm(today: Today, doc: VmDoc, record: VmRecord | None) -> VmOfStory:
         wish=doc.wish.value,
         rules=doc.spec.rules,
         live=doc.spec.live,
+        retries=doc.spec.retries,
         running=owner is not None and _runs(today, doc.spec.id, owner),
         times={"start_s": today.measured.start(doc.spec.id).seconds},
     )
