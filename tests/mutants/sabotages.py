@@ -373,6 +373,14 @@ SABOTAGES: tuple[Sabotage, ...] = (
         new="            if beat.incarnation != record.owner_incarnation:\n                return found\n                reason",
         stories=("migration/target_boots_anew_behind_a_split",),
     ),
+    Sabotage(
+        name="a guest that has left is removed as the store begins a new life",
+        rule="10",
+        file="core/decide/arrivals.py",
+        old="        if self._has_arrived(record, to, sightings):",
+        new="        if False:",
+        stories=("migration/store_fails_over_at_the_end",),
+    ),
     # -- relocation -----------------------------------------------------------------------------------------------
     Sabotage(
         name="what was stopped to leave a host that is emptied cannot go back there",
