@@ -111,7 +111,7 @@ def test_what_a_roll_did_is_shown_and_printed_as_json(board: Board, hosts: Hosts
         said = board.run("maintenance", "roll", "--hosts", "host3", "--reboots", "--run", command, "--json")
     assert said.code == 0, said.err
     assert "host3 | host3 127.0.1.3" in said.err, "its output is shown while it runs"
-    assert said.json["ended"] == {"well": True, "sentence": "host3 had their turn"}
+    assert said.json["ended"] == {"well": True, "sentence": "host3 had its turn"}
     shown = board.run("maintenance", "show", "--json").json["roll"]
     assert shown == said.json["roll"]
     assert (shown["state"], shown["done"], shown["waiting"]) == ("done", ["host3"], [])
@@ -121,7 +121,7 @@ def test_what_a_roll_did_is_shown_and_printed_as_json(board: Board, hosts: Hosts
     assert turn["vms"] == ["web3"]
     page = board.run("maintenance", "show")
     assert page.code == 0
-    assert "host3 had their turn" in page.out
+    assert "host3 had its turn" in page.out
 
 
 def test_a_failed_command_stops_it_with_one_sentence_and_it_is_resumed(board: Board, hosts: Hosts) -> None:
@@ -162,7 +162,7 @@ def test_a_roll_whose_command_line_was_killed_is_resumed(board: Board, hosts: Ho
         )
         (hosts.folder / "host3").touch()
         code, out, err = roll(hosts, "--resume", "--ran")
-    assert (code, out) == (0, "host3 had their turn.\n"), err
+    assert (code, out) == (0, "host3 had its turn.\n"), err
     assert hosts.moved == [("web3", "host1"), ("web3", "host3")]
 
 

@@ -160,7 +160,7 @@ def test_a_roll_that_was_killed_is_gone_on_with_and_ends_well(
             (tmp_path / "held").unlink()
             cluster.lab.power(first, "on")
         roll.resume(*(("--again",) if stage == "command" else ()))
-    assert f"{', '.join(hosts)} had their turn." in roll.ended()
+    assert f"{', '.join(hosts)} had {'its' if len(hosts) == 1 else 'their'} turn." in roll.ended()
     assert {vm: (item["host"], item["state"]) for vm, item in cluster.vms().items()} == {
         vm: (host, "running") for vm, host in homes.items()
     }, "every guest is home"

@@ -11,7 +11,8 @@ def told(roll: Roll) -> str:
     """Return how the roll stands: finished, going on, or stopped and why."""
     if roll.finished:
         rest = "; ".join(why for turn in roll.turns for why in turn.not_home)
-        return f"{_names(roll.hosts)} had their turn" + (f"; not home: {rest}" if rest else "")
+        whose = "its" if len(roll.hosts) == 1 else "their"
+        return f"{_names(roll.hosts)} had {whose} turn" + (f"; not home: {rest}" if rest else "")
     where = " and ".join(turn.host for turn in roll.in_hand) or f"the turn of {roll.waiting[0]}"
     head = f"stopped {'at' if roll.in_hand else 'before'} {where}: {roll.stopped}" if roll.stopped else f"at {where}"
     parts = [f"done: {_names(roll.done)}" if roll.done else "no host is done"]
