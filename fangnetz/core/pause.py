@@ -17,9 +17,13 @@ from fangnetz.core.units import at_utc
 
 CLUSTER = "cluster"
 """What a wish, an alarm or an event is about that is about none of its parts."""
-ENDS_WHAT_BEGAN = frozenset({StepKind.PROVE, StepKind.SEE_RUNNING, StepKind.HAND_OVER, StepKind.RESUME, StepKind.CLOSE})
-"""Steps that order nothing new: they write down what was found, or see to it that a guest which has arrived by a move
-is not left standing between two hosts. The store's script has the same list (guard.lua)."""
+GOES_ON = frozenset(
+    {StepKind.PROVE, StepKind.SEE_RUNNING, StepKind.HAND_OVER, StepKind.RESUME, StepKind.PAUSE, StepKind.CLOSE}
+)
+"""Steps that order nothing new: they write down what was found, see to it that a guest which has arrived by a move is
+not left standing between two hosts, or hold the later of two running copies before both have written for long. The
+store's script has the same list (guard.lua)."""
+_OPENED = frozenset({OperationKind.RESUME, OperationKind.PAUSE})
 
 
 def may_be_claimed(step: Step) -> bool:
@@ -28,7 +32,7 @@ def may_be_claimed(step: Step) -> bool:
     Also one whose executor died, and an order to a host that was claimed before: what came of it has to be found out.
     Nothing is sent by it (`Journal.renew`, `begins`).
     """
-    if step.kind in ENDS_WHAT_BEGAN or step.state is StepState.RUNNING:
+    if step.kind in GOES_ON or step.state is StepState.RUNNING:
         return True
     return step.kind in AT_A_HOST and step.attempt > 0
 
@@ -47,13 +51,10 @@ def to_be_withdrawn(step: Step, view: ClusterView) -> str:
 def held_back(actions: Iterable[Action]) -> list[Action]:
     """Return what remains of a decision while the cluster is paused: no operation is opened.
 
-    One is, all the same: a guest that has arrived by a move which began before, and stands still, is let run.
+    Two are, all the same: a guest that has arrived by a move which began before, and stands still, is let run; and the
+    later of two running copies is held, which no pause is worth the disk of.
     """
-    return [
-        action
-        for action in actions
-        if not isinstance(action, OpenOperation) or action.operation.kind is OperationKind.RESUME
-    ]
+    return [action for action in actions if not isinstance(action, OpenOperation) or action.operation.kind in _OPENED]
 
 
 def from_now_on(view: ClusterView, granted: Iterable[Action]) -> ClusterView:

@@ -10,7 +10,7 @@ from pydantic import TypeAdapter
 from fangnetz.core.errors import Paused
 from fangnetz.core.model import Destination, PauseDoc
 from fangnetz.core.operations import AT_A_HOST, Outcome, Step, StepKind, StepState
-from fangnetz.core.pause import ENDS_WHAT_BEGAN, may_be_claimed
+from fangnetz.core.pause import GOES_ON, may_be_claimed
 from fangnetz.core.units import Generation, Instant
 from fangnetz.ports import PAUSE_KEY, Claim, LedgerEntry
 from tests.contract.subjects import BOOT, H1, LEASE, Cluster
@@ -99,7 +99,7 @@ def test_a_lease_is_kept_in_a_pause_and_no_effect_begins_under_it(ordered: Clust
     assert ordered.store.renew(claim, LEASE, begins=True)
 
 
-@pytest.mark.parametrize("kind", sorted(ENDS_WHAT_BEGAN - AT_A_HOST))
+@pytest.mark.parametrize("kind", sorted(GOES_ON - AT_A_HOST))
 def test_what_brings_something_to_its_end_may_have_its_effect(cluster: Cluster, kind: StepKind) -> None:
     cluster.open(Step(key="a", kind=kind))
     pause(cluster)

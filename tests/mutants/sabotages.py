@@ -493,7 +493,7 @@ SABOTAGES: tuple[Sabotage, ...] = (
         name="a fence that was claimed is cut in a pause",
         rule="pause",
         file="sim/store/journal.py",
-        old="    if begins and step.kind not in ENDS_WHAT_BEGAN and _is_paused(m, now):",
+        old="    if begins and step.kind not in GOES_ON and _is_paused(m, now):",
         new="    if False:",
         stories=("pause/host_is_back_before_the_cut_that_a_pause_held",),
     ),

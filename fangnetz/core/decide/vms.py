@@ -556,11 +556,7 @@ class VmDecisions:
         """Order it, and say on record that it was: one that was not made is not ordered again before a while."""
         generation = copies[host].generation
         said = (record.state, record.reason) == (VmState.NEEDS_PERSON, reason)
-        if (
-            self.view.paused is not None
-            or generation is None
-            or (said and self.view.now - record.since < PAUSE_AGAIN_S)
-        ):
+        if generation is None or (said and self.view.now - record.since < PAUSE_AGAIN_S):
             return
         order = self._order(record.id, host, generation, self.policy.start_bound_s)
         if order is None:

@@ -19,7 +19,7 @@ from fangnetz.core.operations import (
     StepKind,
     StepState,
 )
-from fangnetz.core.pause import ENDS_WHAT_BEGAN, may_be_claimed
+from fangnetz.core.pause import GOES_ON, may_be_claimed
 from fangnetz.core.units import Epoch, Generation, Incarnation, Instant, OperationId, Seconds
 from fangnetz.ports import Assign, Claim, NotClaimed
 from fangnetz.sim.store.memory import CLOSED_MAX, Memory, instant, micros
@@ -217,7 +217,7 @@ def renew(m: Memory, held: Claim, lease: Seconds, progress: Progress | None, beg
         code = "token"
     if code or found is None or step is None:
         raise StaleToken(f"{identity} {key}: {WHY[code]}")
-    if begins and step.kind not in ENDS_WHAT_BEGAN and _is_paused(m, now):
+    if begins and step.kind not in GOES_ON and _is_paused(m, now):
         raise Paused(f"{identity} {key}: {WHY['paused']}")
     until = instant(now + micros(lease))
     _with(m, found, replace(step, lease_until=until, progress=progress or step.progress))

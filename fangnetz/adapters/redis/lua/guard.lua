@@ -46,10 +46,13 @@ local function paused(ledger_key, now)
   end)
   return not well or lasts
 end
--- Steps that order nothing new: they write down, read, or bring to its end what had begun (core.pause, ENDS_WHAT_BEGAN).
-local ENDS_WHAT_BEGAN = { prove_off = 1, see_running = 1, hand_over_vm = 1, resume_vm = 1, close_operation = 1 }
+-- Steps that go on in a pause: they write down, read, bring to its end what had begun, or hold the later of two running
+-- copies (core.pause, GOES_ON).
+local GOES_ON = {
+  prove_off = 1, see_running = 1, hand_over_vm = 1, resume_vm = 1, pause_vm = 1, close_operation = 1,
+}
 local ORDERED = { start_vm = 1, stop_vm = 1, pause_vm = 1, prepare_vm = 1, migrate_vm = 1 }
 -- Whether a step may be claimed while the cluster is paused: also one that had begun, to learn what came of it.
 local function ends_what_began(kind, state, attempt)
-  return ENDS_WHAT_BEGAN[kind] or state == 'running' or (ORDERED[kind] and attempt > 0)
+  return GOES_ON[kind] or state == 'running' or (ORDERED[kind] and attempt > 0)
 end

@@ -6,7 +6,7 @@ local code = obstacle(KEYS[1], KEYS[2], KEYS[3], KEYS[4], KEYS[5], ARGV[2], now)
 if code then return {0, code, text(now)} end
 local step = redis.call('HMGET', KEYS[4], 'state', 'token', 'kind')
 if step[1] ~= 'running' or step[2] ~= ARGV[1] then return {0, 'token', text(now)} end
-if ARGV[5] == '1' and not ENDS_WHAT_BEGAN[step[3]] and paused(KEYS[6], now) then return {0, 'paused', text(now)} end
+if ARGV[5] == '1' and not GOES_ON[step[3]] and paused(KEYS[6], now) then return {0, 'paused', text(now)} end
 local until_us = text(now + number(ARGV[3]))
 redis.call('HSET', KEYS[4], 'until', until_us)
 if ARGV[4] ~= '' then redis.call('HSET', KEYS[4], 'progress', ARGV[4]) end
