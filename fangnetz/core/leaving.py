@@ -123,6 +123,7 @@ def stays_with(view: ClusterView, record: VmRecord) -> HostId | None:
     """Return the host with which a VM was stopped and with which alone it starts again, or None.
 
     Where its boot is the last one heard, only if it released the VM: what still ran when the power went is recovered.
+    Where a later one is heard, only if that takes VMs: one in maintenance or quarantine may never do so.
     """
     owner = record.owner
     if owner is None or owner not in view.hosts or not record.kept or record.kept != record.generation:
@@ -130,7 +131,12 @@ def stays_with(view: ClusterView, record: VmRecord) -> HostId | None:
     beat = heard(view, owner)
     if beat is not None and beat.incarnation == record.owner_incarnation:
         return owner if beat.promised(record.id) >= record.generation else None
-    return owner
+    return None if beat is not None and _is_kept_out(view.host_docs.get(owner)) else owner
+
+
+def _is_kept_out(doc: HostDoc | None) -> bool:
+    """Whether a host that is back takes no VMs before a person activates it: nothing waits for it."""
+    return doc is not None and (doc.maintenance or doc.evacuate or bool(doc.quarantine))
 
 
 def goodbye_bound_s(policy: Policy, vms: int) -> Seconds:
