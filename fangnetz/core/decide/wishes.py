@@ -429,6 +429,8 @@ def _start(vm: VmId, view: ClusterView) -> Granting:
             kept=Generation(0),
         )  # fmt: skip
         actions.append(PutVm(record=again, expected=record.generation))
+    elif record is not None and record.kept and record.state is VmState.UNMANAGED:  # ignored since it was stopped
+        actions.append(PutVm(record=replace(record, kept=Generation(0)), expected=record.generation))
     return actions, f"{vm} is wished to run", None
 
 
