@@ -167,7 +167,12 @@ class RuleMoves:
             yield _Want(vms=movers, hosts=frozenset((host,)), why=why, must=True, turn=turn)
 
     def _goes_back(self, unit: tuple[VmId, ...]) -> bool:
-        """Whether those of them that prefer a host at all are to go back to it."""
+        """Whether those of them that prefer a host at all are to go back to it; not while they end by themselves.
+
+        A VM that ended too often on the host it prefers was started elsewhere for that.
+        """
+        if any(self.view.vm_records[vm].failures for vm in unit):
+            return False
         choosy = [vm for vm in unit if self.rules.prefers(vm)]
         return bool(choosy) and all(self.rules.fails_back(vm, self.policy.failback) for vm in choosy)
 
