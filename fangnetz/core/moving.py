@@ -20,6 +20,9 @@ from fangnetz.core.rules import RuleBook
 from fangnetz.core.units import HostId, Incarnation, VmId
 
 
+_RUNS_NOWHERE = frozenset({VmState.WAITING, VmState.STOPPED, VmState.FAILED})
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Move:
     """One VM, where it leaves and where it goes; `because` says why there."""
@@ -153,6 +156,8 @@ def why_not_now(vm: VmId, view: ClusterView, watch: Watch, verdicts: Mapping[Hos
         return f"{', '.join(hold)} has not been heard since the store's life began and is not proven off"
     if not doc.to_run:
         return f"{vm} is not wished to run"
+    if record.state in _RUNS_NOWHERE:
+        return _not_by_state(record)
     verdict, beat = verdicts.get(record.owner), heard(view, record.owner)
     alive = verdict is not None and verdict.finding is Finding.ALIVE
     if not alive or beat is None or beat.incarnation != record.owner_incarnation:
