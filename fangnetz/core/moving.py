@@ -19,7 +19,6 @@ from fangnetz.core.rooms import place_in, rooms
 from fangnetz.core.rules import RuleBook
 from fangnetz.core.units import HostId, Incarnation, VmId
 
-
 _RUNS_NOWHERE = frozenset({VmState.WAITING, VmState.STOPPED, VmState.FAILED})
 
 
