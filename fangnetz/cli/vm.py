@@ -30,6 +30,7 @@ if TYPE_CHECKING:
 app = typer.Typer(no_args_is_help=True, help="See VMs; add, start, stop, migrate, relocate, remove.")
 
 Vm = Annotated[str, typer.Argument(metavar="NAME")]
+To = Annotated[str, typer.Option("--to", metavar="HOST", help="There; else where there is most room.")]
 DECLARED = {
     FROM_FILE: "in the cluster file",
     FROM_CLI: "with `vm add`",
@@ -291,7 +292,7 @@ def ignore(vm: Vm, wait: Wait = False, timeout: Timeout = TIMEOUT_S, as_json: Js
 @app.command("migrate")
 def migrate(
     vm: Vm,
-    to: Annotated[str, typer.Option("--to", metavar="HOST", help="There; else where there is most room.")] = "",
+    to: To = "",
     wait: Wait = False,
     timeout: Timeout = TIMEOUT_S,
     as_json: Json = False,
@@ -306,7 +307,7 @@ def migrate(
 @app.command("relocate")
 def relocate(
     vm: Vm,
-    to: Annotated[str, typer.Option("--to", metavar="HOST", help="There; else where there is most room.")] = "",
+    to: To = "",
     wait: Wait = False,
     timeout: Timeout = TIMEOUT_S,
     as_json: Json = False,

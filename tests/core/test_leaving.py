@@ -105,7 +105,7 @@ def test_what_an_operator_has_emptied_goes_on_being_emptied() -> None:
 
 
 def test_after_the_deadline_and_where_no_host_is_left_nothing_moves_any_more() -> None:
-    policy = Policy(on_shutdown=OnShutdown.EVACUATE, evacuate_deadline_s=60.0)  # type: ignore[arg-type]
+    policy = Policy(on_shutdown=OnShutdown.EVACUATE, evacuate_deadline_s=60.0)
     for at, parts in ((T0 - 59, Parting.EVACUATE), (T0 - 60, Parting.RECOVER)):
         look = seen(going(runs={"web": 7}), leaving_at=at)
         assert parting(look, H1, verdicts_of(look), policy) is parts
@@ -330,6 +330,6 @@ def test_nobody_is_alarmed_before_a_reboot_had_its_time() -> None:
 
 
 def test_the_host_waits_for_moves_then_for_stops_a_few_at_a_time() -> None:
-    policy = Policy(evacuate_deadline_s=100.0, stop_bound_s=30.0)  # type: ignore[arg-type]
+    policy = Policy(evacuate_deadline_s=100.0, stop_bound_s=30.0)
     slack = 2 * policy.resume_s
     assert [goodbye_bound_s(policy, vms) - slack for vms in (0, 1, 4, 5)] == [100.0, 130.0, 130.0, 160.0]

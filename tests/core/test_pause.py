@@ -51,7 +51,7 @@ def lost_host(**more: object) -> ClusterView:
     beats = [beat("h1", T0 - SILENT_FOR, runs={"web": 1}), beat("h2", T0 - 0.2), beat("h3", T0 - 0.2)]
     answers = {"h1": False, "h2": True, "h3": True}
     probes = (probe_round(T0 - 1.2, answers), probe_round(T0 - 0.2, answers))
-    return view(T0, beats=beats, probes=probes, vms=[(vm_doc("web"), vm_record("web", "h1"))], **more)  # type: ignore[arg-type]
+    return view(T0, beats=beats, probes=probes, vms=[(vm_doc("web"), vm_record("web", "h1"))], **more)
 
 
 def read_off() -> ClusterView:
@@ -61,7 +61,7 @@ def read_off() -> ClusterView:
 def well(**more: object) -> ClusterView:
     beats = [beat("h1", T0 - 0.2, runs={"web": 1}), beat("h2", T0 - 0.2), beat("h3", T0 - 0.2)]
     vms = more.pop("vms", [(vm_doc("web"), vm_record("web", "h1"))])
-    return view(T0, beats=more.pop("beats", beats), vms=vms, **more)  # type: ignore[arg-type]
+    return view(T0, beats=more.pop("beats", beats), vms=vms, **more)
 
 
 def rebooted() -> ClusterView:
@@ -296,6 +296,6 @@ def test_a_host_that_dies_in_a_pause_is_recovered_after_it_and_no_vm_runs_twice(
     world.machines[HostId("h1")].powered = False
     world.run(200)
     assert world.opened == []
-    world.view = replace(world.view, pause=replace(world.view.pause, on=False))  # type: ignore[type-var]
+    world.view = replace(world.view, pause=replace(world.view.pause, on=False))
     world.run(60)
     assert OperationKind.FAILOVER in [operation.kind for operation in world.opened]

@@ -27,7 +27,7 @@ def returning(exits: tuple[Instant, ...] = OFTEN, **more: object) -> ClusterView
         replace(host_record("h1", HostState.RETURNING), exits=exits), host_record("h2"), host_record("h3"),
     ]  # fmt: skip
     beats = [beat("h1", T0 - 0.2, boot="i2"), beat("h2", T0 - 0.2), beat("h3", T0 - 0.2)]
-    return view(T0, records=more.pop("records", records), beats=more.pop("beats", beats), **more)  # type: ignore[arg-type]
+    return view(T0, records=more.pop("records", records), beats=more.pop("beats", beats), **more)
 
 
 def h1_after(seen: ClusterView, policy: Policy | None = None) -> tuple[HostRecord | None, HostDoc | None]:

@@ -459,7 +459,7 @@ def test_another_operations_intent_makes_a_persons_switch_no_cut_of_ours_though_
     assert wait_for(lambda: fence(bench).next is Next.GO_ON)
     assert bench.step("fence").attempt == 2
     assert bench.do(bench.deciding(), "prove").next is Next.GO_ON
-    assert (ipmi.orders, bench.host("h1").cut_by) == ([], None)  # type: ignore[union-attr]
+    assert (ipmi.orders, bench.host("h1").cut_by) == ([], None)
 
 
 def test_a_cut_that_came_too_late_to_be_sent_is_no_cut_of_ours(bench: Bench, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -470,7 +470,7 @@ def test_a_cut_that_came_too_late_to_be_sent_is_no_cut_of_ours(bench: Bench, mon
 
     monkeypatch.setattr(FenceSteps, "_permitted_until", too_late)
     assert fence(bench).next is Next.STOP
-    assert (ipmi.orders, bench.host("h1").cut_by) == ([], None)  # type: ignore[union-attr]
+    assert (ipmi.orders, bench.host("h1").cut_by) == ([], None)
 
 
 def test_a_host_that_went_off_while_it_was_asked_was_not_read_back(bench: Bench) -> None:
@@ -715,7 +715,7 @@ def test_a_pause_that_begins_after_the_last_question_prevents_the_cut_and_its_in
     (ipmi,) = lost_host(bench)
     before_the_cut(bench, ipmi, lambda: pause(bench))
     assert fence(bench).next is Next.STOP
-    assert (ipmi.orders, bench.host("h1").cut_by) == ([], None)  # type: ignore[union-attr]
+    assert (ipmi.orders, bench.host("h1").cut_by) == ([], None)
     step = bench.step("fence")
     assert step.state is StepState.READY
     assert "the cluster is paused" in step.sentence
@@ -728,16 +728,16 @@ def test_a_fence_that_has_begun_is_brought_to_its_end_in_a_pause(bench: Bench) -
     switch = left.switch
 
     def switch_and_pause(*words: object, **more: object) -> str:
-        said = switch(*words, **more)  # type: ignore[arg-type]
+        said = switch(*words, **more)
         pause(bench)
         return said
 
-    left.switch = switch_and_pause  # type: ignore[method-assign]
+    left.switch = switch_and_pause
     assert fence(bench).next is Next.GO_ON
     assert len(left.orders) == len(right.orders) == 1
     assert proof(bench) is not None
     assert bench.do(bench.deciding(), "prove").next is Next.GO_ON
-    assert bench.host("h1").state is HostState.FENCED  # type: ignore[union-attr]
+    assert bench.host("h1").state is HostState.FENCED
     assert bench.do(bench.deciding(), "plan/1").next is Next.STOP
 
 
@@ -747,7 +747,7 @@ def test_a_fence_that_has_begun_is_brought_to_its_end_in_a_pause(bench: Bench) -
 def exits_after_proof(bench: Bench) -> tuple[Instant, ...]:
     assert fence(bench).next is Next.GO_ON
     assert bench.do(bench.deciding(), "prove").next is Next.GO_ON
-    return bench.host("h1").exits  # type: ignore[union-attr]
+    return bench.host("h1").exits
 
 
 def test_a_proof_counts_the_exit_of_a_lost_host_at_the_instant_it_was_suspected(bench: Bench) -> None:
@@ -764,9 +764,9 @@ def test_a_proof_that_is_written_once_more_counts_no_second_exit(bench: Bench, t
         assert bench.do(bench.deciding(), "prove").next is Next.STOP
     finally:
         deafen()
-    first = bench.host("h1").exits  # type: ignore[union-attr]
+    first = bench.host("h1").exits
     assert wait_for(lambda: bench.do(bench.deciding(), "prove").next is Next.GO_ON)
-    assert bench.host("h1").exits == first  # type: ignore[union-attr]
+    assert bench.host("h1").exits == first
     assert len(first) == 1
 
 
@@ -781,4 +781,4 @@ def test_an_exit_in_maintenance_is_none(bench: Bench) -> None:
     assert fence(bench).next is Next.GO_ON
     bench.ledger.write([HostDoc(id=HostId("h1"), maintenance=True)])
     assert bench.do(bench.deciding(), "prove").next is Next.GO_ON
-    assert bench.host("h1").exits == ()  # type: ignore[union-attr]
+    assert bench.host("h1").exits == ()

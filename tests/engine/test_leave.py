@@ -32,7 +32,7 @@ class Leaver:
         self.said: list[Goodbye] = []
         self.goodbye = LeaveHost(
             host=H1, hosts=bench.hosts, store=bench.store, boot=self.boot,
-            policy=replace(bench.policy, **policy), process=SystemProcess(), tell=self.told.append,  # type: ignore[arg-type]
+            policy=replace(bench.policy, **policy), process=SystemProcess(), tell=self.told.append,
         )  # fmt: skip
         bench.members()
         bench.define("web", owner="h1")
@@ -42,7 +42,7 @@ class Leaver:
 
     def report(self, how: Leaving, **more: object) -> None:
         self.bench.sequence += 1
-        report = replace(beat("h1", 1.0, boot=self.boot.incarnation, **more), leaving=how)  # type: ignore[arg-type]
+        report = replace(beat("h1", 1.0, boot=self.boot.incarnation, **more), leaving=how)
         self.bench.store.put_heartbeat(replace(report, sequence=self.bench.sequence))
 
 
@@ -52,7 +52,7 @@ def leaver(bench: Bench, tmp_path: Path) -> Leaver:
 
 
 def test_it_waits_until_every_vm_is_released(leaver: Leaver) -> None:
-    generation = leaver.bench.store.view(leaver.bench.hosts, None).vm_records["web"].generation  # type: ignore[index]
+    generation = leaver.bench.store.view(leaver.bench.hosts, None).vm_records["web"].generation
     leaver.begin()
     wait_for(lambda: leaver.boot.leaving() is Leaving.SHUTDOWN)
     leaver.report(Leaving.SHUTDOWN, runs={"web": generation})
@@ -74,7 +74,7 @@ def test_what_the_worker_has_not_announced_yet_is_no_goodbye(leaver: Leaver) -> 
 
 
 def test_the_last_word_of_an_earlier_boot_is_not_taken_for_this_ones_goodbye(leaver: Leaver) -> None:
-    record = leaver.bench.record("web")  # type: ignore[arg-type]
+    record = leaver.bench.record("web")
     elsewhere = replace(record, owner=HostId("h2"))
     assert leaver.bench.store.put_vm(elsewhere, record.generation, leaver.bench.epoch)
     leaver.bench.sequence += 1
@@ -120,7 +120,7 @@ def test_it_waits_no_longer_than_a_grace_for_a_store_that_does_not_answer(leaver
     clock = Clock()
     policy = leaver.bench.policy
     alone = LeaveHost(
-        host=H1, hosts=leaver.bench.hosts, store=Away(), boot=leaver.boot, policy=policy, process=clock,  # type: ignore[arg-type]
+        host=H1, hosts=leaver.bench.hosts, store=Away(), boot=leaver.boot, policy=policy, process=clock,
     )  # fmt: skip
     said = alone.leave(Leaving.REBOOT)
     assert not said.complete
@@ -130,7 +130,7 @@ def test_it_waits_no_longer_than_a_grace_for_a_store_that_does_not_answer(leaver
 
 
 def test_it_has_an_end_though_a_vm_is_never_released(leaver: Leaver) -> None:
-    generation = leaver.bench.store.view(leaver.bench.hosts, None).vm_records["web"].generation  # type: ignore[index]
+    generation = leaver.bench.store.view(leaver.bench.hosts, None).vm_records["web"].generation
     leaver.report(Leaving.SHUTDOWN, runs={"web": generation})
     clock = Clock()
     policy = replace(leaver.bench.policy, evacuate_deadline_s=Seconds(5.0), startup_grace_s=Seconds(3000.0))

@@ -40,7 +40,7 @@ class Host:
     def __init__(self) -> None:
         self.kernel, self.guest = Kernel(0), Counted()
         self.process = Process(self.kernel, "host", lambda where, error: pytest.fail(f"{where}: {error}"))
-        self.meter = Meter(self.guest, self.process)  # type: ignore[arg-type]
+        self.meter = Meter(self.guest, self.process)
 
     def after(self, span: float, cpus: float = 0.0) -> VmUse | None:
         """Look `span` seconds later, in which the guest kept so many cpus busy."""

@@ -51,7 +51,7 @@ def seen(name: str = "migrate:migrate.left:source_worker", **changed: object) ->
         silence_s=0.0,
         rest_s=1.0,
     )
-    return replace(well, **changed)  # type: ignore[arg-type]  # what a test changes
+    return replace(well, **changed)  # what a test changes
 
 
 def test_every_step_of_a_move_is_struck_in_whoever_carries_it_out_at_every_moment() -> None:

@@ -23,7 +23,7 @@ def gather_live(cluster: Cluster, host: str) -> None:
         return bool(cluster.vm(vm)["host"] == host or cluster.asked("vm", "migrate", vm, "--to", host, "--wait"))
 
     for vm in cluster.lab.plan.vms:
-        cluster.until(lambda vm=vm: is_there(vm), 90, f"{vm} runs on {host}")  # type: ignore[misc]
+        cluster.until(lambda vm=vm: is_there(vm), 90, f"{vm} runs on {host}")
     write_on(cluster)
 
 

@@ -33,13 +33,13 @@ def test_a_host_tells_what_its_vms_use_only_if_that_counts(one: Processes, rank_
     one.start("host")
     assert wait_for(lambda: (beat := heard(one)) and beat.inventory, 60), one.said("host")[-3000:]
     if rank_by is RankBy.CONFIGURED:
-        assert not wait_for(lambda: heard(one).uses, 5)  # type: ignore[union-attr]
+        assert not wait_for(lambda: heard(one).uses, 5)
         return
-    assert wait_for(lambda: heard(one).uses, 60), one.said("host")[-3000:]  # type: ignore[union-attr]
+    assert wait_for(lambda: heard(one).uses, 60), one.said("host")[-3000:]
     beat = heard(one)
     assert beat is not None
     assert {use.vm for use in beat.uses} == {seen.vm for seen in beat.inventory}
     assert all(use.memory_mib > 0 for use in beat.uses)
     # It goes on, by itself: a figure is renewed before it is old.
-    assert wait_for(lambda: heard(one).uses_age_s > 2, 30)  # type: ignore[union-attr]
-    assert wait_for(lambda: heard(one).uses_age_s < 2, EVERY_S + 30)  # type: ignore[union-attr]
+    assert wait_for(lambda: heard(one).uses_age_s > 2, 30)
+    assert wait_for(lambda: heard(one).uses_age_s < 2, EVERY_S + 30)

@@ -361,9 +361,8 @@ class HostDecisions:
             return
         doc = self.view.host_docs.get(self.spec.id, HostDoc(id=self.spec.id))
         why = why_quarantined(self.record, self.policy) if self.record.state is HostState.RETURNING else ""
-        if (
-            why and not doc.quarantine and not too_many(self.spec.id, self.view, self.policy)
-        ):  # files first, and in the next tick the record: only a person undoes it
+        if why and not doc.quarantine and not too_many(self.spec.id, self.view, self.policy):
+            # Files first, and in the next tick the record: only a person undoes it.
             self.actions.append(PutHostDoc(doc=replace(doc, quarantine=why)))
             return
         record, event = taken_back(self.record, self.beat, self.view, self.policy, quarantine=doc.quarantine)

@@ -57,10 +57,17 @@ def order_to(view: ClusterView, vm: VmId, host: HostId, generation: Generation, 
     beat = heard(view, host)
     if beat is None:
         return None
+    return order_to_boot(view, vm, host, beat.incarnation, generation, for_s)
+
+
+def order_to_boot(
+    view: ClusterView, vm: VmId, host: HostId, incarnation: Incarnation, generation: Generation, for_s: float
+) -> Order:
+    """Return an order to one boot of the host. It holds for `for_s` seconds."""
     return Order(
         vm=vm,
         host=host,
-        incarnation=beat.incarnation,
+        incarnation=incarnation,
         generation=generation,
         life=view.life.incarnation,
         deadline=Instant(view.now + for_s),

@@ -12,6 +12,7 @@ from functools import partial
 
 from fangnetz.core.actions import Happened
 from fangnetz.core.convergence import Advice, Course, Progress, go_on
+from fangnetz.core.decide.openings import order_to_boot
 from fangnetz.core.detector import heard
 from fangnetz.core.errors import HypervisorRefused, HypervisorUnreachable, StaleToken, StoredContentError
 from fangnetz.core.model import ClusterView, Destination, HostSpec, Leaving, Sighting, VmRecord, VmState
@@ -30,7 +31,7 @@ from fangnetz.core.operations import (
     vm_move_steps,
 )
 from fangnetz.core.policy import Policy
-from fangnetz.core.units import Generation, HostId, Incarnation, Instant, OperationId, Seconds, VmId
+from fangnetz.core.units import Generation, HostId, Incarnation, OperationId, Seconds, VmId
 from fangnetz.engine.execute import Context, Settlement
 from fangnetz.engine.faults import point
 from fangnetz.engine.observe import Observation, observe
@@ -102,14 +103,7 @@ class MoveSteps:
     def _order(
         self, view: ClusterView, vm: VmId, host: HostId, incarnation: Incarnation, generation: Generation
     ) -> Order:
-        return Order(
-            vm=vm,
-            host=host,
-            incarnation=incarnation,
-            generation=generation,
-            life=view.life.incarnation,
-            deadline=Instant(view.now + self._policy.start_bound_s),
-        )
+        return order_to_boot(view, vm, host, incarnation, generation, self._policy.start_bound_s)
 
     # -- hand over --
 

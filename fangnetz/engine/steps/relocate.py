@@ -8,6 +8,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import replace
 
+from fangnetz.core.decide.openings import order_to_boot
 from fangnetz.core.model import ClusterView, HostSpec, VmState
 from fangnetz.core.moving import Move, Stays
 from fangnetz.core.operations import Operation, Order, Outcome, StepKind, StepState, vm_relocate_steps
@@ -63,14 +64,7 @@ class Relocating:
     def _order(
         self, view: ClusterView, vm: VmId, host: HostId, incarnation: Incarnation, generation: Generation
     ) -> Order:
-        return Order(
-            vm=vm,
-            host=host,
-            incarnation=incarnation,
-            generation=generation,
-            life=view.life.incarnation,
-            deadline=Instant(view.now + self._policy.start_bound_s),
-        )
+        return order_to_boot(view, vm, host, incarnation, generation, self._policy.start_bound_s)
 
     def stuck(self, operation: Operation) -> None:
         """Write down that a live migration failed: where the fallback is to relocate, no evacuation tries it again."""
