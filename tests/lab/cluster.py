@@ -94,6 +94,16 @@ class Cluster:
         assert "Traceback" not in done.stderr
         return done.stderr
 
+    def a_move(self) -> tuple[str, str, str]:
+        """Return a VM, the host it runs on and another one."""
+        source = self.busiest()
+        target = next(host for host in self.lab.plan.hosts if host != source)
+        return self.on(source)[0], source, target
+
+    def boot_ids(self, vm: str) -> list[str]:
+        """Return the boots of a guest that wrote, the first one first."""
+        return [each["boot"] for each in self.boots(vm)]
+
     def cursor(self) -> float:
         """The instant to look for events from."""
         return time.time()

@@ -13,7 +13,7 @@ pytestmark = pytest.mark.lab
 
 
 def boots(cluster: Cluster) -> dict[str, list[str]]:
-    return {vm: [each["boot"] for each in cluster.boots(vm)] for vm in cluster.lab.plan.vms}
+    return {vm: cluster.boot_ids(vm) for vm in cluster.lab.plan.vms}
 
 
 def gather_live(cluster: Cluster, host: str) -> None:

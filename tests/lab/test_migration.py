@@ -20,17 +20,6 @@ from workers.app import create_app
 pytestmark = pytest.mark.lab
 
 
-def a_move(cluster: Cluster) -> tuple[str, str, str]:
-    """Return a VM, the host it runs on and another one."""
-    source = cluster.busiest()
-    target = next(host for host in cluster.lab.plan.hosts if host != source)
-    return cluster.on(source)[0], source, target
-
-
-def boots(cluster: Cluster, vm: str) -> list[str]:
-    return [each["boot"] for each in cluster.boots(vm)]
-
-
 def writes_on(cluster: Cluster, vm: str) -> None:
     """Wait until the last boot of a VM has written after now."""
     at = cluster.cursor()
@@ -38,16 +27,16 @@ def writes_on(cluster: Cluster, vm: str) -> None:
 
 
 def test_a_guest_goes_on_writing_elsewhere_with_the_boot_it_had(cluster: Cluster) -> None:
-    vm, source, target = a_move(cluster)
-    before, at = boots(cluster, vm), cluster.cursor()
+    vm, source, target = cluster.a_move()
+    before, at = cluster.boot_ids(vm), cluster.cursor()
     assert f"{vm} runs on {target}" in cluster.asked("vm", "migrate", vm, "--to", target, "--wait")
     writes_on(cluster, vm)
-    assert (boots(cluster, vm), cluster.vm(vm)["host"], cluster.vm(vm)["state"]) == (before, target, "running")
+    assert (cluster.boot_ids(vm), cluster.vm(vm)["host"], cluster.vm(vm)["state"]) == (before, target, "running")
     (done,) = cluster.since(at, "migration_done")
     assert (done["vm"], done["host"]) == (vm, target)
     cluster.asked("vm", "migrate", vm, "--to", source, "--wait")
     writes_on(cluster, vm)
-    assert (boots(cluster, vm), cluster.vm(vm)["host"]) == (before, source)
+    assert (cluster.boot_ids(vm), cluster.vm(vm)["host"]) == (before, source)
 
 
 @contextlib.contextmanager
@@ -71,7 +60,7 @@ def monitor(cluster: Cluster) -> Iterator[list[dict[str, Any]]]:
 
 
 def test_how_a_guest_comes_on_is_seen_by_who_waits_in_the_journal_and_by_every_monitor(cluster: Cluster) -> None:
-    vm, source, target = a_move(cluster)
+    vm, source, target = cluster.a_move()
     cluster.lab.in_host(source, "virsh", "-q", "-c", "qemu:///system", "migrate-setspeed", vm, "8")  # MiB/s
     command = [Path(sys.executable).parent / "fangnetz", "--config", cluster.lab.config_path]
     with monitor(cluster) as heard:
@@ -91,8 +80,8 @@ def test_how_a_guest_comes_on_is_seen_by_who_waits_in_the_journal_and_by_every_m
 
 @pytest.mark.parametrize("point", ["migrate.left", "migrate.claimed", "resume.before_resume"])
 def test_a_worker_that_is_killed_in_a_move_leaves_one_guest_with_the_boot_it_had(cluster: Cluster, point: str) -> None:
-    vm, source, target = a_move(cluster)
-    before = boots(cluster, vm)
+    vm, source, target = cluster.a_move()
+    before = cluster.boot_ids(vm)
     struck = f"{target if point.startswith('resume') else source}/worker"
     arm(cluster.lab.plan, struck, f"{point}@{vm}:kill")
     try:
@@ -104,7 +93,7 @@ def test_a_worker_that_is_killed_in_a_move_leaves_one_guest_with_the_boot_it_had
     cluster.until(lambda: operation(cluster, moved["id"])["state"] != "open", 60, "the move ends")
     writes_on(cluster, vm)
     assert operation(cluster, moved["id"])["state"] == "done"
-    assert (boots(cluster, vm), cluster.vm(vm)["host"]) == (before, target)
+    assert (cluster.boot_ids(vm), cluster.vm(vm)["host"]) == (before, target)
 
 
 def operation(cluster: Cluster, identity: str) -> dict[str, str]:
@@ -112,8 +101,8 @@ def operation(cluster: Cluster, identity: str) -> dict[str, str]:
 
 
 def test_the_host_that_is_left_dies_as_the_guest_has_left(cluster: Cluster) -> None:
-    vm, source, target = a_move(cluster)
-    before = boots(cluster, vm)
+    vm, source, target = cluster.a_move()
+    before = cluster.boot_ids(vm)
     arm(cluster.lab.plan, f"{source}/worker", f"migrate.settled@{vm}:hang")
     cluster.asked("vm", "migrate", vm, "--to", target)
     cluster.until(lambda: not armed(cluster.lab.plan, f"{source}/worker"), 30, "the guest has left")
@@ -121,12 +110,12 @@ def test_the_host_that_is_left_dies_as_the_guest_has_left(cluster: Cluster) -> N
     cluster.incident_of(source, at)
     cluster.until(lambda: cluster.vm(vm)["state"] == "running", 60, f"{vm} runs")
     writes_on(cluster, vm)
-    assert (boots(cluster, vm), cluster.vm(vm)["host"]) == (before, target)
+    assert (cluster.boot_ids(vm), cluster.vm(vm)["host"]) == (before, target)
 
 
 def test_the_host_it_goes_to_dies_and_the_guest_goes_on_where_it_was(cluster: Cluster) -> None:
-    vm, source, target = a_move(cluster)
-    before = boots(cluster, vm)
+    vm, source, target = cluster.a_move()
+    before = cluster.boot_ids(vm)
     arm(cluster.lab.plan, f"{source}/worker", f"migrate.before_send@{vm}:hang")
     try:
         cluster.asked("vm", "migrate", vm, "--to", target)
@@ -137,4 +126,4 @@ def test_the_host_it_goes_to_dies_and_the_guest_goes_on_where_it_was(cluster: Cl
     cluster.incident_of(target, at)
     cluster.until(lambda: cluster.vm(vm)["state"] == "running", 90, f"{vm} runs")
     writes_on(cluster, vm)
-    assert (boots(cluster, vm), cluster.vm(vm)["host"]) == (before, source)
+    assert (cluster.boot_ids(vm), cluster.vm(vm)["host"]) == (before, source)

@@ -10,38 +10,27 @@ from tests.lab.cluster import Cluster
 pytestmark = pytest.mark.lab
 
 
-def a_move(cluster: Cluster) -> tuple[str, str, str]:
-    """Return a VM, the host it runs on and another one."""
-    source = cluster.busiest()
-    target = next(host for host in cluster.lab.plan.hosts if host != source)
-    return cluster.on(source)[0], source, target
-
-
-def boots(cluster: Cluster, vm: str) -> list[str]:
-    return [each["boot"] for each in cluster.boots(vm)]
-
-
 def writes_on(cluster: Cluster, vm: str, count: int) -> None:
     """Wait until the VM has booted so often and its last boot has written after now."""
     at = cluster.cursor()
     cluster.until(
-        lambda: len(boots(cluster, vm)) == count and cluster.boots(vm)[-1]["last_at"] > at, 60, f"{vm} writes on"
+        lambda: len(cluster.boot_ids(vm)) == count and cluster.boots(vm)[-1]["last_at"] > at, 60, f"{vm} writes on"
     )
 
 
 def test_a_guest_is_booted_once_more_on_the_host_asked_for(cluster: Cluster) -> None:
-    vm, _source, target = a_move(cluster)
-    before = boots(cluster, vm)
+    vm, _source, target = cluster.a_move()
+    before = cluster.boot_ids(vm)
     assert f"{vm} runs on {target}" in cluster.asked("vm", "relocate", vm, "--to", target, "--wait")
     writes_on(cluster, vm, len(before) + 1)
-    assert boots(cluster, vm)[:-1] == before
+    assert cluster.boot_ids(vm)[:-1] == before
     assert (cluster.vm(vm)["host"], cluster.vm(vm)["state"]) == (target, "running")
 
 
 @pytest.mark.parametrize("point", ["stop.shut_down", "stop.before_settle", "start.before_create"])
 def test_a_worker_that_is_killed_meanwhile_costs_no_second_boot(cluster: Cluster, point: str) -> None:
-    vm, source, target = a_move(cluster)
-    before = boots(cluster, vm)
+    vm, source, target = cluster.a_move()
+    before = cluster.boot_ids(vm)
     struck = f"{target if point.startswith('start') else source}/worker"
     arm(cluster.lab.plan, struck, f"{point}@{vm}:kill")
     try:
@@ -51,4 +40,4 @@ def test_a_worker_that_is_killed_meanwhile_costs_no_second_boot(cluster: Cluster
         writes_on(cluster, vm, len(before) + 1)
     finally:
         disarm(cluster.lab.plan, struck)
-    assert boots(cluster, vm)[:-1] == before
+    assert cluster.boot_ids(vm)[:-1] == before
