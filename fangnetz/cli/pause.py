@@ -29,7 +29,8 @@ def pause(
 ) -> None:
     """Order nothing any more: no fence, no start, no stop, no move. Hosts are watched, VMs run on, alarms go on.
 
-    What has begun is brought to its end. A host that dies meanwhile is recovered only afterwards.
+    What has begun is brought to its end, and the later of two running copies is held all the same. A host
+    that dies meanwhile is recovered only afterwards.
     """
     said = " ".join(reason.split())
     if len(said) > REASON_MAX:
