@@ -22,7 +22,8 @@ import pytest
 
 from fangnetz.adapters.ipmi import IpmiDevice, IpmiHelper
 from fangnetz.core.units import DeviceName
-from tests.redis_server import free_port
+from tests.contract.subjects import Cluster, RedisSubject
+from tests.redis_server import RedisServer, free_port
 
 SECRET = "s3cret-of-bmc-01"  # 16 bytes: the most that every IPMI version takes
 
@@ -39,6 +40,21 @@ def wait_for(condition: Callable[[], bool], bound: float = 10.0, every: float = 
             return False
         time.sleep(every)
     return True
+
+
+# --- Redis ------------------------------------------------------------------------------------------------------
+
+
+@pytest.fixture
+def subject(redis_server: RedisServer) -> Iterator[RedisSubject]:
+    made = RedisSubject(redis_server)
+    yield made
+    made.close()
+
+
+@pytest.fixture
+def cluster(subject: RedisSubject) -> Cluster:
+    return Cluster(subject)
 
 
 # --- BMCs --------------------------------------------------------------------------------------------------------

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import json
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from dataclasses import replace
 from typing import Any
 
@@ -58,18 +58,6 @@ from tests.redis_server import RedisServer
 
 KEYS = Keys("test")
 HOSTS = {H1: HostSpec(id=H1, cpus=1, memory_mib=64)}
-
-
-@pytest.fixture
-def subject(redis_server: RedisServer) -> Iterator[RedisSubject]:
-    made = RedisSubject(redis_server)
-    yield made
-    made.close()
-
-
-@pytest.fixture
-def cluster(subject: RedisSubject) -> Cluster:
-    return Cluster(subject)
 
 
 @pytest.fixture

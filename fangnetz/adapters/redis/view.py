@@ -69,9 +69,35 @@ class Look:
         self._unreadable: list[str] = []
 
     def take(self, hosts: Mapping[HostId, HostSpec], controller: ControllerId | None) -> ClusterView:
-        """Read the whole cluster: one transaction for what judges hosts, a second for what it names."""
+        """Read the whole cluster: the operations, a transaction for what judges hosts, another for what it names.
+
+        Operations come first. One that is over meanwhile only delays what is decided about its VMs; with records from
+        before it, its orders would seem to be about a generation or a boot that is gone, and it to have ended badly.
+        """
+        life, operations = self._under_way()
+        while (view := self._with(life, operations, hosts, controller)) is None:
+            life, operations = self._under_way()
+        return view
+
+    def _under_way(self) -> tuple[Raw, dict[OperationId, Operation]]:
+        """Return the open operations, and the life of the store that they are of."""
+        asked = (self._keys.life, self._keys.open)
+        pipe = self._redis.pipeline(transaction=True)
+        for key in asked:
+            pipe.hgetall(key)
+        life, opened = (sound(answer, key) for key, answer in zip(asked, answers(pipe), strict=True))
+        return life, self._operations([OperationId(identity) for identity in opened.values()])
+
+    def _with(
+        self,
+        life_before: Raw,
+        operations: dict[OperationId, Operation],
+        hosts: Mapping[HostId, HostSpec],
+        controller: ControllerId | None,
+    ) -> ClusterView | None:
+        """Return all there is besides these operations, or None if the store has begun a new life since."""
         keys = self._keys
-        hashes = (keys.clock, keys.life, keys.lease, keys.controllers, keys.files, keys.open)
+        hashes = (keys.clock, keys.life, keys.lease, keys.controllers, keys.files)
         texts = (keys.ledger_version, keys.placements)
         base = (*hashes, *texts, keys.vms)
         pipe = self._redis.pipeline(transaction=True)
@@ -84,9 +110,11 @@ class Look:
         pipe.hgetall(keys.wishes)
         self._ask_hosts(pipe, hosts)
         time, *first = answers(pipe)
-        clock, life, lease, controllers, files, opened, version, placements, vm_ids = (
+        clock, life, lease, controllers, files, version, placements, vm_ids = (
             sound(answer, key) for key, answer in zip(base, first, strict=False)
         )
+        if life != life_before:
+            return None
         wish_row, *rows = first[len(base) :]
         wishes = self._row(wish_row, keys.wishes, {})
         now = self._clock(time, clock)
@@ -124,7 +152,6 @@ class Look:
             looked = {ControllerId(c): instant(at) for c, at in controllers.items()}
         with naming(keys.placements, "counter"):
             placed = int(placements or 0)
-        operations = self._operations([OperationId(identity) for identity in opened.values()])
         return ClusterView(
             now=now,
             life=self._life(life),
