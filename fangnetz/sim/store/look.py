@@ -1,4 +1,4 @@
-"""One look at everything, in the same three readings as the real store's: others may write in between."""
+"""One look at everything, read in the same order as the real store is: others may write in between."""
 
 from __future__ import annotations
 
@@ -36,7 +36,6 @@ class First:
     """Whoever has it now."""
     controllers: dict[ControllerId, int]
     files: dict[ControllerId, str]
-    opened: tuple[OperationId, ...]
     vms: tuple[VmId, ...]
     wishes: tuple[Wish, ...]
     placements: int
@@ -44,19 +43,25 @@ class First:
     hosts: Hosts
 
 
+UnderWay = tuple[StoreLife, dict[OperationId, Operation]]
+
+
+def operations_reading(m: Memory) -> UnderWay:
+    """Read the open operations first, and the life of the store that they are of."""
+    return _life(m), {identity: m.operations[identity] for identity in m.open.values() if identity in m.operations}
+
+
 def first_reading(m: Memory, hosts: Mapping[HostId, HostSpec]) -> First:
     held = None
     if m.holder is not None:
         held = ControlLease(holder=ControllerId(m.holder), epoch=Epoch(m.epoch), until=instant(m.lease_until))
     now = instant(m.seen_us())
-    _, incarnation, since = m.life or ("", "", 0)
     return First(
         now=now,
-        life=StoreLife(incarnation=StoreIncarnation(incarnation), since=instant(since)),
+        life=_life(m),
         lease=held if held is not None and held.until > now else None,
         controllers=dict(m.controllers),
         files=dict(m.files),
-        opened=tuple(m.open.values()),
         vms=tuple(sorted(m.vms)),
         wishes=tuple(sorted(m.wishes.values(), key=lambda wish: (wish.at, wish.id))),
         placements=m.placements,
@@ -67,11 +72,10 @@ def first_reading(m: Memory, hosts: Mapping[HostId, HostSpec]) -> First:
 
 def reports_reading(m: Memory, hosts: Mapping[HostId, HostSpec], controller: ControllerId) -> Reports:
     now, beats = m.seen_us(), m.beats
-    _, incarnation, since = m.life or ("", "", 0)
     m.controllers[controller] = now
     return Reports(
         now=instant(now),
-        life=StoreLife(incarnation=StoreIncarnation(incarnation), since=instant(since)),
+        life=_life(m),
         hosts=hosts,
         heartbeats={host: beats[host] for host in hosts if host in beats},
         files=dict(m.files),
@@ -94,8 +98,9 @@ def hosts_reading(m: Memory, hosts: Sequence[HostId]) -> Hosts:
     return _hosts(m, hosts)
 
 
-def operations_reading(m: Memory, identities: Sequence[OperationId]) -> dict[OperationId, Operation]:
-    return {identity: m.operations[identity] for identity in identities if identity in m.operations}
+def _life(m: Memory) -> StoreLife:
+    _, incarnation, since = m.life or ("", "", 0)
+    return StoreLife(incarnation=StoreIncarnation(incarnation), since=instant(since))
 
 
 def _hosts(m: Memory, hosts: Sequence[HostId]) -> Hosts:

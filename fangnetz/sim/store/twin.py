@@ -84,16 +84,16 @@ class StoreTwin:
     # -- the view --
 
     def view(self, hosts: Mapping[HostId, HostSpec], controller: ControllerId | None) -> ClusterView:
+        under_way: look.UnderWay = self._line(look.operations_reading)
         first: look.First = self._line(look.first_reading, hosts)
+        if first.life != under_way[0]:
+            return self.view(hosts, controller)
         outside = sorted(doc.id for doc in first.docs.hosts.values() if doc.incarnation and doc.id not in hosts)
         second: look.Second = self._line(look.second_reading, first, outside, controller)
         owners = sorted({r.owner for r in second[1].values() if r.owner is not None} - {*hosts, *outside})
         strangers: look.Hosts = self._line(look.hosts_reading, owners) if owners else ({}, {}, {})
-        found: dict[OperationId, Operation] = {}
-        if first.opened:
-            found = self._line(look.operations_reading, first.opened)
         self._clock_seen = max(self._clock_seen, first.now)
-        return look.together(hosts, controller, first, second, strangers, found)
+        return look.together(hosts, controller, first, second, strangers, under_way[1])
 
     def reports(self, hosts: Mapping[HostId, HostSpec], controller: ControllerId) -> Reports:
         reports = self._line(look.reports_reading, hosts, controller)
