@@ -13,13 +13,13 @@ log = structlog.get_logger(__name__)
 
 
 @shared_task(name=TICK, ignore_result=True, send_events=False)
-def tick() -> None:
-    """Look, decide, write down, dispatch."""
+def tick(*, rung: bool = False) -> None:
+    """Look, decide, write down, dispatch. `rung`: by the alarm clock, see `Controller.tick`."""
     parts = runtime()
     if parts.controller is None:
         raise WrongQueue(f"a {parts.role} process does not tick")
     try:
-        parts.due(parts.controller.tick().due_in)
+        parts.due(parts.controller.tick(rung=rung).due_in)
     except (StaleToken, StoreUnreachable, StoredContentError) as error:
         log.warning("tick", error=str(error))
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import threading
 import time
 from collections.abc import Callable
+from functools import partial
 from typing import Any
 
 import structlog
@@ -198,13 +199,13 @@ class Ear:
 def _add_alarm_clock(app: Celery, runtime: Runtime, me: Identity, ears: Operators) -> None:
     queue = control_queue(me.name)
 
-    def ring() -> None:
+    def ring(*, rung: bool = False) -> None:
         try:
-            app.send_task(TICK, queue=queue)
+            app.send_task(TICK, queue=queue, kwargs={"rung": rung})
         except Exception as error:  # noqa: BLE001 - the beat's tick comes anyway
             log.warning("alarm clock", error=type(error).__name__)
 
-    clock, ear = AlarmClock(ring), Ear(ears, ring)
+    clock, ear = AlarmClock(partial(ring, rung=True)), Ear(ears, ring)
     runtime.due = clock.set
 
     class Waking(bootsteps.StartStopStep):

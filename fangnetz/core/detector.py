@@ -7,10 +7,11 @@ of the store or of this controller is subtracted and never counted as a host's s
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, fields
 from enum import StrEnum
+from operator import attrgetter
 
-from fangnetz.core.model import Answer, ClusterView, Heartbeat, HypervisorHealth, ProbeRound, Reports
+from fangnetz.core.model import Answer, ClusterView, Heartbeat, HostState, HypervisorHealth, ProbeRound, Reports
 from fangnetz.core.policy import Policy
 from fangnetz.core.units import HostId, Incarnation, Instant, Seconds, StoreIncarnation
 
@@ -100,6 +101,31 @@ def look(previous: Watch | None, view: Reports, policy: Policy) -> Watch:
         hosts=hosts,
         gap=gap or (previous.gap if previous else ""),
     )
+
+
+_PASSING = frozenset({"sequence", "received_at", "inventory_age_s", "load", "memory_free_mib", "uses", "uses_age_s"})
+_word_of = attrgetter(*(field.name for field in fields(Heartbeat) if field.name not in _PASSING))
+"""What a host says of itself, without what is another with every report."""
+_KNOWN_OFF = frozenset({HostState.FENCED, HostState.LEFT})
+
+
+def still(before: ClusterView, reports: Reports, watch: Watch, policy: Policy) -> Seconds | None:
+    """Return in how many seconds silence alone may cross a threshold; None unless all is as it was `before`.
+
+    As it was: each host reports in time and says the same, or was known to be off and is still silent.
+    """
+    due: list[float] = []
+    for host, seen in watch.hosts.items():
+        beat, earlier, record = heard(reports, host), heard(before, host), before.host_records.get(host)
+        if beat is None or earlier is None or record is None:
+            return None
+        if record.state in _KNOWN_OFF and beat.sequence == earlier.sequence and seen.silent_for >= policy.window_s:
+            continue
+        ages = (before.now - earlier.received_at, reports.now - beat.received_at, seen.silent_for)
+        if max(ages) >= policy.overdue_s or _word_of(beat) != _word_of(earlier):
+            return None
+        due.append(policy.overdue_s - seen.silent_for + 0.01)
+    return Seconds(min(due)) if due else None
 
 
 class Finding(StrEnum):

@@ -34,7 +34,7 @@ from fangnetz.core.actions import (
 from fangnetz.core.decide import decide
 from fangnetz.core.decide.moves import OPENED_BY_WISH
 from fangnetz.core.decide.openings import wished_operation_id
-from fangnetz.core.detector import Watch, heard, look
+from fangnetz.core.detector import Watch, heard, look, still
 from fangnetz.core.errors import StoredContentError
 from fangnetz.core.fencing import holds
 from fangnetz.core.model import ClusterView, HostSpec, Reports, VmDoc, VmRecord, VmState
@@ -53,7 +53,8 @@ class Ticked:
 
     in_charge: bool
     due_in: Seconds | None
-    decision: Decision
+    decision: Decision | None
+    """None where nothing had changed since a look that called for nothing."""
 
 
 NOT_IN_CHARGE = Ticked(
@@ -80,9 +81,18 @@ class Controller:
         self._digest = file_digest(hosts, declared, policy)
         self._watch: Watch | None = None
         self._alarms: dict[tuple[str, str], Alarm] | None = None
+        self._calm: ClusterView | None = None
+        """What it looked at last, if that called for nothing and nothing was under way."""
 
-    def tick(self) -> Ticked:
-        """One look, one decision. StoreUnreachable if the store is away; StaleToken if the lease went elsewhere."""
+    def tick(self, *, rung: bool = False) -> Ticked:
+        """One look, one decision. StoreUnreachable if the store is away; StaleToken if the lease went elsewhere.
+
+        `rung`: between two beats, for nothing but that silence may have crossed a threshold. Where it has not, nobody
+        says anything new, and the last look called for nothing, only reports are read.
+        """
+        if rung and (due := self._still_calm()) is not None:
+            return Ticked(in_charge=True, due_in=due, decision=None)
+        self._calm = None
         self._store.meet()
         self._ledger.sync()  # before the lease: who cannot read or write its own files must not stay in charge
         if self._store.take_lease(self._me, self._policy.control_lease_s) is None:
@@ -102,10 +112,23 @@ class Controller:
         view = self._without_carried_out(view, lease.epoch)
         decision = decide(view, watch, self._policy, self._declared)
         self._apply(decision, view, lease.epoch)
+        if not (decision.actions or view.operations or view.wishes):
+            self._calm = view
         due = None if decision.next_due is None else Seconds(max(0.0, decision.next_due - view.now))
         if any(isinstance(action, SettleWish) and action.granted for action in decision.actions):
             due = Seconds(0.0)  # what was wished begins with the next look
         return Ticked(in_charge=True, due_in=due, decision=decision)
+
+    def _still_calm(self) -> Seconds | None:
+        """Return when silence may cross a threshold next, or None if it is time to look at everything."""
+        before = self._calm
+        if before is None:
+            return None
+        reports = self._store.reports(self._hosts, self._me)
+        watch = self._watch_on(reports)
+        if reports.now - before.now >= self._policy.tick_s:  # a beat is missing: the lease must be kept all the same
+            return None
+        return still(before, reports, watch, self._policy)
 
     def _watch_on(self, reports: Reports) -> Watch:
         """Add what was just read to this controller's own observation, and tell the others both of it and its file."""

@@ -20,6 +20,8 @@ from fangnetz.sim.store.queues import Bound, Message
 from fangnetz.sim.store.server import Server
 
 TICK, SWEEP, PROBE, READ_POWER = "tick", "sweep", "probe_hosts", "read_power"
+RUNG = "rung"
+"""Said with a tick: the alarm clock asks for it, between two beats."""
 QUEUE_PROBE = "probe"
 PAUSE_S = 2.0
 """As in tasks.dispatcher: after a silent broker nothing is sent for so long."""

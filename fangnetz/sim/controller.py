@@ -26,6 +26,7 @@ from fangnetz.sim.bus import (
     PROBE,
     QUEUE_PROBE,
     READ_POWER,
+    RUNG,
     SWEEP,
     TICK,
     SimDispatcher,
@@ -166,16 +167,16 @@ class ControllerProcesses:
         alarm: list[Entry] = []
 
         def ring() -> None:
-            process.spawn("alarm clock", lambda: dispatcher.send(Message(TICK, (), control_queue(self.me))))
+            process.spawn("alarm clock", lambda: dispatcher.send(Message(TICK, (RUNG,), control_queue(self.me))))
 
         def ring_if_alive() -> None:
             if not process.dead:
                 ring()
 
-        def tick(_args: tuple[str, ...]) -> None:
+        def tick(args: tuple[str, ...]) -> None:
             world.controller_steps += 1
             try:
-                ticked = controller.tick()
+                ticked = controller.tick(rung=RUNG in args)
             except (StaleToken, StoreUnreachable, StoredContentError):
                 return
             world.laws.ticked(watched, ticked)

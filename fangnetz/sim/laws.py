@@ -11,6 +11,7 @@ from dataclasses import replace
 from typing import Any, cast
 
 from fangnetz.core import invariants as law
+from fangnetz.core.actions import Decision
 from fangnetz.core.detector import Finding
 from fangnetz.core.model import (
     ClusterView,
@@ -389,7 +390,7 @@ class Laws:
     def ticked(self, store: Store, ticked: Ticked) -> None:
         """Called after each tick that came to its end."""
         view = cast("_Watched", store).last
-        if view is None or not ticked.in_charge:
+        if view is None or not ticked.in_charge or ticked.decision is None:
             return
         before, self.last_view = self.last_view, view
         gap = before is None or not 0.0 <= view.now - before.now <= self._gap_s
@@ -409,16 +410,16 @@ class Laws:
         idle = any(doc.wish is VmWish.RUNNING and not self._running.get(vm) for vm, doc in view.vms.items())
         if idle and self._kernel.now - self._in_charge_since > SAYS_WHY_S:
             found = law.wished_vms_run_or_say_why(self._truth(now=view.now), view, SAYS_WHY_S)
-            silent = [item for item in found if self._host_is_alarmed(view, ticked, item.subject)]
+            silent = [item for item in found if self._host_is_alarmed(view, ticked.decision, item.subject)]
             self._ended_at |= {VmId(item.subject): self._kernel.now for item in silent}  # known from when it reports
             self._report(tuple(item for item in found if item not in silent))
 
     @staticmethod
-    def _host_is_alarmed(view: ClusterView, ticked: Ticked, vm: str) -> bool:
+    def _host_is_alarmed(view: ClusterView, decision: Decision, vm: str) -> bool:
         """Whether the record's host does not report, or not of its VMs, and an alarm says so: nobody can know then."""
         record = view.vm_records.get(VmId(vm))
-        silent = {v.host for v in ticked.decision.verdicts if not v.fresh or v.finding is Finding.DEGRADED}
-        alarmed = {alarm.subject for alarm in ticked.decision.alarms}
+        silent = {v.host for v in decision.verdicts if not v.fresh or v.finding is Finding.DEGRADED}
+        alarmed = {alarm.subject for alarm in decision.alarms}
         return record is not None and record.owner in silent and record.owner in alarmed
 
     def _report(self, broken: tuple[law.Broken, ...]) -> None:

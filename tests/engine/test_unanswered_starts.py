@@ -210,7 +210,9 @@ def test_after_a_wipe_no_host_gets_a_vm_that_a_killed_workers_start_may_still_br
     def record_after_a_tick() -> VmRecord | None:
         bench.store.put_heartbeat(new.reporter.beat())
         bench.report("h2", "h3")
-        for action in controller.tick().decision.actions:
+        decision = controller.tick().decision
+        assert decision is not None
+        for action in decision.actions:
             if isinstance(action, OpenOperation):
                 for step in action.operation.of_kind(StepKind.PLAN):
                     bench.do(deciding, step.key, action.operation.id)
