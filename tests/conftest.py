@@ -17,15 +17,23 @@ settings.load_profile("unhurried")
 """Machines are shared: how long one example took says nothing."""
 
 
+LAB = "tests/lab/"
+
+
 class TwoLanes(LoadScopeScheduling):
-    """`pytest -n 2`: whatever stands up a lab in one lane, all others in the other, each in order."""
+    """`pytest -n 2`: whatever stands up a lab in one lane, file by file all others in the other; then in both."""
 
     def _split_scope(self, nodeid: str) -> str:
-        return "lab" if nodeid.startswith("tests/lab/") else "others"
+        return LAB if nodeid.startswith(LAB) else nodeid.partition("::")[0]
 
 
 def pytest_xdist_make_scheduler(config: pytest.Config, log: Any) -> TwoLanes:
+    config.option.loadscopereorder = False  # the lab's stand first, see below
     return TwoLanes(config, log)
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    items.sort(key=lambda item: not item.nodeid.startswith(LAB))
 
 
 @pytest.fixture(scope="session", autouse=True)
