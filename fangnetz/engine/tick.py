@@ -125,10 +125,10 @@ class Controller:
         if before is None:
             return None
         reports = self._store.reports(self._hosts, self._me)
-        watch = self._watch_on(reports)
+        self._watch = look(self._watch, reports, self._policy)
         if reports.now - before.now >= self._policy.tick_s:  # a beat is missing: the lease must be kept all the same
             return None
-        return still(before, reports, watch, self._policy)
+        return still(before, reports, self._watch, self._policy)
 
     def _watch_on(self, reports: Reports) -> Watch:
         """Add what was just read to this controller's own observation, and tell the others both of it and its file."""
