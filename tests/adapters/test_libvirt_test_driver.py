@@ -10,6 +10,7 @@ import threading
 import time
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 import libvirt
 import pytest
@@ -18,11 +19,13 @@ from fangnetz.adapters.boot_files import BootFilesOnDisk
 from fangnetz.adapters.libvirt import LibvirtHypervisor, unanswered
 from fangnetz.adapters.libvirt.bounded import BoundedCalls, Deadline
 from fangnetz.adapters.libvirt.domain_xml import NO_MARK, Mark, mark_in, with_mark
-from fangnetz.adapters.libvirt.refusals import translate
+from fangnetz.adapters.libvirt.refusals import has_ended, translate
 from fangnetz.adapters.libvirt.unanswered import UnansweredStarts
+from fangnetz.core.convergence import Advice
 from fangnetz.core.errors import HypervisorRefused, HypervisorUnreachable, StaleToken, StartNotSent, StorageLeaseHeld
-from fangnetz.core.model import Sighting
-from fangnetz.core.units import Generation, Instant, Seconds, VmId
+from fangnetz.core.model import Destination, Sighting
+from fangnetz.core.units import Generation, HostId, Incarnation, Instant, Seconds, VmId
+from fangnetz.ports import Departure, Migration
 
 URI = "test:///default"
 QEMU = "http://libvirt.org/schemas/domain/qemu/1.0"
@@ -475,3 +478,65 @@ def test_an_error_of_ours_is_carried_over_whole() -> None:
 
     with pytest.raises(ZeroDivisionError):
         BoundedCalls("calls").run(wrong, Seconds(5))
+
+
+# --- one that ends while it is asked about ---
+
+
+def invalid() -> libvirt.libvirtError:
+    """What libvirtd says of a guest that has just been migrated away; the test driver forgets a domain at once."""
+    error = libvirt.libvirtError("transient domains do not have any persistent config")
+    error.err = (libvirt.VIR_ERR_OPERATION_INVALID, libvirt.VIR_FROM_QEMU, error.args[0], 2, None, None, None, 0, 0)
+    return error
+
+
+@pytest.fixture
+def ends_when_asked(monkeypatch: pytest.MonkeyPatch) -> list[str]:
+    """Names of domains that end right before their metadata are read; libvirt still finds them for a moment."""
+    ending: list[str] = []
+    read = libvirt.virDomain.metadata
+
+    def ended_since(domain: libvirt.virDomain, *asked: Any) -> str:
+        if domain.name() not in ending:
+            return str(read(domain, *asked))
+        domain.destroy()
+        raise invalid()
+
+    monkeypatch.setattr(libvirt.virDomain, "metadata", ended_since)
+    return ending
+
+
+def test_a_domain_that_ends_while_all_are_listed_is_left_out_and_no_other(
+    hypervisor: LibvirtHypervisor, vm: VmId, boot: BootFilesOnDisk, ends_when_asked: list[str]
+) -> None:
+    gone = VmId(f"gone{next(numbers)}")
+    for each in (vm, gone):
+        hypervisor.create(each, xml(each), Generation(1))
+    ends_when_asked.append(gone)
+    second = LibvirtHypervisor(URI, boot)  # it remembers no marks yet
+    try:
+        assert states(second)[vm] == (Sighting.RUNNING, Generation(1))
+        assert gone not in states(second)
+    finally:
+        second.close()
+
+
+def test_a_guest_that_is_gone_while_its_move_is_looked_after_is_no_refusal(
+    hypervisor: LibvirtHypervisor, vm: VmId, ends_when_asked: list[str]
+) -> None:
+    hypervisor.create(vm, xml(vm), Generation(1))
+    ends_when_asked.append(vm)
+    there = Destination(host=HostId("h2"), incarnation=Incarnation("i2"), generation=Generation(2))
+    migration = Migration(vm=vm, generation=Generation(1), to=there, downtime_s=Seconds(0.3), bound_s=Seconds(60.0))
+    departed = hypervisor.migrate(migration, lambda: None, lambda _progress: Advice())
+    assert departed.how is Departure.ENDED, "nobody said that it was migrated"
+
+
+def test_a_question_that_is_invalid_for_one_that_runs_is_no_end(hypervisor: LibvirtHypervisor, vm: VmId) -> None:
+    hypervisor.create(vm, xml(vm), Generation(1))
+    other = libvirt.open(URI)
+    domain = other.lookupByName(vm)
+    assert not has_ended(invalid(), domain)
+    hypervisor.destroy(vm)
+    assert has_ended(invalid(), domain)
+    other.close()

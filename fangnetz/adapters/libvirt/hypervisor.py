@@ -20,7 +20,7 @@ from fangnetz.adapters.libvirt.consuming import consumption
 from fangnetz.adapters.libvirt.domain_xml import NAMESPACE, NO_MARK, PREFIX, Mark, as_element, mark_in, with_mark
 from fangnetz.adapters.libvirt.migrating import Outgoing, help_on, progress_of, rest
 from fangnetz.adapters.libvirt.receiving import refuse_what_it_lacks
-from fangnetz.adapters.libvirt.refusals import NOT_THERE, translate
+from fangnetz.adapters.libvirt.refusals import NOT_THERE, has_ended, translate
 from fangnetz.adapters.libvirt.sightings import sighting_of
 from fangnetz.adapters.libvirt.unanswered import UnansweredStarts
 from fangnetz.adapters.libvirt.watching import Watching
@@ -352,8 +352,8 @@ class LibvirtHypervisor:
                 known = None if state is Sighting.PAUSED else link.marks.get((uuid, number))  # held since, perhaps
                 mark = known or _mark_of(domain)
             except libvirt.libvirtError as error:
-                if error.get_error_code() in NOT_THERE:
-                    continue  # it ended since the listing
+                if has_ended(error, domain):
+                    continue  # since the listing
                 raise
             if state is Sighting.PAUSED and mark.arriving:
                 state = Sighting.INCOMING
@@ -411,7 +411,7 @@ def _find(link: Link, vm: VmId) -> libvirt.virDomain | None:
 
 def _mark_of(domain: libvirt.virDomain) -> Mark:
     try:
-        return mark_in(domain.metadata(libvirt.VIR_DOMAIN_METADATA_ELEMENT, NAMESPACE, 0))
+        return mark_in(domain.metadata(libvirt.VIR_DOMAIN_METADATA_ELEMENT, NAMESPACE, libvirt.VIR_DOMAIN_AFFECT_LIVE))
     except libvirt.libvirtError as error:
         if error.get_error_code() == libvirt.VIR_ERR_NO_DOMAIN_METADATA:
             return NO_MARK
@@ -429,12 +429,14 @@ class _Leaving:
 
 def _leaving(link: Link, vm: VmId) -> _Leaving:
     domain = _find(link, vm)
+    if domain is None:
+        return _Leaving(here=False)
     try:
-        if domain is None or not domain.isActive():
+        if not domain.isActive():
             return _Leaving(here=False)
         return _Leaving(here=True, mark=_mark_of(domain), progress=progress_of(domain))
     except libvirt.libvirtError as error:
-        if error.get_error_code() in NOT_THERE:
+        if has_ended(error, domain):
             return _Leaving(here=False)
         raise
 

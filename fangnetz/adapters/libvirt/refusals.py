@@ -11,6 +11,24 @@ from fangnetz.core.errors import HypervisorRefused, HypervisorUnreachable, Stora
 
 NOT_THERE = frozenset({libvirt.VIR_ERR_NO_DOMAIN})
 
+
+def has_ended(error: libvirt.libvirtError, domain: libvirt.virDomain) -> bool:
+    """Whether this error to a question about a domain only says that it is not here, or does not run any more.
+
+    One that has just ended is still found for a moment, and then libvirt finds its question invalid.
+    """
+    if error.get_error_code() in NOT_THERE:
+        return True
+    if error.get_error_code() != libvirt.VIR_ERR_OPERATION_INVALID:
+        return False
+    try:
+        return not domain.isActive()
+    except libvirt.libvirtError as now:
+        if now.get_error_code() in NOT_THERE:
+            return True
+        raise
+
+
 _TRANSPORT = frozenset({libvirt.VIR_FROM_RPC, libvirt.VIR_FROM_REMOTE})
 """Raised on our side of the connection. The same code 38 (system error) from elsewhere is libvirtd's own answer."""
 _NO_ANSWER = frozenset(
