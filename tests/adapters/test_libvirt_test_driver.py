@@ -521,15 +521,31 @@ def test_a_domain_that_ends_while_all_are_listed_is_left_out_and_no_other(
         second.close()
 
 
+def migration_of(vm: VmId) -> Migration:
+    there = Destination(host=HostId("h2"), incarnation=Incarnation("i2"), generation=Generation(2))
+    return Migration(vm=vm, generation=Generation(1), to=there, downtime_s=Seconds(0.3), bound_s=Seconds(60.0))
+
+
 def test_a_guest_that_is_gone_while_its_move_is_looked_after_is_no_refusal(
     hypervisor: LibvirtHypervisor, vm: VmId, ends_when_asked: list[str]
 ) -> None:
     hypervisor.create(vm, xml(vm), Generation(1))
     ends_when_asked.append(vm)
-    there = Destination(host=HostId("h2"), incarnation=Incarnation("i2"), generation=Generation(2))
-    migration = Migration(vm=vm, generation=Generation(1), to=there, downtime_s=Seconds(0.3), bound_s=Seconds(60.0))
-    departed = hypervisor.migrate(migration, lambda: None, lambda _progress: Advice())
+    departed = hypervisor.migrate(migration_of(vm), lambda: None, lambda _progress: Advice())
     assert departed.how is Departure.ENDED, "nobody said that it was migrated"
+
+
+def test_a_question_that_is_refused_does_not_say_that_the_move_was(
+    hypervisor: LibvirtHypervisor, vm: VmId, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    hypervisor.create(vm, xml(vm), Generation(1))
+
+    def broken(_domain: libvirt.virDomain, *_asked: Any) -> str:
+        raise invalid()  # although it runs
+
+    monkeypatch.setattr(libvirt.virDomain, "metadata", broken)
+    with pytest.raises(HypervisorUnreachable, match="persistent config"):
+        hypervisor.migrate(migration_of(vm), lambda: None, lambda _progress: Advice())
 
 
 def test_a_question_that_is_invalid_for_one_that_runs_is_no_end(hypervisor: LibvirtHypervisor, vm: VmId) -> None:

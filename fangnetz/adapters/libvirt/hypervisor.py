@@ -241,14 +241,14 @@ class LibvirtHypervisor:
         first, and then what has arrived there is out of date.
         """
         vm, sent = migration.vm, self._outgoing.of(migration.vm)
-        present = self._ask(lambda _deadline, link: _leaving(link, vm))
+        present = self._ask_of_move(vm, lambda _deadline, link: _leaving(link, vm))
         if present.here and present.progress is None and (sent is None or sent.answered.is_set()):
             if present.mark.generation not in (None, migration.generation):
                 raise HypervisorRefused(f"{vm} is here at generation {present.mark.generation}.")
             sent = self._outgoing.send(migration, present.mark, still)
         while True:
             over = sent is None or sent.answered.is_set()  # before the question: what it ended with shows in the answer
-            present = self._ask(lambda _deadline, link: _leaving(link, vm))
+            present = self._ask_of_move(vm, lambda _deadline, link: _leaving(link, vm))
             if not present.here:
                 break
             if present.progress is not None:
@@ -270,7 +270,14 @@ class LibvirtHypervisor:
                 help_on(domain, advice)
 
         if advice.end or advice.downtime_s is not None:
-            self._ask(do)
+            self._ask_of_move(vm, do)
+
+    def _ask_of_move(self, vm: VmId, question: Callable[[Deadline, Link], T]) -> T:
+        """Ask; a question that is refused says nothing of the move, which may be under way: ask again later."""
+        try:
+            return self._ask(question)
+        except HypervisorRefused as error:
+            raise HypervisorUnreachable(f"libvirt does not say what became of the move of {vm}: {error}") from None
 
     def resume(self, vm: VmId, generation: Generation, still: Callable[[], object] = lambda: None) -> None:
         """Let a copy that has arrived run, and take the mark off that it waits. One that runs already is success."""
