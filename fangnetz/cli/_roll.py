@@ -13,7 +13,7 @@ from typing import TypeVar
 from fangnetz.cli._command import for_host, run_command
 from fangnetz.cli._console import QUIET, err, say
 from fangnetz.cli._follow import LOOK_EVERY_S, Lines
-from fangnetz.cli._items import Item
+from fangnetz.cli._json import Item
 from fangnetz.cli._session import Session
 from fangnetz.cli._snapshot import Snapshot, take
 from fangnetz.cli._wish import Interrupted, answer_to, write_wish

@@ -13,7 +13,7 @@ from rich.text import Text
 from fangnetz.cli._command import for_host, must_be_there, words_of
 from fangnetz.cli._console import BAD, GOOD, QUIET, Fields, Row, Rows, clock, few, out, say, title
 from fangnetz.cli._evacuation import plan_item, plan_page
-from fangnetz.cli._items import print_item
+from fangnetz.cli._json import print_item
 from fangnetz.cli._roll import HAND_S, Driver, roll_item, seen_in
 from fangnetz.cli._session import Json, Session, open_session
 from fangnetz.cli._snapshot import Snapshot, take
