@@ -5,9 +5,9 @@ from __future__ import annotations
 from rich.console import Group, RenderableType
 from rich.text import Text
 
-from fangnetz.cli._console import BAD, GOOD, QUIET, Row, Rows, title
+from fangnetz.cli._console import BAD, GOOD, QUIET, Row, Rows, out, title
 from fangnetz.cli._follow import Ended, counted
-from fangnetz.cli._items import Item
+from fangnetz.cli._json import Item, print_item
 from fangnetz.cli._moves import on_the_move
 from fangnetz.cli._session import Session
 from fangnetz.cli._snapshot import Snapshot
@@ -27,6 +27,15 @@ def plan(snapshot: Snapshot, host: HostId) -> EvacuationPlan:
     if snapshot.watch is None:
         raise WishRefused(f"there is no preview: {snapshot.unwatched}")
     return plan_evacuation(host, snapshot.view, snapshot.watch, snapshot.verdicts, snapshot.policy)
+
+
+def show_plan(snapshot: Snapshot, host: HostId, *, as_json: bool) -> None:
+    """Print who would go where, and who could not."""
+    found = plan(snapshot, host)
+    if as_json:
+        print_item(plan_item(found))
+    else:
+        out().print(plan_page(snapshot, found))
 
 
 def plan_item(found: EvacuationPlan) -> Item:

@@ -2,13 +2,11 @@
 
 from __future__ import annotations
 
-import json
-from collections.abc import Iterable, Mapping
+from collections.abc import Mapping
 from dataclasses import asdict
 from typing import Any
 
-import typer
-
+from fangnetz.cli._json import Item
 from fangnetz.cli._snapshot import Snapshot, why_not_fenced
 from fangnetz.cli._uses import host_uses, vm_uses
 from fangnetz.core import retries
@@ -22,22 +20,6 @@ from fangnetz.core.operations import Operation, Step
 from fangnetz.core.rules import as_tree
 from fangnetz.core.units import HostId, Instant, VmId
 from fangnetz.ports import LoggedEvent
-
-Item = dict[str, Any]
-SCHEMA = 1
-
-
-def print_json(value: object) -> None:
-    """Print one JSON value on one line of stdout."""
-    typer.echo(json.dumps(value))
-
-
-def print_list(items: Iterable[Item]) -> None:
-    print_json({"schema": SCHEMA, "items": list(items), "next": None})
-
-
-def print_item(item: Item) -> None:
-    print_json({"schema": SCHEMA, **item})
 
 
 def _at(instant: Instant | None) -> float | None:

@@ -13,35 +13,15 @@ from typing import TypeVar
 from fangnetz.cli._command import for_host, run_command
 from fangnetz.cli._console import QUIET, err, say
 from fangnetz.cli._follow import LOOK_EVERY_S, Lines
-from fangnetz.cli._items import Item
+from fangnetz.cli._json import Item
 from fangnetz.cli._session import Session
 from fangnetz.cli._snapshot import Snapshot, take
 from fangnetz.cli._wish import Interrupted, answer_to, write_wish
 from fangnetz.core.errors import Conflict, FangnetzError, StoreUnreachable
 from fangnetz.core.model import WishKind
-from fangnetz.core.roll import (
-    INTERRUPTED,
-    Act,
-    Activate,
-    Evacuate,
-    Finish,
-    Keep,
-    Pace,
-    Roll,
-    Run,
-    Seen,
-    Stage,
-    Stop,
-    Wait,
-    answered,
-    commanded,
-    how_to_go_on,
-    next_act,
-    renewed,
-    stopped,
-    told,
-)
-from fangnetz.core.roll.going import UNREST_S
+from fangnetz.core.roll.going import UNREST_S, Act, Activate, Evacuate, Finish, Keep, Pace, Run, Stop, Wait, next_act
+from fangnetz.core.roll.values import INTERRUPTED, Roll, Seen, Stage, answered, commanded, renewed, stopped
+from fangnetz.core.roll.words import how_to_go_on, told
 from fangnetz.core.units import HostId, Instant
 
 T = TypeVar("T")

@@ -9,7 +9,8 @@ from rich.console import Group, RenderableType
 from rich.text import Text
 
 from fangnetz.cli._console import BAD, BUSY, GOOD, QUIET, Fields, Row, Rows, clock, out, span, state_cell, title
-from fangnetz.cli._items import Item, alarm_item, print_item
+from fangnetz.cli._items import alarm_item
+from fangnetz.cli._json import Item, print_item
 from fangnetz.cli._session import Session, open_session
 from fangnetz.cli._snapshot import Snapshot, take
 from fangnetz.cli._tables import alarms_table

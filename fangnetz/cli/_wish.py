@@ -12,8 +12,7 @@ from typing import Annotated, Any, TypedDict, Unpack
 
 import typer
 
-from fangnetz.cli._console import err, out, say
-from fangnetz.cli._items import print_item
+from fangnetz.cli._json import print_item
 from fangnetz.cli._session import Session
 from fangnetz.core.errors import FangnetzError, StoreUnreachable, WishRefused, WorldError
 from fangnetz.core.model import VmDoc, Wish, WishKind
@@ -87,6 +86,7 @@ def write_wish(session: Session, kind: WishKind, subject: str, **more: Unpack[Mo
     """Write a wish and return it at once: several of them are taken up together."""
     more["by"] = more.get("by") or operator()
     with session.asking() as store:
+        store.control_lease()  # refuses another version's layout: nothing is written into that
         wish = Wish(id=uuid.uuid4().hex, kind=kind, subject=subject, at=store.now(), **more)
         store.add_wish(wish)
     return wish
@@ -136,6 +136,8 @@ def carry(
     well, ended = True, ""
     if wait and follow is not None:
         if not as_json:
+            from fangnetz.cli._console import err, say
+
             say(err(), f"{result.sentence}.")
         try:
             well, ended = follow()
@@ -154,4 +156,6 @@ def carry(
     said = ended or result.sentence
     if result.operation and not ended:
         said += f"; follow it with `fangnetz operation show {result.operation}`"
+    from fangnetz.cli._console import out, say
+
     say(out(), f"{said}.")

@@ -11,7 +11,8 @@ from rich.style import Style
 from rich.text import Text
 
 from fangnetz.cli._console import QUIET, clock, err, out, say
-from fangnetz.cli._items import event_item, print_json
+from fangnetz.cli._items import event_item
+from fangnetz.cli._json import print_json
 from fangnetz.cli._session import Json, Session, open_session
 from fangnetz.core.errors import StoreUnreachable
 from fangnetz.core.units import Seconds

@@ -3,44 +3,19 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 import typer
-from rich.console import Group, RenderableType
-from rich.text import Text
 
-from fangnetz.cli._console import (
-    QUIET,
-    Fields,
-    Row,
-    Rows,
-    age,
-    clock,
-    err,
-    few,
-    memory,
-    out,
-    say,
-    span,
-    state_cell,
-    style_of,
-    title,
-)
-from fangnetz.cli._evacuation import follow_evacuation, plan, plan_item, plan_page
-from fangnetz.cli._follow import Ended, follow_host, follow_operation
-from fangnetz.cli._items import host_item, print_item, print_list
 from fangnetz.cli._session import Json, Session, open_session
-from fangnetz.cli._snapshot import Snapshot, take, why_not_fenced
-from fangnetz.cli._tables import hosts_table
-from fangnetz.cli._uses import host_uses_said
 from fangnetz.cli._wish import TIMEOUT_S, Timeout, Wait, Yes, ask, carry, confirm, operator
-from fangnetz.cli.status import pause_line
-from fangnetz.core.detector import heard
 from fangnetz.core.errors import WishRefused
-from fangnetz.core.fencing import binding_state
-from fangnetz.core.model import HostState, Power, WishKind
+from fangnetz.core.model import HostState, WishKind
 from fangnetz.core.units import HostId
 from fangnetz.ports import WishResult
+
+if TYPE_CHECKING:
+    from fangnetz.cli._follow import Ended
 
 app = typer.Typer(
     no_args_is_help=True, help="See hosts; fence, confirm off, activate, empty, take out for maintenance."
@@ -55,108 +30,27 @@ Host = Annotated[str, typer.Argument(metavar="HOST")]
 @app.command("list")
 def list_(as_json: Json = False) -> None:
     """Show every host: state, whether it could be fenced, what runs there."""
-    snapshot = take(open_session())
-    if as_json:
-        print_list(host_item(snapshot, host) for host in snapshot.view.hosts)
-    else:
-        if paused := pause_line(snapshot):
-            out().print(paused)
-        out().print(hosts_table(snapshot, snapshot.view.hosts, names=True))
+    from fangnetz.cli._host_pages import show_hosts
+    from fangnetz.cli._snapshot import take
+
+    show_hosts(take(open_session()), as_json=as_json)
 
 
 @app.command("show")
 def show(host: Host, as_json: Json = False) -> None:
     """Show one host: the evidence about it, why it is or is not fenced, its fence devices, its VMs."""
-    snapshot = take(open_session())
-    name = _known(snapshot, host)
-    if as_json:
-        print_item(host_item(snapshot, name))
-    else:
-        out().print(_page(snapshot, name))
+    from fangnetz.cli._host_pages import show_host
+    from fangnetz.cli._snapshot import take
+
+    session = open_session()
+    name = _known(session, host)
+    show_host(take(session), name, as_json=as_json)
 
 
-def _known(snapshot: Snapshot, host: str) -> HostId:
-    if host not in snapshot.view.hosts:
-        raise WishRefused(f"{host} is no host of this cluster; it has {', '.join(sorted(snapshot.view.hosts))}")
+def _known(session: Session, host: str) -> HostId:
+    if host not in session.hosts:
+        raise WishRefused(f"{host} is no host of this cluster; it has {', '.join(sorted(session.hosts))}")
     return HostId(host)
-
-
-def _page(snapshot: Snapshot, host: HostId) -> RenderableType:
-    view, record, spec = snapshot.view, snapshot.host(host), snapshot.view.hosts[host]
-    word, beat, vms = snapshot.protection_word(host), heard(view, host), snapshot.vms_on(host)
-    state = state_cell(record.state.value)
-    state.append(f"  for {age(record.since, view.now)}", style=QUIET)
-    pairs: list[tuple[str, str | Text]] = [
-        ("state", state),
-        ("reason", record.reason),
-        ("boot", record.incarnation or "–"),
-        ("fencing", Text(word, style=style_of(word))),
-        ("heartbeat", "none in this life of the store"),
-        ("memory", memory(snapshot.memory_used(host), spec.memory_mib)),
-        ("VMs", few([vm.id for vm in vms], 12) or "none"),
-    ]
-    if beat is not None:
-        pairs[4] = (
-            "heartbeat",
-            f"{span(view.now - beat.received_at)} ago, number {beat.sequence}, libvirt {beat.hypervisor}, "
-            f"load {beat.load:.2f}, {beat.memory_free_mib} MiB free",
-        )
-    if used := host_uses_said(snapshot, host):
-        pairs.insert(6, ("in use", used))
-    if spec.zone:
-        pairs.insert(4, ("zone", spec.zone))
-    doc = view.host_docs.get(host)
-    if doc is not None and doc.maintenance:
-        pairs.insert(2, ("maintenance", doc.reason or "wished"))
-    if record.exits:  # those nobody asked for, of one hour
-        pairs.append(("went down", ", ".join(clock(at) for at in record.exits)))
-    parts: list[RenderableType] = [title(host), Fields(pairs), "", title("Evidence"), _evidence(snapshot, host)]
-    if spec.fencing:
-        parts += ["", title("Fence devices"), _devices(snapshot, host)]
-    return Group(*parts)
-
-
-def _evidence(snapshot: Snapshot, host: HostId) -> RenderableType:
-    verdict, record = snapshot.verdicts.get(host), snapshot.host(host)
-    pairs: list[tuple[str, str | Text]] = []
-    if verdict is None:
-        pairs.append(("verdict", Text(f"not known: {snapshot.unwatched}", style=QUIET)))
-    else:
-        finding = Text(verdict.finding.value, style=style_of(verdict.finding.value))
-        finding.append(f": {verdict.sentence}", style="none")
-        pairs.append(("verdict", finding))
-        # A fresh heartbeat is shown above already.
-        told = verdict.signals[1:] if verdict.fresh else verdict.signals
-        pairs += [(signal.source, f"{signal.answer}: {signal.detail}") for signal in told]
-    pairs += [("brake", brake.sentence) for brake in snapshot.brakes(host)]
-    if record.proof is not None:
-        void = " (void: that boot spoke again)" if record.proof.void else ""
-        pairs.append(("proof", f"{clock(record.proof.proven_at, day=True)} {record.proof.sentence}{void}"))
-    pairs.append(("", why_not_fenced(snapshot, host)))
-    return Fields(pairs)
-
-
-def _devices(snapshot: Snapshot, host: HostId) -> Rows:
-    view, incarnation = snapshot.view, snapshot.incarnation(host)
-    readings = {reading.device: reading for reading in view.readings.get(host, ())}
-    rows: list[Row] = []
-    for number, level in enumerate(view.hosts[host].fencing, start=1):
-        for device in level:
-            reading = readings.get(device)
-            power = reading.power.value if reading else "never asked"
-            rows.append(
-                Row(
-                    cells=(
-                        device,
-                        str(number),
-                        power,
-                        f"{age(reading.asked_at, view.now)} ago" if reading else "–",
-                        binding_state(view.bindings.get((host, device)), incarnation).value,
-                    ),
-                    note=reading.raw if reading is not None and reading.power is Power.UNKNOWN else "",
-                )
-            )
-    return Rows(("device", "level", "reads", "asked", "binding"), rows)
 
 
 # --- wishes ------------------------------------------------------------------------------------------------------
@@ -164,7 +58,11 @@ def _devices(snapshot: Snapshot, host: HostId) -> Rows:
 
 def _follower(session: Session, result: WishResult, timeout: float) -> Callable[[], Ended] | None:
     identity = result.operation
-    return None if identity is None else lambda: follow_operation(session, identity, timeout)
+    if identity is None:
+        return None
+    from fangnetz.cli._follow import follow_operation
+
+    return lambda: follow_operation(session, identity, timeout)
 
 
 @app.command("fence")
@@ -175,9 +73,12 @@ def fence(
 
     It is about the boot seen now: refused if the host has booted anew before a controller takes it up.
     """
+    from fangnetz.cli._console import few
+    from fangnetz.cli._snapshot import take
+
     session = open_session()
+    name = _known(session, host)
     snapshot = take(session, holes=True)
-    name = _known(snapshot, host)
     if snapshot.reports(name):
         vms = [vm.id for vm in snapshot.vms_on(name)]
         what = f"{name} is alive and runs {few(vms, 6) if vms else 'no VM'}"
@@ -208,10 +109,13 @@ def confirm_off(
     Also for a host that is no longer in the cluster file. It is about the boot seen now, and refused if the host has
     booted anew since.
     """
+    from fangnetz.cli._console import err, say
+    from fangnetz.cli._snapshot import take
+
     session = open_session()
     snapshot = take(session, holes=True)
     # A host that is not in the cluster file any more may still own VMs: a person's word is all there is about it.
-    name = HostId(host) if host in snapshot.view.outside else _known(snapshot, host)
+    name = HostId(host) if host in snapshot.view.outside else _known(session, host)
     person = by.strip() or operator()
     boot = snapshot.boot_seen(name)
     meaning = (
@@ -255,17 +159,21 @@ def evacuate(
     It holds until `host activate`, also over a loss of power.
     """
     session = open_session()
-    snapshot = take(session, holes=True)
-    name = _known(snapshot, host)
+    name = _known(session, host)
     if preview:
-        found = plan(snapshot, name)
-        if as_json:
-            print_item(plan_item(found))
-        else:
-            out().print(plan_page(snapshot, found))
+        from fangnetz.cli._evacuation import show_plan
+        from fangnetz.cli._snapshot import take
+
+        show_plan(take(session, holes=True), name, as_json=as_json)
         return
     result = ask(session, WishKind.HOST_EVACUATE, name)
-    carry(result, as_json=as_json, wait=wait, follow=lambda: follow_evacuation(session, name, timeout))
+
+    def follow() -> Ended:
+        from fangnetz.cli._evacuation import follow_evacuation
+
+        return follow_evacuation(session, name, timeout)
+
+    carry(result, as_json=as_json, wait=wait, follow=follow)
 
 
 @app.command("maintenance")
@@ -278,6 +186,12 @@ def _wish_state(
     kind: WishKind, host: str, goal: HostState, wait: bool, timeout: float, as_json: bool, *, failback: bool = False
 ) -> None:
     session = open_session()
-    name = _known(take(session, holes=True), host)
+    name = _known(session, host)
     result = ask(session, kind, name, failback=failback)
-    carry(result, as_json=as_json, wait=wait, follow=lambda: follow_host(session, name, goal, timeout))
+
+    def follow() -> Ended:
+        from fangnetz.cli._follow import follow_host
+
+        return follow_host(session, name, goal, timeout)
+
+    carry(result, as_json=as_json, wait=wait, follow=follow)

@@ -9,7 +9,8 @@ from rich.console import Group, RenderableType
 from rich.text import Text
 
 from fangnetz.cli._console import BUSY, QUIET, Fields, Row, Rows, age, clock, out, say, span, state_cell, title
-from fangnetz.cli._items import incident_item, print_item, print_list
+from fangnetz.cli._items import incident_item
+from fangnetz.cli._json import print_item, print_list
 from fangnetz.cli._session import Json, open_session
 from fangnetz.cli._timeline import Timeline
 from fangnetz.core.errors import WishRefused

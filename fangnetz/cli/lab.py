@@ -259,7 +259,7 @@ def witness(
 @app.command("faults")
 def faults(as_json: Json = False) -> None:
     """List every fault point of the product: where a process can be made to fail."""
-    from fangnetz.cli._items import print_list
+    from fangnetz.cli._json import print_list
     from fangnetz.engine.fault_points import POINTS
 
     if as_json:

@@ -13,14 +13,15 @@ from rich.text import Text
 from fangnetz.cli._command import for_host, must_be_there, words_of
 from fangnetz.cli._console import BAD, GOOD, QUIET, Fields, Row, Rows, clock, few, out, say, title
 from fangnetz.cli._evacuation import plan_item, plan_page
-from fangnetz.cli._items import print_item
+from fangnetz.cli._json import print_item
 from fangnetz.cli._roll import HAND_S, Driver, roll_item, seen_in
 from fangnetz.cli._session import Json, Session, open_session
 from fangnetz.cli._snapshot import Snapshot, take
 from fangnetz.cli._wish import Interrupted, operator
 from fangnetz.core.errors import FangnetzError, StoredContentError, WishRefused
-from fangnetz.core.roll import Limits, Resumption, Roll, begun, how_to_go_on, obstacles, resumed, told, waves
-from fangnetz.core.roll.begin import plan_wave
+from fangnetz.core.roll.begin import begun, obstacles, plan_wave, resumed, waves
+from fangnetz.core.roll.values import Limits, Resumption, Roll
+from fangnetz.core.roll.words import how_to_go_on, told
 from fangnetz.core.units import HostId, Instant, Seconds
 
 app = typer.Typer(no_args_is_help=True, help="Work on hosts in turn while every VM runs on.")

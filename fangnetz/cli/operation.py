@@ -9,7 +9,8 @@ from rich.console import Group, RenderableType
 from rich.text import Text
 
 from fangnetz.cli._console import QUIET, Fields, Row, Rows, clock, out, say, span, state_cell, title
-from fangnetz.cli._items import operation_item, print_item, print_list
+from fangnetz.cli._items import operation_item
+from fangnetz.cli._json import print_item, print_list
 from fangnetz.cli._session import Json, open_session
 from fangnetz.cli._tables import operations_table
 from fangnetz.cli._wish import ask, carry

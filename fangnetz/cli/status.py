@@ -10,7 +10,8 @@ from rich.console import Group, RenderableType
 from rich.text import Text
 
 from fangnetz.cli._console import BAD, QUIET, clock, out, span, title
-from fangnetz.cli._items import print_item, status_item
+from fangnetz.cli._items import status_item
+from fangnetz.cli._json import print_item
 from fangnetz.cli._session import Json, Session, open_session
 from fangnetz.cli._snapshot import Snapshot, take
 from fangnetz.cli._tables import alarms_table, hosts_table, operations_table, vms_table

@@ -7,7 +7,7 @@ import platform
 import typer
 
 from fangnetz import __version__
-from fangnetz.cli._items import print_item
+from fangnetz.cli._json import print_item
 from fangnetz.cli._session import Json
 from fangnetz.core.model import PROTOCOL
 

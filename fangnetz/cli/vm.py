@@ -12,7 +12,8 @@ from rich.text import Text
 
 from fangnetz.cli._console import QUIET, Fields, age, clock, err, out, say, state_cell, title
 from fangnetz.cli._follow import Ended, follow_operation, follow_vm
-from fangnetz.cli._items import print_item, print_list, vm_item
+from fangnetz.cli._items import vm_item
+from fangnetz.cli._json import print_item, print_list
 from fangnetz.cli._session import Json, Session, open_session
 from fangnetz.cli._snapshot import Snapshot, take
 from fangnetz.cli._tables import vms_table

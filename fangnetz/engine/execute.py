@@ -76,6 +76,14 @@ def bound_of(kind: StepKind, policy: Policy) -> Seconds:
     return Seconds(span + policy.step_lease_s)
 
 
+def makes_room(kind: StepKind, outcome: Outcome) -> bool:
+    """Whether another move may begin now: a VM that goes on elsewhere has left, though its operation is still open.
+
+    Not as soon as it was handed over: its guest stands still until it is let run, and nothing may delay that.
+    """
+    return kind is StepKind.RESUME and outcome.state is StepState.DONE
+
+
 class Next(StrEnum):
     """What the task that carried the message should do."""
 
@@ -357,7 +365,7 @@ class Executor:
             chains = handed_on(operation, context.step.key, [step.key for step in outcome.adds])
             if chains:
                 self._dispatcher.dispatch(operation, chains)
-        else:
+        if operation.state is not OperationState.OPEN or makes_room(context.step.kind, outcome):
             self._dispatcher.nudge()
         context.stage("handed_on")
         forward = outcome.state is StepState.DONE and outcome.closes is None

@@ -115,8 +115,8 @@ class Controller:
         if not (decision.actions or view.operations or view.wishes):
             self._calm = view
         due = None if decision.next_due is None else Seconds(max(0.0, decision.next_due - view.now))
-        if any(isinstance(action, SettleWish) and action.granted for action in decision.actions):
-            due = Seconds(0.0)  # what was wished begins with the next look
+        if any(_calls_for_a_look(action) for action in decision.actions):
+            due = Seconds(0.0)
         return Ticked(in_charge=True, due_in=due, decision=decision)
 
     def _still_calm(self) -> Seconds | None:
@@ -316,6 +316,17 @@ class Controller:
             for key, alarm in before.items()
             if key not in now
         ]
+
+
+def _calls_for_a_look(action: Action) -> bool:
+    """Whether what was just written is acted on by the next look: it is not to wait for the next beat."""
+    match action:
+        case SettleWish(granted=granted):
+            return granted
+        case PutHostDoc():  # a host that is empty now goes out, or has its VMs back
+            return True
+        case _:
+            return False
 
 
 def file_digest(hosts: Mapping[HostId, HostSpec], declared: Mapping[VmId, VmDoc], policy: Policy) -> str:

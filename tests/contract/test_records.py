@@ -13,7 +13,7 @@ from fangnetz.core.detector import HostWatch, Watch
 from fangnetz.core.errors import StaleToken
 from fangnetz.core.model import HostDoc, HostState, Power, VmState, WishKind
 from fangnetz.core.operations import OperationState
-from fangnetz.core.roll import Stage, Turn, stopped
+from fangnetz.core.roll.values import Stage, Turn, stopped
 from fangnetz.core.units import Generation, Incarnation, Instant, OperationId, Seconds
 from fangnetz.ports import LedgerEntry, WishResult
 from tests.contract.subjects import BOOT, C1, C2, DB, H1, H2, WEB, Cluster

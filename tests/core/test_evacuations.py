@@ -11,10 +11,10 @@ from fangnetz.core.decide.evacuations import Evacuations
 from fangnetz.core.decide.pacing import Pace
 from fangnetz.core.evacuation import plan_evacuation
 from fangnetz.core.model import ClusterView, HostDoc, HostState, HypervisorHealth, VmDoc, VmRecord, VmState, WishKind
-from fangnetz.core.operations import Operation, OperationKind, migrate_steps
+from fangnetz.core.operations import Operation, OperationKind, Order, migrate_steps, vm_move_steps
 from fangnetz.core.policy import Policy
 from fangnetz.core.rooms import rooms
-from fangnetz.core.units import Epoch, HostId, Incarnation, Instant, OperationId, VmId
+from fangnetz.core.units import Epoch, Generation, HostId, Incarnation, Instant, OperationId, StoreIncarnation, VmId
 from tests.core.world import T0, beat, decided, host_record, spec, verdicts_of, view, vm_doc, vm_record, watched, wish
 
 H1, H2, H3 = HostId("h1"), HostId("h2"), HostId("h3")
@@ -139,6 +139,20 @@ def test_a_host_is_in_maintenance_only_once_it_is_known_to_be_empty() -> None:
         seen(vms=on_h1("a", state=VmState.UNKNOWN)),
     ):
         assert not any(doc.maintenance for doc in documents(not_yet))
+
+
+def test_a_host_is_not_out_before_the_last_that_left_was_seen_running_elsewhere() -> None:
+    gone = [(doc, replace(record, owner=H2)) for doc, record in on_h1("a") if record is not None]
+    leaves = Order(
+        vm=VmId("a"), host=H1, incarnation=Incarnation("i1"), generation=Generation(7),
+        life=StoreIncarnation(""), deadline=Instant(T0 + 60),
+    )  # fmt: skip
+    arrives = replace(leaves, host=H2, generation=Generation(8))
+    look = seen(vms=[*gone], moving=["a"])
+    (move,) = look.operations.values()
+    open_yet = replace(move, steps=(*vm_move_steps(leaves, arrives, attempt=1, after=""), *move.steps))
+    assert documents(look), "what has not left by this move is waited for no longer"
+    assert documents(replace(look, operations={open_yet.id: open_yet})) == []
 
 
 def test_a_host_is_not_called_empty_on_an_old_report_or_an_empty_one_of_a_hung_libvirt() -> None:

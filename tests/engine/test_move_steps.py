@@ -257,6 +257,27 @@ def test_what_has_arrived_runs(move: Move) -> None:
     assert move.runs_here
 
 
+def test_nobody_looks_for_the_next_move_while_a_guest_stands_still(move: Move) -> None:
+    move.begin()
+    move.define()
+    move.do("migrate")
+    move.do("hand_over")
+    assert (move.step("hand_over").state, move.bench.dispatcher.nudges) == (StepState.DONE, 0)
+
+
+def test_the_next_move_is_looked_for_once_a_guest_goes_on(move: Move) -> None:
+    arrived(move)
+    move.define(generation=9)
+    move.do("resume")
+    assert move.bench.dispatcher.nudges == 1
+
+
+def test_a_copy_that_does_not_run_yet_makes_no_room(move: Move) -> None:
+    arrived(move)
+    assert move.do("resume").next is Next.STOP
+    assert move.bench.dispatcher.nudges == 0
+
+
 def test_a_copy_that_is_not_there_is_promised_never_to_run_there(move: Move) -> None:
     arrived(move)
     assert move.do("resume").next is Next.STOP

@@ -169,6 +169,22 @@ def test_a_wish_is_answered_once_with_a_sentence(bench: Bench, c1: Machine) -> N
     assert bench.store.view({}, None).wishes == ()
 
 
+def test_a_host_found_empty_goes_out_with_the_next_look_and_that_is_due_at_once(bench: Bench, c1: Machine) -> None:
+    bench.report("h1", "h2", "h3")
+    lead(bench, c1)
+    doc = HostDoc(id=H1, evacuate=True, reason="an operator asked to empty it", incarnation=Incarnation("i1"))
+    bench.ledger.write([doc])
+    due: Seconds | None = None
+    for _ in range(5):
+        due = c1.controller.tick().due_in
+        docs = bench.store.view(bench.hosts, None).host_docs
+        if docs[H1].maintenance:
+            break
+    assert due == 0.0
+    assert c1.controller.tick().due_in != 0.0, "once, not again and again"
+    assert bench.store.view(bench.hosts, None).host_records[H1].state is HostState.MAINTENANCE
+
+
 def told(bench: Bench, kind: str) -> list[dict[str, object]]:
     """The facts of every event of a kind."""
     return [dict(event.facts) for event in bench.store.events("", 200, Seconds(0)) if event.kind == kind]

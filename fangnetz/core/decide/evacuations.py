@@ -69,7 +69,7 @@ class Evacuations:
                 and record.state is HostState.EVACUATING
                 and self._knows_its_vms(host)
                 and host not in self.pace.busy
-                and host not in self.pace.may_come_back
+                and host not in self.pace.awaited
                 and not self.pace.coming[host]
             ):
                 reason = f"{doc.reason}; every VM has left it"

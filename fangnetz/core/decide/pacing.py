@@ -34,14 +34,15 @@ class Pace:
         self.busy = {op.subject for op in operations} | set(but)
         self.on_the_way = {op.subject for op in operations if op.kind in MOVES}
         self.moving = len(self.on_the_way)
-        self.may_come_back = {
+        self.awaited = {
             step.order.host
             for op in operations
-            if op.kind is OperationKind.RELOCATE
-            for step in op.of_kind(StepKind.STOP)
+            if op.kind in MOVES
+            for step in (*op.of_kind(StepKind.MIGRATE), *op.of_kind(StepKind.STOP))
             if step.order is not None
         }
-        """Hosts that take a VM again which they stopped, if no other one does: none is in maintenance so soon."""
+        """Hosts that a VM leaves which nobody has seen running elsewhere yet, or which may come back: none is in
+        maintenance so soon."""
         self.leaving: Counter[HostId] = Counter()
         self.coming: Counter[HostId] = Counter()
         for op in operations:

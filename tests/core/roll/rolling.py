@@ -9,23 +9,9 @@ from fangnetz.core.actions import Alarm
 from fangnetz.core.model import Heartbeat, HostDoc, HostState, HypervisorHealth, VmDoc, VmRecord, VmState, VmWish
 from fangnetz.core.operations import Operation, OperationKind, migrate_steps
 from fangnetz.core.policy import Policy
-from fangnetz.core.roll import (
-    Act,
-    Activate,
-    Evacuate,
-    Keep,
-    Limits,
-    Pace,
-    Roll,
-    Run,
-    Seen,
-    Stop,
-    answered,
-    begun,
-    commanded,
-    next_act,
-)
-from fangnetz.core.roll.going import STEADY_ANEW_S
+from fangnetz.core.roll.begin import begun
+from fangnetz.core.roll.going import STEADY_ANEW_S, Act, Activate, Evacuate, Keep, Pace, Run, Stop, next_act
+from fangnetz.core.roll.values import Limits, Roll, Seen, answered, commanded
 from fangnetz.core.units import Epoch, HostId, Instant, OperationId, Seconds, VmId
 from tests.core.world import T0, beat, host_record, spec, verdicts_of, view, vm_doc, vm_record, watched
 

@@ -7,15 +7,8 @@ import pytest
 from fangnetz.core.errors import WishRefused
 from fangnetz.core.evacuation import plan_evacuations
 from fangnetz.core.model import HostDoc, HostState
-from fangnetz.core.roll import (
-    Activate,
-    Evacuate,
-    Run,
-    Wait,
-    begun,
-    obstacles,
-)
-from fangnetz.core.roll.going import STEADY_ANEW_S, STEADY_S
+from fangnetz.core.roll.begin import begun, obstacles
+from fangnetz.core.roll.going import STEADY_ANEW_S, STEADY_S, Activate, Evacuate, Run, Wait
 from fangnetz.core.units import HostId
 from tests.core.roll.rolling import (
     H1,

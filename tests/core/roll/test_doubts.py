@@ -9,11 +9,7 @@ import pytest
 
 from fangnetz.core.actions import Alarm
 from fangnetz.core.model import HostDoc, HostState, VmState, VmWish
-from fangnetz.core.roll import (
-    Evacuate,
-    Wait,
-)
-from fangnetz.core.roll.going import STANDS_S, UNREST_S
+from fangnetz.core.roll.going import STANDS_S, UNREST_S, Evacuate, Wait
 from tests.core.roll.rolling import (
     H1,
     H3,

@@ -8,24 +8,10 @@ from typing import Any
 import pytest
 
 from fangnetz.core.errors import WishRefused
-from fangnetz.core.roll import (
-    INTERRUPTED,
-    Activate,
-    Evacuate,
-    Keep,
-    Pace,
-    Resumption,
-    Run,
-    Stage,
-    Wait,
-    answered,
-    how_to_go_on,
-    resumed,
-    stopped,
-    told,
-)
-from fangnetz.core.roll.going import STEADY_S
-from fangnetz.core.roll.values import OUTPUT_KEPT
+from fangnetz.core.roll.begin import resumed
+from fangnetz.core.roll.going import STEADY_S, Activate, Evacuate, Keep, Pace, Run, Wait
+from fangnetz.core.roll.values import INTERRUPTED, OUTPUT_KEPT, Resumption, Stage, answered, stopped
+from fangnetz.core.roll.words import how_to_go_on, told
 from fangnetz.core.units import Instant
 from tests.core.roll.rolling import (
     H1,

@@ -8,16 +8,9 @@ import pytest
 
 from fangnetz.core.actions import Alarm
 from fangnetz.core.model import HostDoc, HostState, HypervisorHealth, VmState, VmWish
-from fangnetz.core.roll import (
-    Activate,
-    Evacuate,
-    Finish,
-    Run,
-    Wait,
-    told,
-)
-from fangnetz.core.roll.going import STANDS_S, STEADY_ANEW_S, STEADY_S, UNREST_S
+from fangnetz.core.roll.going import STANDS_S, STEADY_ANEW_S, STEADY_S, UNREST_S, Activate, Evacuate, Finish, Run, Wait
 from fangnetz.core.roll.values import Commanded
+from fangnetz.core.roll.words import told
 from fangnetz.core.units import HostId, Instant
 from tests.core.roll.rolling import (
     H1,
