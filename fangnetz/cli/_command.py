@@ -9,23 +9,15 @@ import subprocess
 import threading
 import time
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
 
 from fangnetz.core.errors import WishRefused
+from fangnetz.engine.rolling import CommandEnded
 
 LOOK_EVERY_S = 0.2
 END_S = 10.0
 """How long a command that was asked to end may take before it is killed."""
 NOT_STARTED = 127
 """Exit code of a command that could not be started, as shells have it."""
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class CommandEnded:
-    """`exit_code` None: it was ended by us, and nobody knows how far it came."""
-
-    exit_code: int | None
-    output: str
 
 
 def words_of(text: str) -> tuple[str, ...]:

@@ -10,12 +10,11 @@ from dataclasses import dataclass
 
 from fangnetz.cli._session import Session
 from fangnetz.core.actions import Alarm
-from fangnetz.core.decide import judge_all
 from fangnetz.core.decide.mending import how_to_mend
 from fangnetz.core.decide.outside import last_boot
 from fangnetz.core.decide.questions import ASK_PAUSE_MAX_S
 from fangnetz.core.demand import Demand, Demands, demands, total
-from fangnetz.core.detector import Finding, Verdict, Watch, heard, known_incarnation, look
+from fangnetz.core.detector import Finding, Verdict, Watch, heard, known_incarnation
 from fangnetz.core.errors import StoredContentError
 from fangnetz.core.fencing import BindingState, binding_state, holds, proof_from_readings, protection
 from fangnetz.core.model import UNKNOWN_BOOT, ClusterView, ControlLease, HostRecord, HostState, Power, VmRecord
@@ -24,6 +23,7 @@ from fangnetz.core.policy import Policy, RankBy
 from fangnetz.core.quorum import Brake, brakes
 from fangnetz.core.rooms import TAKES_ROOM
 from fangnetz.core.units import HostId, Incarnation, Instant, VmId
+from fangnetz.engine.observe import overlook
 
 READING_WORTH_S = 3 * ASK_PAUSE_MAX_S
 """A silent host's devices are asked at least every ASK_PAUSE_MAX_S; answers this old mean that nobody asks any more."""
@@ -139,38 +139,24 @@ def take(session: Session, *, holes: bool = False) -> Snapshot:
     """Read the cluster once. StoredContentError if something of it cannot be read, unless `holes` are no matter: for a
     wish they are none, the controller answers it.
     """
+    policy = session.settings.policy
     with session.asking() as store:
         lease = store.control_lease()
-        published = store.holder_watch()
-        view = store.view(session.hosts, None)
-        alarms = store.alarms()
+        seen = overlook(store, session.hosts, policy)
+    view = seen.view
     if view.unreadable and not holes:  # controllers go on without it; a list with a hole in it would mislead
         raise StoredContentError("; ".join((*view.unreadable, *how_to_mend(view).values())))
-    policy = session.settings.policy
-    unwatched = _unwatched(published, view, policy)
-    watch = None if unwatched else look(published, view, policy)
     return Snapshot(
         cluster=session.settings.cluster,
         policy=policy,
         view=view,
         lease=lease,
-        alarms=tuple(sorted(alarms, key=lambda alarm: (not alarm.highest, alarm.kind, alarm.subject))),
-        watch=watch,
-        verdicts=judge_all(view, watch, policy) if watch is not None else {},
-        unwatched=unwatched,
+        alarms=tuple(sorted(seen.alarms, key=lambda alarm: (not alarm.highest, alarm.kind, alarm.subject))),
+        watch=seen.watch,
+        verdicts=seen.verdicts,
+        unwatched=seen.unwatched,
         demand=demands(view) if policy.rank_by is RankBy.MEASURED else {},
     )
-
-
-def _unwatched(watch: Watch | None, view: ClusterView, policy: Policy) -> str:
-    """Return why no verdict can be given, or an empty string. A look after a gap would call everybody alive."""
-    if watch is None:
-        return "no controller watches"
-    if watch.life != view.life.incarnation:
-        return "the store has begun a new life; no controller has watched since"
-    if view.now - watch.looked_at > policy.gap_s:
-        return f"no controller has looked for {view.now - watch.looked_at:.0f} s"
-    return ""
 
 
 def why_not_fenced(snapshot: Snapshot, host: HostId) -> str:  # noqa: PLR0911 - one sentence a case

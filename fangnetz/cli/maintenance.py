@@ -14,15 +14,16 @@ from fangnetz.cli._command import for_host, must_be_there, words_of
 from fangnetz.cli._console import BAD, GOOD, QUIET, Fields, Row, Rows, clock, few, out, say, title
 from fangnetz.cli._evacuation import plan_item, plan_page
 from fangnetz.cli._json import print_item
-from fangnetz.cli._roll import HAND_S, Driver, roll_item, seen_in
+from fangnetz.cli._roll import Hands, roll_item, seen_in
 from fangnetz.cli._session import Json, Session, open_session
 from fangnetz.cli._snapshot import Snapshot, take
 from fangnetz.cli._wish import Interrupted, operator
 from fangnetz.core.errors import FangnetzError, StoredContentError, WishRefused
-from fangnetz.core.roll.begin import begun, obstacles, plan_wave, resumed, waves
+from fangnetz.core.roll.begin import begun, obstacles, plan_wave, waves
 from fangnetz.core.roll.values import Limits, Resumption, Roll
 from fangnetz.core.roll.words import how_to_go_on, told
 from fangnetz.core.units import HostId, Instant, Seconds
+from fangnetz.engine.rolling import HAND_S, Rolling, refuse_while_unfinished, take_in_hand, taken_up
 
 app = typer.Typer(no_args_is_help=True, help="Work on hosts in turn while every VM runs on.")
 
@@ -110,23 +111,15 @@ def roll(
     if preview:
         _preview(snapshot, wanted, as_json=as_json)
         return
-    seen, until = seen_in(snapshot), Instant(snapshot.view.now + HAND_S)
+    seen, hands = seen_in(snapshot), Hands(session)
     if resume:
         said = Resumption.AGAIN if again else Resumption.RAN if ran else Resumption.UNSAID
-        wanted = resumed(wanted, seen, said, uuid.uuid4().hex, until)
-    elif stands is not None and not stands.finished:
-        raise WishRefused(
-            f"a roll over {', '.join(stands.hosts)} is not finished: {told(stands)}; `fangnetz maintenance roll "
-            "--resume` goes on with it, `fangnetz maintenance forget` drops it"
-        )
+        wanted = taken_up(wanted, seen, said, uuid.uuid4().hex)
+    else:
+        refuse_while_unfinished(stands)
     _programs_must_be_there(session, wanted)
-    against = obstacles(wanted, seen)
-    if against:
-        raise WishRefused(f"nothing was done, because {'; '.join(against)}")
-    with session.asking() as store:
-        if not store.put_roll(wanted, stands):
-            raise WishRefused("another command has just begun a roll or gone on with it; nothing was done")
-    _drive(session, wanted, as_json=as_json)
+    take_in_hand(wanted, stands, seen, hands)
+    _drive(hands, wanted, as_json=as_json)
 
 
 def _must_stand_alone(*, hosts: str, at_once: int | None, reboots: bool, again: bool, ran: bool) -> None:
@@ -190,8 +183,8 @@ def _programs_must_be_there(session: Session, wanted: Roll) -> None:
             must_be_there(for_host(wanted.command, host, session.settings.hosts[host].address)[0])
 
 
-def _drive(session: Session, wanted: Roll, *, as_json: bool) -> None:
-    driver = Driver(session, wanted)
+def _drive(hands: Hands, wanted: Roll, *, as_json: bool) -> None:
+    driver = Rolling(hands, wanted)
     well = driver.drive()
     if as_json:
         print_item({"roll": roll_item(driver.roll, 0.0), "ended": {"well": well, "sentence": driver.sentence}})

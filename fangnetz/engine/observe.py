@@ -9,6 +9,7 @@ from fangnetz.core.decide import judge_all
 from fangnetz.core.detector import Verdict, Watch, look
 from fangnetz.core.model import ClusterView, HostSpec
 from fangnetz.core.policy import Policy
+from fangnetz.core.roll.values import Seen
 from fangnetz.core.units import HostId
 from fangnetz.ports import Store
 
@@ -29,3 +30,27 @@ def observe(store: Store, hosts: Mapping[HostId, HostSpec], policy: Policy) -> O
     view = store.view(hosts, None)
     watch = look(published, view, policy)
     return Observation(view=view, watch=watch, verdicts=judge_all(view, watch, policy))
+
+
+def overlook(store: Store, hosts: Mapping[HostId, HostSpec], policy: Policy) -> Seen:
+    """Read what a person or their command goes by. Nobody is judged while no controller watches; `unwatched` says why.
+
+    A first look of one's own would call everybody alive.
+    """
+    published = store.holder_watch()
+    view = store.view(hosts, None)
+    unwatched = _unwatched(published, view, policy)
+    watch = None if unwatched else look(published, view, policy)
+    verdicts = judge_all(view, watch, policy) if watch is not None else {}
+    return Seen(view=view, watch=watch, unwatched=unwatched, verdicts=verdicts, alarms=store.alarms(), policy=policy)
+
+
+def _unwatched(watch: Watch | None, view: ClusterView, policy: Policy) -> str:
+    """Return why no verdict can be given, or an empty string."""
+    if watch is None:
+        return "no controller watches"
+    if watch.life != view.life.incarnation:
+        return "the store has begun a new life; no controller has watched since"
+    if view.now - watch.looked_at > policy.gap_s:
+        return f"no controller has looked for {view.now - watch.looked_at:.0f} s"
+    return ""

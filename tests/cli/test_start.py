@@ -11,7 +11,8 @@ from .board import Board, Ticking
 
 NEVER = {
     "celery", "kombu", "billiard", "flower", "libvirt", "pyghmi", "httpx", "prometheus_client", "structlog", "tenacity",
-    "fangnetz.engine", "fangnetz.lab", "fangnetz.sim", "tasks", "workers",
+    "fangnetz.engine.execute", "fangnetz.engine.steps", "fangnetz.engine.tick", "fangnetz.lab", "fangnetz.sim", "tasks",
+    "workers",
 }  # fmt: skip
 SHOWS = {"rich", "fangnetz.cli._snapshot", "fangnetz.core.decide", "fangnetz.core.placement"}
 """What decides and what draws: a wish that nobody watches needs neither."""
