@@ -13,6 +13,7 @@ from typing import Any
 TOLD = (
     "host_state", "fence_sent", "fence_proven", "rejoined", "vm_started", "vm_stopped", "vm_lost",
     "operation_opened", "operation_closed", "decided_not_to", "migration_done", "migration_failed",
+    "roll_done", "roll_stopped", "roll_refused", "roll_taken",
 )  # fmt: skip
 
 
@@ -52,6 +53,8 @@ def _line(event: Mapping[str, Any]) -> tuple[str, str]:
     match kind:
         case "host_state":
             return event["host"], str(event["state"])
+        case "roll_done" | "roll_stopped" | "roll_refused" | "roll_taken":
+            return "roll", str(event["sentence"])
         case "decided_not_to":
             return event.get("host") or event["vm"], f"no {event['what']}: {event.get('why', 'it waits')}"
         case "fence_sent" | "fence_proven" | "rejoined":

@@ -7,8 +7,10 @@ from typing import Any, cast
 
 from fangnetz.core.model import Leaving, Sighting
 from fangnetz.core.pause import CLUSTER
-from fangnetz.core.units import ControllerId, DeviceName, HostId, Instant, VmId
+from fangnetz.core.roll.values import Resumption
+from fangnetz.core.units import ControllerId, DeviceName, HostId, Instant, Seconds, VmId
 from fangnetz.sim.beginning import vm_doc
+from fangnetz.sim.rolling import Course
 from fangnetz.sim.stories.story import Line, VmOfStory
 from fangnetz.sim.stories.words import WISHES
 from fangnetz.sim.strikes import Strike
@@ -34,8 +36,13 @@ def carry_out(world: World, line: Line) -> None:
 
 def sentence_of(line: Line) -> str:
     """Return a line as a person would say it."""
-    words = [f"{key}: {value}" for key, value in line.more.items() if not isinstance(value, VmOfStory)]
+    more = {key: value for key, value in line.more.items() if value not in ("", False)}
+    words = [f"{key}: {_said(value)}" for key, value in more.items() if not isinstance(value, VmOfStory)]
     return " ".join(part for part in (line.verb, line.on, ", ".join(words)) if part)
+
+
+def _said(value: object) -> str:
+    return " ".join(map(_said, value)) if isinstance(value, tuple) else str(value)
 
 
 # --- power and machines ------------------------------------------------------------------------------------------
@@ -249,6 +256,24 @@ def _wish(world: World, line: Line) -> None:
     world.operator.wish(line.verb, line.on, doc=vm_doc(vm))
 
 
+def _roll(world: World, line: Line) -> None:
+    more = cast("Mapping[str, Any]", line.more)
+    world.rolls.begin(
+        Course(
+            hosts=tuple(HostId(host) for host in more["hosts"]),
+            run_s=Seconds(more["run_s"]),
+            reboots=more["reboots"],
+            fails_on=more["fails_on"],
+            resume=_RESUMED.get(more["resume"]),
+        )
+    )
+
+
+def _kill_roll(world: World, _line: Line) -> None:
+    world.rolls.kill()
+
+
+_RESUMED = {"go_on": Resumption.UNSAID, "again": Resumption.AGAIN, "ran": Resumption.RAN}
 _DO: Mapping[str, Callable[[World, Line], None]] = {
     "power_off": _power_off,
     "unplug": _unplug,
@@ -270,6 +295,8 @@ _DO: Mapping[str, Callable[[World, Line], None]] = {
     "kill_controller": _kill_controller,
     "start_controller": _start_controller,
     "strike": _strike,
+    "roll": _roll,
+    "kill_roll": _kill_roll,
     "vm_crash": _vm_crash,
     "guest_hang": _guest_hang,
     "io_error": _io_error,

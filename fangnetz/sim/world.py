@@ -20,6 +20,7 @@ from fangnetz.sim.loads import Loads
 from fangnetz.sim.machine import Machine
 from fangnetz.sim.network import Network
 from fangnetz.sim.operator import Operator
+from fangnetz.sim.rolling import Rolls
 from fangnetz.sim.store.queues import Bound
 from fangnetz.sim.store.server import Server
 from fangnetz.sim.stories.story import VM_TIMES, HostOfStory, Story, VmOfStory
@@ -65,7 +66,8 @@ class World:
             machine = self._machine(shared, name)
             self.controllers[ControllerId(name)] = made = ControllerProcesses(self, machine, ControllerId(name))
             machine.services.append(made)
-        self.operator = Operator(self, self._machine("", "operator"))
+        desk = self._machine("", "operator")
+        self.operator, self.rolls = Operator(self, desk), Rolls(self, desk)
         self._bound_queues()
         for host in story.hosts:
             if host.powered:

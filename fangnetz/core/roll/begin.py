@@ -54,7 +54,11 @@ def _must_be_known(hosts: tuple[HostId, ...], seen: Seen) -> None:
 
 
 def obstacles(roll: Roll, seen: Seen) -> tuple[str, ...]:
-    """Return all that speaks against beginning, or going on, now; the VMs with nowhere to go are among it."""
+    """Return all that speaks against beginning, or going on, now; the VMs with nowhere to go are among it.
+
+    Not while hosts are in hand: where their VMs are meanwhile says nothing of later turns. Each wave is looked at as it
+    begins.
+    """
     return tuple(dict.fromkeys(_obstacles(roll, seen)))
 
 
@@ -65,7 +69,7 @@ def _obstacles(roll: Roll, seen: Seen) -> Iterator[str]:
             yield f"{host} is in maintenance already: activate it, or leave it out with --hosts"
     found = (doubt(roll, seen), unrest(roll, seen))
     yield from (why for why in found if why)
-    if seen.watch is not None:
+    if seen.watch is not None and not roll.in_hand:
         for wave in waves(roll):
             yield from stuck(plan_wave(wave, seen))
 

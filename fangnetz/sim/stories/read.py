@@ -280,6 +280,9 @@ class _Reader:
             return self._add(at, where)
         if verb in words.OF_CLUSTER:
             return self._of_cluster(at, verb, where)
+        if verb == words.KILL_ROLL:
+            self._must_be_true(where)
+            return Line(at=at, verb=verb)
         if verb in words.WITH_WORDS:
             self._known(where, words.WITH_WORDS[verb])
             return self._VERBS[verb](self, at, verb, where)
@@ -386,8 +389,7 @@ class _Reader:
 
     def _of_cluster(self, at: float, verb: str, path: KeyPath) -> Line:
         if verb == "resume":
-            if self._tree.get(path) is not True:
-                self._refuse(path, "must be true")
+            self._must_be_true(path)
             return Line(at=at, verb=verb)
         self._known(path, ("until",), verb)
         if self._tree.get((*path, "until")) is None:
@@ -396,6 +398,25 @@ class _Reader:
         if until <= at:
             self._refuse((*path, "until"), f"must be a later second than its own, {at:g}")
         return Line(at=at, verb=verb, more={"until": until})
+
+    def _must_be_true(self, path: KeyPath) -> None:
+        if self._tree.get(path) is not True:
+            self._refuse(path, "must be true")
+
+    def _roll(self, at: float, verb: str, path: KeyPath) -> Line:
+        resume = self._choice((*path, "resume"), words.RESUMPTIONS, "")
+        if resume and any(self._tree.get((*path, key)) is not None for key in ("hosts", "reboots")):
+            self._refuse(path, "goes on as the roll was begun: neither hosts nor reboots can be changed with resume")
+        given = self._tree.get((*path, "hosts"))
+        hosts = tuple(self._hosts) if given is None else self._names((*path, "hosts"), self._hosts, "host")
+        more = {
+            "hosts": hosts,
+            "run_s": self._number((*path, "run_s"), 5.0, low=0, high=100_000),
+            "reboots": self._bool((*path, "reboots"), False),
+            "fails_on": self._name((*path, "fails_on"), self._hosts, "host", missing=""),
+            "resume": resume,
+        }
+        return Line(at=at, verb=verb, names=hosts, more=more)
 
     def _start_by_hand(self, at: float, verb: str, path: KeyPath) -> Line:
         vm = self._name((*path, "vm"), self._vms, "VM")
@@ -433,6 +454,7 @@ class _Reader:
         "migrate": _migrate,
         "relocate": _migrate,
         "start_by_hand": _start_by_hand,
+        "roll": _roll,
         "strike": _strike,
     }
 

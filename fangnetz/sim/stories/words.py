@@ -14,6 +14,8 @@ OF_CONTROLLER = ("kill_controller", "start_controller")
 OF_MACHINE = ("freeze", "thaw")
 OF_VM = ("vm_crash", "guest_hang", "io_error", "start", "stop", "ignore", "remove")
 OF_CLUSTER = ("pause", "resume")
+KILL_ROLL = "kill_roll"
+RESUMPTIONS = ("go_on", "again", "ran")
 WITH_WORDS: Mapping[str, tuple[str, ...]] = {
     "cut": ("host", "links", "direction"),
     "heal": ("host", "links", "direction"),
@@ -29,11 +31,12 @@ WITH_WORDS: Mapping[str, tuple[str, ...]] = {
     "migrate": ("vm", "to"),
     "relocate": ("vm", "to"),
     "start_by_hand": ("vm", "host"),
+    "roll": ("hosts", "run_s", "reboots", "fails_on", "resume"),
     "strike": ("at_point", "process", "subject", "action", "seconds"),
     "add": (),
 }
 """Verbs that take a group of words."""
-VERBS = (*OF_HOST, *OF_CONTROLLER, *OF_MACHINE, *OF_VM, *WITH_WORDS, "partition", *OF_CLUSTER)
+VERBS = (*OF_HOST, *OF_CONTROLLER, *OF_MACHINE, *OF_VM, *WITH_WORDS, "partition", *OF_CLUSTER, KILL_ROLL)
 WISHES = (
     "activate",
     "evacuate",

@@ -8,7 +8,7 @@ from typing import Any
 import pytest
 
 from fangnetz.core.errors import WishRefused
-from fangnetz.core.roll.begin import resumed
+from fangnetz.core.roll.begin import obstacles, resumed
 from fangnetz.core.roll.going import STEADY_S, Activate, Evacuate, Keep, Pace, Run, Wait
 from fangnetz.core.roll.values import INTERRUPTED, OUTPUT_KEPT, Resumption, Stage, answered, stopped
 from fangnetz.core.roll.words import how_to_go_on, told
@@ -20,6 +20,7 @@ from tests.core.roll.rolling import (
     LIMITS,
     Cluster,
     Driven,
+    a_roll,
     at_home,
     at_the_command,
     at_the_return,
@@ -131,3 +132,11 @@ def test_what_is_told_of_a_stopped_roll_names_done_in_hand_and_not_begun() -> No
     assert told(roll) == f"{head}not yet asked to be emptied; not begun: h3"
     assert told(answered(roll, [H2])) == f"{head}being emptied, which goes on by itself; not begun: h3"
     assert how_to_go_on(roll) == "go on with `fangnetz maintenance roll --resume`"
+
+
+def test_a_guest_of_the_host_in_hand_is_not_in_the_way_of_later_turns_before_it_is_home_again() -> None:
+    made = at_the_command()  # a1 is on h2 or h3 meanwhile
+    made.cluster.memory = 3000  # no two VMs of this size fit on one host
+    roll = stopped(made.roll, INTERRUPTED)
+    assert obstacles(roll, made.cluster.seen()) == ()
+    assert obstacles(a_roll("h2"), made.cluster.seen()), "a new roll over it could not begin now"
