@@ -12,12 +12,14 @@ from fangnetz.cli._moves import on_the_move
 from fangnetz.cli._session import Session
 from fangnetz.cli._snapshot import Snapshot
 from fangnetz.core.errors import StoreUnreachable, WishRefused
-from fangnetz.core.evacuation import EvacuationPlan, plan_evacuation, vms_on
+from fangnetz.core.evacuation import EvacuationPlan, Stops, fallback_of, plan_evacuation, vms_on
 from fangnetz.core.model import HostState
 from fangnetz.core.moving import Move
 from fangnetz.core.operations import OperationKind
+from fangnetz.core.policy import Fallback
 from fangnetz.core.units import HostId, VmId
 
+_LEAVING = (OperationKind.MIGRATE, OperationKind.RELOCATE, OperationKind.STOP)
 STANDS_S = 3.0
 """What is left for so long, with nothing on its way, is left for now: a tick looks every second."""
 
@@ -33,45 +35,84 @@ def show_plan(snapshot: Snapshot, host: HostId, *, as_json: bool) -> None:
     """Print who would go where, and who could not."""
     found = plan(snapshot, host)
     if as_json:
-        print_item(plan_item(found))
+        print_item(plan_item(snapshot, found))
     else:
         out().print(plan_page(snapshot, found))
 
 
-def plan_item(found: EvacuationPlan) -> Item:
+def plan_item(snapshot: Snapshot, found: EvacuationPlan) -> Item:
     return {
         "preview": {
             "host": found.host,
             "moves": [
-                {"vm": m.vm, "from": m.source, "to": m.target, "live": m.live, "because": m.because}
+                {
+                    "vm": m.vm,
+                    "from": m.source,
+                    "to": m.target,
+                    "live": m.live,
+                    "evacuate_fallback": fallback_of(snapshot.view.vms[m.vm].spec, snapshot.policy).value,
+                    "because": m.because,
+                }
                 for m in found.moves
             ],
+            "stops": [{"vm": s.vm, "because": s.because} for s in found.stops],
             "stays": [{"vm": s.vm, "because": s.because} for s in found.stays],
         }
     }
 
 
 def plan_page(snapshot: Snapshot, found: EvacuationPlan) -> RenderableType:
-    rows = [Row(cells=(m.vm, f"{m.source} → {m.target}", _size(snapshot, m.vm)), note=_way(m)) for m in found.moves] + [
+    rows = [
+        Row(cells=(m.vm, f"{m.source} → {m.target}", _size(snapshot, m.vm)), note=_way(snapshot, m))
+        for m in found.moves
+    ]
+    rows += [
+        Row(cells=(s.vm, Text("is stopped", style=BAD), _size(snapshot, s.vm)), note=_until(s, found.host))
+        for s in found.stops
+    ]
+    rows += [
         Row(cells=(s.vm, Text("stays", style=BAD), _size(snapshot, s.vm)), note=s.because, note_style="")
         for s in found.stays
     ]
     limits = f"at most {snapshot.policy.moves_per_host_max} leave at once"
     if not rows:
         return Group(title(f"Emptying {found.host}"), Text("  nothing runs there", style=QUIET))
-    line = Text("● ", style=BAD if found.stays else GOOD)
+    line = Text("● ", style=BAD if found.stays or found.stops else GOOD)
     down = [move.vm for move in found.moves if not move.live]
-    line.append(f"{len(found.moves)} of {len(rows)} VMs would leave, and ")
-    line.append(f"{', '.join(down)} would be down for that" if down else "nobody would notice")
+    line.append(f"{len(found.moves)} of {len(rows)} VMs would leave")
+    if down:
+        line.append(f", and {', '.join(down)} would be down for that")
+    elif not found.stops:
+        line.append(", and nobody would notice")
+    if found.stops:
+        line.append(f"; {len(found.stops)} would be stopped until {found.host} is activated", style=BAD)
     if found.stays:
         line.append(f"; {len(found.stays)} would stay and run on", style=BAD)
     table = Rows(("VM", "way", "memory"), rows)
     return Group(title(f"Emptying {found.host}", limits), table, "", line)
 
 
-def _way(move: Move) -> str:
-    """Return how it would leave, and why there."""
-    return move.because if move.live else f"is stopped, moved and started; {move.because}"
+def _way(snapshot: Snapshot, move: Move) -> str:
+    """Return how it would leave, why there, and what becomes of it if it does not move while it runs."""
+    if not move.live:
+        return f"is stopped, moved and started; {move.because}"
+    fallback = fallback_of(snapshot.view.vms[move.vm].spec, snapshot.policy)
+    return f"{move.because}; if it cannot move live: {fallback_said(fallback, move.source)}"
+
+
+def fallback_said(fallback: Fallback, host: HostId) -> str:
+    """Return in words what becomes of a VM that does not move while it runs when its host is emptied."""
+    match fallback:
+        case Fallback.STAY:
+            return "it stays and runs"
+        case Fallback.RELOCATE:
+            return "it is stopped, moved and started"
+        case Fallback.STOP:
+            return f"it is stopped until {host} is activated"
+
+
+def _until(stop: Stops, host: HostId) -> str:
+    return f"until {host} is activated: {stop.because}"
 
 
 def _size(snapshot: Snapshot, vm: VmId) -> str:
@@ -95,9 +136,11 @@ def follow_evacuation(session: Session, host: HostId, timeout_s: float) -> Ended
             words = f"{most - len(left)} of {most} VMs have left {host}"
             meter.show(most - len(left), max(1, most), words, on_the_move(leaving))
             if record is not None and record.state is HostState.MAINTENANCE and not left:
-                return True, f"{host} is empty and in maintenance"
+                doc = view.host_docs.get(host)
+                down = f"; stopped until it is activated: {', '.join(doc.stopped)}" if doc and doc.stopped else ""
+                return True, f"{host} is empty and in maintenance{down}"
             why = next((a.sentence for a in alarms if (a.kind, a.subject) == ("evacuation_waits", host)), "")
-            moving = any(op.kind in (OperationKind.MIGRATE, OperationKind.RELOCATE) for op in leaving)
+            moving = any(op.kind in _LEAVING for op in leaving)
             if not why or moving:
                 stands = waited
                 continue

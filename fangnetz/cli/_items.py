@@ -12,6 +12,7 @@ from fangnetz.cli._uses import host_uses, vm_uses
 from fangnetz.core import retries
 from fangnetz.core.actions import Alarm
 from fangnetz.core.detector import heard
+from fangnetz.core.evacuation import fallback_of
 from fangnetz.core.fencing import binding_state, protection
 from fangnetz.core.incidents import Incident
 from fangnetz.core.leaving import leaving
@@ -49,6 +50,7 @@ def host_item(snapshot: Snapshot, host: HostId) -> Item:
         "evacuate": doc is not None and doc.evacuate,
         "leaving": None if beat is None else beat.leaving.value,
         "away": list(doc.away) if doc is not None else [],
+        "stopped": list(doc.stopped) if doc is not None else [],
         "protected": safe.protected,
         "protection": list(safe.sentences),
         "heartbeat": _heartbeat(snapshot, host),
@@ -151,6 +153,7 @@ def vm_item(snapshot: Snapshot, vm: VmId) -> Item:
         "uses": vm_uses(snapshot, vm),
         "priority": doc.spec.priority if doc else None,
         "live": doc.spec.live if doc else None,
+        "evacuate_fallback": fallback_of(doc.spec, snapshot.policy).value if doc else None,
         "rules": as_tree(doc.spec.rules) if doc else None,
         "retries": retries.as_tree(doc.spec.retries) if doc else None,
         "source": doc.source if doc else None,

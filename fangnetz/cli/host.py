@@ -154,7 +154,9 @@ def evacuate(
 ) -> None:
     """Move every VM off a host while it runs, then take the host out for maintenance. Users notice nothing.
 
-    One with `live: false` is stopped, moved and started, or stays (policy `unmovable`); --preview says which.
+    One with `live: false` (policy `unmovable`), or whose live migration failed (`evacuate_fallback`), stays, or is
+    stopped, moved and started, or is stopped until `host activate`, as the VM's own `evacuate_fallback` or the policy
+    says; --preview names it for each. One so stopped starts elsewhere before that only by `vm start`.
     A VM that cannot leave stays and runs, and is tried again when room appears; said again, all are tried at once.
     It holds until `host activate`, also over a loss of power.
     """

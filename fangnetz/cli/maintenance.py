@@ -203,7 +203,7 @@ def _preview(snapshot: Snapshot, wanted: Roll, *, as_json: bool) -> None:
     plans = [plan_wave(wave, seen) for wave in waves(wanted)]
     against = obstacles(wanted, seen)
     if as_json:
-        told_as = [[plan_item(one)["preview"] for one in wave] for wave in plans]
+        told_as = [[plan_item(snapshot, one)["preview"] for one in wave] for wave in plans]
         print_item({"preview": {"waves": told_as, "command": list(wanted.command), "against": list(against)}})
         return
     parts: list[RenderableType] = []

@@ -11,6 +11,7 @@ from rich.console import Group, RenderableType
 from rich.text import Text
 
 from fangnetz.cli._console import QUIET, Fields, age, clock, err, out, say, state_cell, title
+from fangnetz.cli._evacuation import fallback_said
 from fangnetz.cli._follow import Ended, follow_operation, follow_vm
 from fangnetz.cli._items import vm_item
 from fangnetz.cli._json import print_item, print_list
@@ -22,6 +23,7 @@ from fangnetz.cli._wish import TIMEOUT_S, Timeout, Wait, ask, carry
 from fangnetz.core.detector import heard
 from fangnetz.core.errors import SettingsError, WishRefused
 from fangnetz.core.model import DROPPED, FROM_CLI, FROM_FILE, REMOVED, Rules, VmDoc, VmState, VmWish, WishKind
+from fangnetz.core.policy import Fallback
 from fangnetz.core.retries import Retries
 from fangnetz.core.units import HostId, VmId
 
@@ -100,6 +102,7 @@ def _page(snapshot: Snapshot, vm: VmId) -> RenderableType:
         ("rules", _rules_said(item["rules"] or {})),
         ("ends by itself", _retries_said(item["retries"] or {})),
         ("moves", "stopped for it: it cannot be moved while it runs" if item["live"] is False else "while it runs"),
+        ("else", _fallback_said(item["evacuate_fallback"], item["host"])),
         ("declared", DECLARED.get(str(item["source"]), "–")),
     ]
     if used := vm_uses_said(snapshot, vm):
@@ -147,6 +150,10 @@ def add(
         int | None,
         typer.Option("--max-relocations", min=0, max=100, help="Then it is started elsewhere, so often (default 0)."),
     ] = None,
+    evacuate_fallback: Annotated[
+        Fallback | None,
+        typer.Option("--evacuate-fallback", help="If it does not move live off a host; default: the policy's."),
+    ] = None,
     force: Annotated[bool, typer.Option("--force", help="Also if it is unfit to start on another host.")] = False,
     wait: Wait = False,
     timeout: Timeout = TIMEOUT_S,
@@ -167,7 +174,7 @@ def add(
         failback=failback,
     )
     retries = Retries(restarts=max_restarts, relocations=max_relocations)
-    doc = _definition(vm, xml, priority, wish, rules, live=live, retries=retries)
+    doc = _definition(vm, xml, priority, wish, rules, live=live, retries=retries, fallback=evacuate_fallback)
     _judge(doc, take(session, holes=True).view.vms, force=force)
     result = ask(session, WishKind.VM_ADD, doc.spec.id, force=force, doc=doc)
     goal = {VmWish.RUNNING: VmState.RUNNING, VmWish.STOPPED: VmState.STOPPED, VmWish.IGNORED: VmState.UNMANAGED}[wish]
@@ -208,8 +215,21 @@ def _retries_said(retries: dict[str, int]) -> str:
     return f"restarted there {restarts}" + (f", then elsewhere {elsewhere} times" if elsewhere else "")
 
 
+def _fallback_said(fallback: str | None, host: str | None) -> str:
+    """Return in words what an evacuation does about it if it does not move while it runs."""
+    return "–" if fallback is None else fallback_said(Fallback(fallback), HostId(host or "its host"))
+
+
 def _definition(
-    vm: str, xml: Path, priority: int, wish: VmWish, rules: Rules, *, live: bool, retries: Retries
+    vm: str,
+    xml: Path,
+    priority: int,
+    wish: VmWish,
+    rules: Rules,
+    *,
+    live: bool,
+    retries: Retries,
+    fallback: Fallback | None,
 ) -> VmDoc:
     """Return the definition in the file. SettingsError in one sentence that names the file."""
     from pydantic import TypeAdapter, ValidationError
@@ -227,7 +247,9 @@ def _definition(
     if rule:
         raise SettingsError(f"{xml} {rule}")
     try:
-        doc = vm_doc_from_xml(text, priority=priority, wish=wish, rules=rules, live=live, retries=retries)
+        doc = vm_doc_from_xml(
+            text, priority=priority, wish=wish, rules=rules, live=live, retries=retries, fallback=fallback
+        )
     except SettingsError as error:
         raise SettingsError(f"{xml} is no domain XML: {error}") from error
     if doc.spec.id != vm:

@@ -10,6 +10,7 @@ from dataclasses import dataclass, field
 from enum import StrEnum
 from typing import TYPE_CHECKING, NamedTuple
 
+from fangnetz.core.policy import Fallback
 from fangnetz.core.retries import NO_RETRIES, Retries
 from fangnetz.core.units import (
     ControllerId,
@@ -182,6 +183,8 @@ class VmSpec:
     live: bool = True
     """Whether it may be moved while it runs; else (a host's device, local state) it is stopped for every move."""
     retries: Retries = NO_RETRIES
+    fallback: Fallback | None = None
+    """What an evacuation does about it if it does not move while it runs; None: as the policy says."""
 
 
 FROM_FILE = "file"
@@ -224,6 +227,9 @@ class HostDoc:
     """VMs that an evacuation moved away, and that a failback brings home."""
     failback: bool = False
     """Whether they are on their way home."""
+    stopped: tuple[VmId, ...] = ()
+    """VMs that were stopped, or are being stopped, as it was emptied: each starts again when it is activated, or when a
+    person says `vm start`, and not before."""
     reason: str = ""
     quarantine: str = ""
     """Why it takes no VMs before a person activates it; empty if it may."""

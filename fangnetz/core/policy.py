@@ -66,22 +66,15 @@ class StartOn(StrEnum):
     """The one that ranks best, wherever it ran before."""
 
 
-class Unmovable(StrEnum):
-    """What becomes of a VM that cannot be moved while it runs (`live: false`) when its host is emptied."""
-
-    RELOCATE = "relocate"
-    """It is stopped in order, and started elsewhere."""
-    STAY = "stay"
-    """It stays and runs, and the host is not empty."""
-
-
 class Fallback(StrEnum):
-    """What an evacuation does about a VM whose live migration failed."""
+    """What an evacuation does about a VM that does not move while it runs: it may not, or its migration failed."""
 
     STAY = "stay"
-    """It stays and runs, and is tried again while it runs."""
+    """It stays and runs, and the host is not empty; one that may move is tried again."""
     RELOCATE = "relocate"
     """It is stopped in order, and started elsewhere."""
+    STOP = "stop"
+    """It is stopped in order, and starts again when its host is activated."""
 
 
 class Capacity(StrEnum):
@@ -165,10 +158,12 @@ class Policy:
     """A VM that an evacuation could not move is tried again after this long."""
     failback: bool = False
     """Whether VMs go back to a host that they prefer, and home after an evacuation; a VM's own word outranks it."""
-    unmovable: Unmovable = Unmovable.RELOCATE
-    """Relocate: whoever empties a host is about to switch it off, which would stop these VMs anyway and start none."""
+    unmovable: Fallback = Fallback.RELOCATE
+    """Of one with `live: false`. Relocate: whoever empties a host is about to switch it off, which would stop these VMs
+    anyway and start none.
+    """
     evacuate_fallback: Fallback = Fallback.STAY
-    """Stay: nobody said of such a VM that it may be stopped."""
+    """Of one whose live migration failed; a VM's own word outranks both. Stay: nobody said that it may be stopped."""
     power_on_after_s: Seconds = Seconds(10.0)
     """A host that we cut is switched on again no sooner: the VMs it lost boot first."""
     startup_grace_s: Seconds = Seconds(60.0)

@@ -9,6 +9,7 @@ from collections.abc import Collection, Mapping
 from dataclasses import dataclass
 
 from fangnetz.core.detector import Verdict, Watch
+from fangnetz.core.evacuation import held_back, how_it_starts
 from fangnetz.core.identity import rivals
 from fangnetz.core.leaving import stays_with
 from fangnetz.core.model import ClusterView, VmRecord, VmState
@@ -109,7 +110,7 @@ def plan_starts(
     what the journal knows that the owner's boot released.
     """
     hold = unheard_in_this_life(view, watch, policy)
-    sharing = rivals(view.vms)
+    sharing, waiting = rivals(view.vms), held_back(view)
     open_rooms = rooms(view, verdicts, reopened=reopened)
     if only is not None:
         open_rooms = tuple(room for room in open_rooms if room.spec.id in only)
@@ -121,9 +122,9 @@ def plan_starts(
     unassigned: list[Unassigned] = []
     for vm, starts in tries.items():
         record = view.vm_records[vm]
-        held = held_on(view, vm)
-        if held:
-            unassigned.append(Unassigned(vm=vm, state=VmState.NEEDS_PERSON, reason=end_the_held(vm, held)))
+        a_persons = _a_persons(vm, view, waiting)
+        if a_persons is not None:
+            unassigned.append(a_persons)
             continue
         refusals = [s for s in starts if s.state is StepState.REFUSED]
         refused = {s.order.host for s in refusals if s.order is not None}
@@ -166,6 +167,16 @@ def plan_starts(
             case NotPlaced():
                 unassigned.append(Unassigned(vm=placed.vm, state=VmState.WAITING, reason=placed.reason))
     return RecoveryPlan(assignments=tuple(assignments), unassigned=tuple(unassigned))
+
+
+def _a_persons(vm: VmId, view: ClusterView, waiting: Mapping[VmId, HostId]) -> Unassigned | None:
+    """Return what a person has to do before the VM may start at all, None if nothing. `waiting`: see `held_back`."""
+    held = held_on(view, vm)
+    if held:
+        return Unassigned(vm=vm, state=VmState.NEEDS_PERSON, reason=end_the_held(vm, held))
+    if vm in waiting:
+        return Unassigned(vm=vm, state=VmState.WAITING, reason=how_it_starts(vm, waiting[vm]))
+    return None
 
 
 def _taken(vm: VmId, sharing: Mapping[VmId, str], view: ClusterView, placeable: list[VmId]) -> str:

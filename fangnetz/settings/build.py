@@ -187,6 +187,7 @@ def _vm(cluster: str, vm: VmId, shape: XmlVmShape | ShortVmShape, xmls: Mapping[
         rules=_rules(shape),
         live=shape.live,
         retries=Retries(restarts=shape.max_restarts, relocations=shape.max_relocations),
+        fallback=shape.evacuate_fallback,
     )
 
 

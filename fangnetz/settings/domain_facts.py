@@ -13,6 +13,7 @@ from math import ceil
 
 from fangnetz.core.errors import SettingsError
 from fangnetz.core.model import NO_RULES, Rules, VmDoc, VmSpec, VmWish
+from fangnetz.core.policy import Fallback
 from fangnetz.core.retries import NO_RETRIES, Retries
 from fangnetz.core.units import MiB, VmId
 
@@ -98,6 +99,7 @@ def vm_doc_from_xml(
     rules: Rules = NO_RULES,
     live: bool = True,
     retries: Retries = NO_RETRIES,
+    fallback: Fallback | None = None,
 ) -> VmDoc:
     """Return the definition that a domain XML stands for; its digest is the SHA-256 of the XML in UTF-8.
 
@@ -115,6 +117,7 @@ def vm_doc_from_xml(
         rules=rules,
         live=live,
         retries=retries,
+        fallback=fallback,
     )
     return VmDoc(spec=spec, xml=xml, wish=wish, source=source)
 

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Annotated, Any, Literal, get_type_hints
 from pydantic import BaseModel, BeforeValidator, ConfigDict, Discriminator, Field, Tag, create_model
 
 from fangnetz.core.model import VmWish
-from fangnetz.core.policy import PROFILES, Policy
+from fangnetz.core.policy import PROFILES, Fallback, Policy
 from fangnetz.settings.names import (
     AbsolutePath,
     Address,
@@ -157,6 +157,7 @@ class VmShape(Shape):
     live: bool = True
     max_restarts: Annotated[int, Field(ge=0, le=100)] | None = None
     max_relocations: Annotated[int, Field(ge=0, le=100)] | None = None
+    evacuate_fallback: Annotated[Fallback, Field(strict=False)] | None = None
 
 
 class XmlVmShape(VmShape):

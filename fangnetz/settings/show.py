@@ -35,6 +35,7 @@ def settings_as_tree(settings: Settings) -> dict[str, object]:
                 "priority": vm.spec.priority,
                 "wish": str(vm.wish),
                 "live": vm.spec.live,
+                **({} if vm.spec.fallback is None else {"evacuate_fallback": vm.spec.fallback.value}),
                 **as_tree(vm.spec.rules),
                 **retries.as_tree(vm.spec.retries),
                 "digest": vm.spec.digest,

@@ -49,6 +49,7 @@ def vm_doc(vm: VmOfStory) -> VmDoc:
     spec = VmSpec(
         id=VmId(vm.name), memory_mib=MiB(vm.memory_mib), cpus=vm.cpus, priority=vm.priority, digest=vm.name,
         disks=(f"disk of {vm.name}",), rules=vm.rules, live=vm.live, retries=vm.retries,
+        fallback=vm.fallback,
     )  # fmt: skip
     return VmDoc(spec=spec, xml=f"<domain><name>{vm.name}</name></domain>", wish=VmWish(vm.wish), source=FROM_CLI)
 

@@ -55,14 +55,18 @@ def _hosts(world: World) -> list[tuple[str, str]]:
 
 
 def _vms(world: World) -> list[tuple[str, str]]:
-    """One that failed is tried again; the only copy of one that is paused or out of date is ended, then started."""
+    """One that failed, or was stopped as its host was emptied, is started; the only copy of one that is paused or out
+    of date is ended first.
+    """
     memory, docs = world.server.memory, documents(world.server.memory).vms
+    waiting = {vm for host in documents(world.server.memory).hosts.values() for vm in host.stopped}
     asked: list[tuple[str, str]] = []
     for vm, record in memory.vms.items():
         doc = docs.get(vm)
         if doc is None:
             continue
-        if record.state is VmState.FAILED and doc.to_run:
+        waits = record.state is VmState.WAITING and vm in waiting
+        if (record.state is VmState.FAILED or waits) and doc.to_run:
             asked.append(("start", vm))
         elif record.state is VmState.NEEDS_PERSON and doc.to_run:
             asked.append(("stop", vm))

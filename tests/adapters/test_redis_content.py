@@ -48,6 +48,7 @@ from fangnetz.core.model import (
     WishKind,
 )
 from fangnetz.core.operations import OperationState, Order, Outcome, Step, StepKind, StepState, vm_start_steps
+from fangnetz.core.policy import Fallback
 from fangnetz.core.retries import Retries
 from fangnetz.core.units import Instant, OperationId, Seconds
 from fangnetz.engine.ledger import Ledger, key_of
@@ -143,6 +144,7 @@ RULES = made(
 SPECS = made(
     VmSpec, id=NAME, memory_mib=NUMBER, cpus=NUMBER, priority=st.integers(-9, 9), digest=TEXT, uuid=TEXT,
     disks=st.lists(TEXT, max_size=3).map(tuple), rules=RULES, live=st.booleans(),
+    fallback=st.none() | st.sampled_from(list(Fallback)),
     retries=made(Retries, restarts=st.none() | st.integers(0, 9), relocations=st.none() | st.integers(0, 9)),
 )  # fmt: skip
 VM_DOCS = made(
@@ -151,6 +153,7 @@ VM_DOCS = made(
 HOST_DOCS = made(
     HostDoc, id=NAME, maintenance=st.booleans(), evacuate=st.booleans(), away=st.lists(NAME, max_size=3).map(tuple),
     failback=st.booleans(), reason=TEXT, incarnation=NAME, quarantine=TEXT,
+    stopped=st.lists(NAME, max_size=3).map(tuple),
 )  # fmt: skip
 PAUSES = made(PauseDoc, on=st.booleans(), by=TEXT, reason=TEXT, since=AT, until=st.none() | AT)
 BINDINGS = made(

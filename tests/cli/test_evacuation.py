@@ -8,6 +8,7 @@ from typing import Any
 import pytest
 
 from fangnetz.core.model import HostDoc, HostState, VmState, VmWish
+from fangnetz.core.policy import Fallback
 from fangnetz.core.units import HostId, Incarnation, VmId
 
 from .board import Board, Ticking
@@ -56,6 +57,33 @@ def test_a_preview_names_what_is_stopped_for_it(board: Board) -> None:
     assert move["live"] is False
 
 
+def test_a_preview_says_of_each_what_becomes_of_it_if_it_cannot_move_live(board: Board) -> None:
+    board.well()
+    doc = board.store.view(board.hosts, None).vms[VmId("web1")]
+    for own, said in (
+        (None, "it stays and runs"),
+        (Fallback.RELOCATE, "it is stopped, moved and started"),
+        (Fallback.STOP, "it is stopped until host1 is activated"),
+    ):
+        board.documents(replace(doc, spec=replace(doc.spec, fallback=own)))
+        page = " ".join(board.run("host", "evacuate", "host1", "--preview").out.split())
+        assert f"if it cannot move live: {said}" in page
+        assert said in " ".join(board.run("vm", "show", "web1").out.split())
+        (move,) = board.run("host", "evacuate", "host1", "--preview", "--json").json["preview"]["moves"]
+        assert move["evacuate_fallback"] == (own or Fallback.STAY).value
+        assert board.run("vm", "show", "web1", "--json").json["evacuate_fallback"] == (own or Fallback.STAY).value
+
+
+def test_a_preview_names_what_is_stopped_until_the_host_is_activated(board: Board) -> None:
+    board.well()
+    doc = board.store.view(board.hosts, None).vms[VmId("web1")]
+    board.documents(replace(doc, spec=replace(doc.spec, live=False, fallback=Fallback.STOP)))
+    page = board.run("host", "evacuate", "host1", "--preview").out
+    assert "1 would be stopped until host1 is activated" in page
+    preview = board.run("host", "evacuate", "host1", "--preview", "--json").json["preview"]
+    assert (preview["moves"], preview["stays"], [one["vm"] for one in preview["stops"]]) == ([], [], ["web1"])
+
+
 def test_a_preview_of_an_empty_host_says_so(board: Board) -> None:
     board.well()
     board.vm("web3", VmState.STOPPED, wish=VmWish.STOPPED)
@@ -71,7 +99,7 @@ def test_a_preview_as_json_holds_moves_and_stays(board: Board) -> None:
     assert said.code == 0, said.err
     assert said.json.keys() == {"schema", "preview"}
     preview = said.json["preview"]
-    assert preview.keys() == {"host", "moves", "stays"}
+    assert preview.keys() == {"host", "moves", "stays", "stops"}
     assert preview["host"] == "host1"
     (move,), (stay,) = preview["moves"], preview["stays"]
     assert {name: move[name] for name in ("vm", "from", "to")} == {"vm": "web1", "from": "host1", "to": "host2"}

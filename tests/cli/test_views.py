@@ -15,6 +15,7 @@ from .stories import failover, lost
 
 HOST_KEYS = {
     "id", "state", "since", "reason", "incarnation", "last_boot", "power", "maintenance", "evacuate", "leaving", "away",
+    "stopped",
     "quarantine", "exits",
     "protected", "protection",
     "heartbeat", "vms", "memory_used_mib", "memory_mib", "cpus", "zone", "uses", "fence", "proof", "verdict", "brakes",
@@ -22,6 +23,7 @@ HOST_KEYS = {
 }  # fmt: skip
 VM_KEYS = {
     "name", "state", "host", "generation", "since", "reason", "wish", "memory_mib", "cpus", "uses", "priority", "live",
+    "evacuate_fallback",
     "rules", "retries",
     "source",
     "operation",

@@ -34,7 +34,7 @@ from fangnetz.core.operations import (
     migrate_steps,
     vm_relocate_steps,
 )
-from fangnetz.core.policy import Fallback, Policy, Unmovable
+from fangnetz.core.policy import Fallback, Policy
 from fangnetz.core.relocation import not_listed_yet, plan_restart, verdict_of_relocation
 from fangnetz.core.units import Epoch, Generation, HostId, Incarnation, Instant, OperationId, Seconds, VmId
 from tests.core.world import (
@@ -277,7 +277,7 @@ def emptying(look: ClusterView, policy: Policy) -> tuple[list[bool], list[str]]:
 def test_a_host_is_emptied_of_such_a_vm_by_policy() -> None:
     assert emptying(running(), Policy()) == ([False], [])
     assert emptying(running(live=True), Policy()) == ([True], [])
-    moves, (why,) = emptying(running(), Policy(unmovable=Unmovable.STAY))
+    moves, (why,) = emptying(running(), Policy(unmovable=Fallback.STAY))
     assert (moves, "unmovable is stay" in why) == ([], True)
 
 

@@ -340,6 +340,22 @@ SABOTAGES: tuple[Sabotage, ...] = (
         new="        if True:",
         stories=("evacuation/no_room_for_all",),
     ),
+    Sabotage(
+        name="what an evacuation stopped is started elsewhere unasked",
+        rule="10",
+        file="core/recovery.py",
+        old="    if vm in waiting:\n",
+        new="    if False:\n",
+        stories=("evacuation/it_waits_stopped_in_maintenance", "evacuation/the_store_is_wiped_after_the_stop"),
+    ),
+    Sabotage(
+        name="no file names what an evacuation stops",
+        rule="8",
+        file="core/decide/evacuations.py",
+        old="stopped=tuple(sorted({*doc.stopped, *stopped})))",
+        new="stopped=())",
+        stories=("evacuation/it_waits_stopped_in_maintenance",),
+    ),
     # -- liveness -------------------------------------------------------------------------------------------------
     Sabotage(
         name="nobody sends lost steps again",

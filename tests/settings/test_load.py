@@ -14,7 +14,7 @@ import pytest
 
 from fangnetz.core.errors import SettingsError
 from fangnetz.core.model import VmWish
-from fangnetz.core.policy import PROFILES, Policy, RankBy
+from fangnetz.core.policy import PROFILES, Fallback, Policy, RankBy
 from fangnetz.core.units import ControllerId, DeviceName, HostId, VmId
 from fangnetz.settings import (
     DRIVERS,
@@ -90,6 +90,14 @@ def test_both_forms_of_a_vm_become_definitions(cluster: ClusterFile) -> None:
     assert (db1.spec.id, db1.spec.memory_mib, db1.spec.cpus) == ("db1", 256, 1)
     for vm in (web1, db1):
         assert vm.spec.digest == hashlib.sha256(vm.xml.encode()).hexdigest()
+
+
+def test_a_vm_says_what_an_evacuation_does_about_it_or_nothing(cluster: ClusterFile) -> None:
+    cluster.mend("memory_mib: 256", "memory_mib: 256\n    evacuate_fallback: stop")
+    cluster.mend("profile: default", "unmovable: stop\n  evacuate_fallback: relocate")
+    settings = load_settings(cluster.path)
+    assert (settings.policy.unmovable, settings.policy.evacuate_fallback) == (Fallback.STOP, Fallback.RELOCATE)
+    assert [settings.vms[VmId(vm)].spec.fallback for vm in ("db1", "web1")] == [Fallback.STOP, None]
 
 
 def test_equal_settings_give_equal_definitions(cluster: ClusterFile) -> None:

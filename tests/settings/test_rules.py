@@ -105,6 +105,8 @@ BROKEN = [
     ("a VM too large", "memory_mib: 256", "memory_mib: 5000", "vms.db1.memory_mib", "5000"),
     ("a VM with too many cpus", "memory_mib: 256", "memory_mib: 256\n    cpus: 17", "vms.db1.memory_mib", "256"),
     ("an unknown wish", "xml_file: vms/web1.xml", "xml_file: vms/web1.xml\n    wish: on", "vms.web1.wish", "wish: on"),
+    ("an unknown fallback", "memory_mib: 256", "memory_mib: 256\n    evacuate_fallback: leave",
+     "vms.db1.evacuate_fallback", "leave"),
     ("a rule about a host there is not", "memory_mib: 256", "memory_mib: 256\n    allowed: [host1, hots2]",
      "vms.db1.allowed[1]", "hots2"),
     ("no host is allowed", "memory_mib: 256", "memory_mib: 256\n    allowed: []", "vms.db1.allowed", "[]"),

@@ -1,7 +1,7 @@
 """Hosts that are being emptied, and VMs on their way home: which moves begin in this tick, and what is still left.
 
 Asked anew in every tick from what is so: whatever moved by other means has left, and what failed is tried again later.
-A VM that does not move stays and runs where it is; nothing else waits for it.
+A VM that does not move stays and runs where it is, or is stopped there if its fallback says so; nothing waits for it.
 """
 
 from __future__ import annotations
@@ -12,9 +12,9 @@ from dataclasses import replace
 from fangnetz.core.actions import Action, Alarm, PutHost, PutHostDoc
 from fangnetz.core.decide.pacing import Pace
 from fangnetz.core.detector import Verdict, Watch, heard
-from fangnetz.core.evacuation import plan_evacuation, vms_on, why_not_stopped
+from fangnetz.core.evacuation import EvacuationPlan, plan_evacuation, vms_on, why_not_stopped
 from fangnetz.core.leaving import Parting, leaving, parting, told
-from fangnetz.core.model import ClusterView, HostDoc, HostState, HypervisorHealth
+from fangnetz.core.model import ClusterView, HostDoc, HostState, HypervisorHealth, VmRecord, VmState
 from fangnetz.core.moving import Move, Stays, plan_moves
 from fangnetz.core.policy import Policy
 from fangnetz.core.units import HostId, VmId
@@ -47,12 +47,14 @@ class Evacuations:
         for host in sorted(self.view.hosts):
             if host in self.documented:
                 continue
-            doc = self.view.host_docs.get(host, HostDoc(id=host))
+            doc = self._without_the_started(self.view.host_docs.get(host, HostDoc(id=host)))
             going = parting(self.view, host, self.verdicts, self.policy)
             if going is Parting.EVACUATE or (going is Parting.NONE and doc.evacuate and not doc.maintenance):
                 self._empty(host, doc)
             elif doc.failback and not doc.maintenance:
                 self._fill(host, doc)
+            elif doc.stopped != self.view.host_docs.get(host, HostDoc(id=host)).stopped:
+                self.docs.append(PutHostDoc(doc=doc))
         return [*self.docs, *self.pace.begun, *self.records], self.alarms
 
     # -- emptying --
@@ -72,20 +74,56 @@ class Evacuations:
                 and host not in self.pace.awaited
                 and not self.pace.coming[host]
             ):
-                reason = f"{doc.reason}; every VM has left it"
+                down = f"; {', '.join(doc.stopped)} stopped until it is activated" if doc.stopped else ""
+                reason = f"{doc.reason}; every VM has left it{down}"
                 self.docs.append(PutHostDoc(doc=replace(doc, maintenance=True, reason=reason)))
             return
         plan = plan_evacuation(host, self.view, self.watch, self.verdicts, self.policy)
         beat = leaving(self.view, host)
         why = doc.reason if doc.evacuate or beat is None else told(host, beat.leaving)
         begun = self.pace.begin_all(plan.moves, f"{host} is being emptied: {why}")
+        known = doc
         if begun:
             gone = {move.vm for move in begun if doc.evacuate or self.pace.rules.fails_back(move.vm, True)}
             away = tuple(sorted({*doc.away, *gone} - self._at_home_elsewhere(host)))
             known = replace(doc, away=away, failback=not doc.evacuate)  # one that only goes down has them back
-            if known != doc:
-                self.docs.append(PutHostDoc(doc=known))
-        self._say_what_is_left(host, why, left, plan.stays)
+        stopped = self._begin_stops(plan, doc)
+        if doc.evacuate:
+            known = replace(known, stopped=tuple(sorted({*doc.stopped, *stopped})))
+        if known != self.view.host_docs.get(host, HostDoc(id=host)):
+            self.docs.append(PutHostDoc(doc=known))
+        self._say_what_is_left(doc, why, left, plan)
+
+    def _begin_stops(self, plan: EvacuationPlan, doc: HostDoc) -> list[VmId]:
+        """Stop what is to stay down, and return what of it has its turn. Files name it before it is stopped.
+
+        Of a host that only goes down nobody says `activate` afterwards: these start again with it, as any it keeps.
+        """
+        until = f"it is stopped until {doc.id} is {'activated' if doc.evacuate else 'back'}"
+        return [
+            one.vm
+            for one in plan.stops
+            if self.pace.begin_stop(
+                one.vm, f"{one.because}: {until}", kept=not doc.evacuate, again=one.vm in doc.stopped
+            )
+        ]
+
+    def _without_the_started(self, doc: HostDoc) -> HostDoc:
+        """Return the document without those that run after all, by whomever they were started, or are not known."""
+        down = tuple(vm for vm in doc.stopped if vm in self.pace.busy or self._is_to_be_down(vm, doc))
+        return replace(doc, stopped=down) if down != doc.stopped else doc
+
+    def _is_to_be_down(self, vm: VmId, doc: HostDoc) -> bool:
+        record = self.view.vm_records.get(vm)
+        if vm not in self.view.vms:
+            return False
+        runs = record is not None and record.state is VmState.RUNNING and not self._is_let_go(record)
+        return not runs or (record is not None and record.owner == doc.id and not doc.maintenance)  # stopped again
+
+    def _is_let_go(self, record: VmRecord) -> bool:
+        """Whether its owner has just promised not to start it again, and may not have listed its VMs since."""
+        beat = heard(self.view, record.owner) if record.owner is not None else None
+        return beat is not None and beat.promised(record.id) >= record.generation
 
     def _at_home_elsewhere(self, host: HostId) -> frozenset[VmId]:
         """Return the VMs that came only because another host was emptied: that one is where they go home to."""
@@ -95,12 +133,22 @@ class Evacuations:
         beat = heard(self.view, host)
         return beat is not None and beat.hypervisor is HypervisorHealth.OK
 
-    def _say_what_is_left(self, host: HostId, because: str, left: tuple[VmId, ...], stays: tuple[Stays, ...]) -> None:
-        why = {one.vm: one.because for one in stays if one.vm not in self.pace.busy}
+    def _say_what_is_left(self, doc: HostDoc, because: str, left: tuple[VmId, ...], plan: EvacuationPlan) -> None:
+        host, within = doc.id, f"within {self.policy.move_again_s:g} s"
+        why = {one.vm: one.because for one in plan.stays if one.vm not in self.pace.busy}
+        down = {one.vm: one.because for one in plan.stops}
         for vm in left:
             record = self.view.vm_records.get(vm)
-            if vm not in why and vm not in self.pace.busy and record is not None and self.pace.tried_lately(vm):
-                why[vm] = f"its move came to nothing; it is tried again within {self.policy.move_again_s:g} s"
+            if record is None:
+                continue
+            if vm in doc.stopped and self._stop_failed(record):
+                why[vm] = f"its stop came to nothing; it is tried again {within}"
+            elif vm not in why and vm not in self.pace.busy and self.pace.tried_lately(vm):
+                why[vm] = (
+                    f"{down[vm]}; it is stopped {within}"
+                    if vm in down
+                    else f"its move came to nothing; it is tried again {within}"
+                )
         if why:
             told = "; ".join(f"{vm}: {because}" for vm, because in sorted(why.items()))
             self.alarms.append(
@@ -110,6 +158,12 @@ class Evacuations:
         reason = f"{because}; {len(left)} left"
         if known.reason != reason and host not in self.pace.busy:
             self.records.append(PutHost(record=replace(known, reason=reason)))
+
+    def _stop_failed(self, record: VmRecord) -> bool:
+        """Whether one that is to be stopped runs on: before it is tried again, and while it is."""
+        if record.state is VmState.STOPPING:
+            return record.tries > 0
+        return record.state is VmState.RUNNING and not self._is_let_go(record)
 
     # -- filling again --
 

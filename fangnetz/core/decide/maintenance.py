@@ -11,7 +11,7 @@ from fangnetz.core.decide.returns import obstacle_to_return
 from fangnetz.core.detector import Finding, Verdict, Watch, heard
 from fangnetz.core.errors import WishRefused
 from fangnetz.core.evacuation import plan_evacuation, vms_on
-from fangnetz.core.model import ClusterView, HostDoc, HostState, Wish
+from fangnetz.core.model import ClusterView, HostDoc, HostState, VmState, Wish
 from fangnetz.core.policy import Policy
 from fangnetz.core.rules import RuleBook
 from fangnetz.core.units import HostId, Instant, VmId
@@ -44,25 +44,32 @@ def evacuate(
         )
     reason = f"{wish.by} asked to empty it"
     doc = replace(known, evacuate=True, maintenance=False, failback=False, reason=reason)
-    again = _tried_anew(left, view)
+    again = _tried_anew(left, view, live=not known.evacuate)
     if not verdicts[host].fresh:
         return [PutHostDoc(doc=doc)], f"{host} is not well; it is emptied once it reports: what runs there leaves", None
     plan = plan_evacuation(host, view, watch, verdicts, policy)
     sentence = f"{host} is being emptied: {len(plan.moves)} of {len(left)} VMs leave"
+    if plan.stops:
+        down = "; ".join(f"{one.vm}: {one.because}" for one in plan.stops)
+        sentence += f"; {len(plan.stops)} are stopped until it is activated again, because {down}"
     if plan.stays:
         told = "; ".join(f"{one.vm}: {one.because}" for one in plan.stays)
         sentence += f"; for now {len(plan.stays)} stay, because {told}"
     return [PutHostDoc(doc=doc), *again], sentence, None
 
 
-def _tried_anew(vms: Iterable[VmId], view: ClusterView) -> list[Action]:
-    """Return what lets moves of these VMs begin at once: a person asks for them, whatever became of the last ones."""
-    records = (view.vm_records.get(vm) for vm in vms)
-    return [
-        PutVm(record=replace(record, tried_at=Instant(0.0), tries=0), expected=record.generation)
-        for record in records
-        if record is not None and record.tried_at
-    ]
+def _tried_anew(vms: Iterable[VmId], view: ClusterView, *, live: bool = False) -> list[Action]:
+    """Return what lets moves of these VMs begin at once: a person asks for them, whatever became of the last ones.
+
+    `live`: also those whose live migration failed are tried while they run.
+    """
+    actions: list[Action] = []
+    for record in (view.vm_records.get(vm) for vm in vms):
+        if record is not None and (record.tried_at or (live and record.stuck_at)):
+            stuck_at = Instant(0.0) if live else record.stuck_at
+            anew = replace(record, tried_at=Instant(0.0), tries=0, stuck_at=stuck_at)
+            actions.append(PutVm(record=anew, expected=record.generation))
+    return actions
 
 
 def activate(
@@ -89,10 +96,20 @@ def activate(
     known = replace(doc or HostDoc(id=host), incarnation=beat.incarnation)
     rules = RuleBook.of(view.vms.values())
     home = tuple(vm for vm in known.away if wish.failback or rules.fails_back(vm, policy.failback))
+    down = known.stopped
     if known.maintenance or known.evacuate or known.failback:
-        known = replace(known, maintenance=False, evacuate=False, reason="", failback=bool(home), away=home)
+        known = replace(known, maintenance=False, evacuate=False, reason="", failback=bool(home), away=home, stopped=())
     known = replace(known, quarantine="")
     docs: list[Action] = [PutHostDoc(doc=known)] if known != doc else []
     docs += _tried_anew(home, view)
+    docs += [
+        PutVm(
+            record=replace(waits, since=view.now, reason=f"{host} was activated", tried_at=Instant(0.0), tries=0),
+            expected=waits.generation,
+        )
+        for vm in down
+        if (waits := view.vm_records.get(vm)) is not None and waits.state is VmState.WAITING
+    ]
     coming = f", and {len(home)} VMs come home" if home else ""
-    return [*docs, put], f"{host} is online{coming}", None
+    starting = f", and what was stopped starts again: {', '.join(down)}" if down else ""
+    return [*docs, put], f"{host} is online{coming}{starting}", None

@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import hashlib
+from collections import Counter
+from collections.abc import Iterable
 
 from fangnetz.core.detector import heard
 from fangnetz.core.model import ClusterView, OffProof, Wish
-from fangnetz.core.operations import Operation, OperationKind, Order, Step, failover_steps
+from fangnetz.core.operations import Operation, OperationKind, Order, Step, StepKind, failover_steps
 from fangnetz.core.units import Epoch, Generation, HostId, Incarnation, Instant, OperationId, VmId
 
 
@@ -86,6 +88,16 @@ def vm_operation(
         opened_at=view.now,
         reason=reason,
         steps=steps,
+    )
+
+
+def stops_under_way(operations: Iterable[Operation]) -> Counter[HostId]:
+    """Return how many guests are being shut down in order on each host."""
+    return Counter(
+        step.order.host
+        for op in operations
+        for step in op.of_kind(StepKind.STOP)
+        if step.order is not None and not step.order.force and not step.settled
     )
 
 

@@ -10,13 +10,14 @@ from collections.abc import Collection, Iterable
 from dataclasses import replace
 
 from fangnetz.core.actions import Action, OpenOperation, PutVm
-from fangnetz.core.decide.openings import vm_operation
-from fangnetz.core.model import ClusterView
+from fangnetz.core.decide.openings import order_to, stops_under_way, vm_operation
+from fangnetz.core.leaving import STOPS_PER_HOST_MAX
+from fangnetz.core.model import ClusterView, VmState
 from fangnetz.core.moving import Move
-from fangnetz.core.operations import Operation, OperationKind, StepKind, migrate_steps
+from fangnetz.core.operations import Operation, OperationKind, StepKind, migrate_steps, stop_steps
 from fangnetz.core.policy import Policy
 from fangnetz.core.rules import RuleBook
-from fangnetz.core.units import Epoch, HostId, VmId
+from fangnetz.core.units import Epoch, Generation, HostId, VmId
 
 MOVES = frozenset({OperationKind.MIGRATE, OperationKind.RELOCATE})
 
@@ -56,8 +57,9 @@ class Pace:
             to = record.moving.host if record.moving is not None else op.target
             if to is not None:
                 self.coming[to] += 1
+        self.stopping = stops_under_way(operations)
         self.begun: list[Action] = []
-        """What opens the moves that were begun here."""
+        """What opens the moves and stops that were begun here."""
 
     def begin_all(self, moves: Iterable[Move], reason: str) -> list[Move]:
         """Open the moves that have their turn, and return them; VMs that run together move at once or not at all."""
@@ -74,8 +76,33 @@ class Pace:
                     self._begin(move, reason)
         return begun
 
+    def begin_stop(self, vm: VmId, reason: str, *, kept: bool, again: bool) -> bool:
+        """Open the stop of one VM on its own host if it has its turn, and say whether it had. `kept`: it is to start
+        again with that host, whoever has that one come back; `again`: an earlier stop of it came to nothing.
+        """
+        record = self.view.vm_records[vm]
+        host, generation = record.owner, record.generation
+        if self.view.paused is not None or host is None or vm in self.busy or self.tried_lately(vm):
+            return False
+        order = order_to(self.view, vm, host, generation, self.policy.stop_bound_s + self.policy.start_bound_s)
+        if order is None or self.stopping[host] >= STOPS_PER_HOST_MAX:
+            return False
+        self.busy.add(vm)
+        self.stopping[host] += 1
+        now = self.view.now
+        stopping = replace(record, state=VmState.STOPPING, since=now, reason=reason, tried_at=now,
+                           tries=record.tries + 1 if again else 0,
+                           kept=generation if kept else Generation(0))  # fmt: skip
+        self.begun += [
+            PutVm(record=stopping, expected=generation),
+            OpenOperation(
+                operation=vm_operation(OperationKind.STOP, vm, reason, stop_steps(order), self.view, self.epoch)
+            ),
+        ]
+        return True
+
     def tried_lately(self, vm: VmId) -> bool:
-        """Whether a move of it began a short while ago, whatever became of it."""
+        """Whether a move of it, or its stop, began a short while ago, whatever became of that."""
         return 0.0 <= self.view.now - self.view.vm_records[vm].tried_at < self.policy.move_again_s
 
     def _has_its_turn(self, unit: Collection[Move]) -> bool:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections import Counter
 from collections.abc import Collection, Iterable, Mapping
 from dataclasses import replace
 
@@ -10,9 +9,10 @@ from fangnetz.core.actions import Action, Alarm, OpenOperation, PutVm
 from fangnetz.core.copies import later_copy, listed, paused_later_copy, running
 from fangnetz.core.decide.arrivals import Arrival, Arrivals
 from fangnetz.core.decide.carried import Carried
-from fangnetz.core.decide.openings import operation_id, order_to, vm_operation
+from fangnetz.core.decide.openings import operation_id, order_to, stops_under_way, vm_operation
 from fangnetz.core.decide.partings import Partings
 from fangnetz.core.detector import Finding, Verdict, Watch, heard
+from fangnetz.core.evacuation import held_back
 from fangnetz.core.identity import rivals
 from fangnetz.core.leaving import STOPS_PER_HOST_MAX
 from fangnetz.core.model import (
@@ -93,12 +93,8 @@ class VmDecisions:
         self.partings = Partings(view, verdicts, policy)
         self.seen = self._seen(view.hosts)
         self.seen_outside = self._seen_outside(view.outside)
-        self.stopping = Counter(
-            step.order.host
-            for op in view.operations.values()
-            for step in op.of_kind(StepKind.STOP)
-            if step.order is not None and not step.order.force and not step.settled
-        )
+        self.stopping = stops_under_way(view.operations.values())
+        self.held_back = held_back(view)
         self.actions: list[Action] = []
         self.alarms: list[Alarm] = []
         self.wanted: list[VmId] = []
@@ -324,6 +320,8 @@ class VmDecisions:
             return
         if self._take(self.partings.of_seen(record, host, seen)):
             return
+        if record.id in self.held_back and seen.generation and beat.promised(record.id) >= seen.generation:
+            return  # stopped a moment ago, as its host is emptied
         if seen.state is Sighting.PAUSED:
             self.alarms.append(
                 Alarm(
@@ -398,7 +396,8 @@ class VmDecisions:
             return
         if record.state in (VmState.FAILED, VmState.NEEDS_PERSON):
             return  # until a person says start, or it is seen running somewhere
-        if owner is None or self.partings.lets_go(record, owner):
+        waits = record.id in self.held_back and self._known_absent(record)  # for what, the plan of its start says
+        if owner is None or waits or self.partings.lets_go(record, owner):
             self.wanted.append(record.id)
             return
         verdict = self.verdicts.get(owner)

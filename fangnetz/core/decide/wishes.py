@@ -422,7 +422,10 @@ def _start(vm: VmId, view: ClusterView) -> Granting:
             f"{vm} cannot be started while a copy of it is paused on {', '.join(paused)}: {record.reason}"
         )
     actions: list[Action] = [PutVmDoc(doc=replace(doc, wish=VmWish.RUNNING))]
-    kept = record is not None and record.state is VmState.WAITING and record.kept == record.generation
+    holding = [known for known in view.host_docs.values() if vm in known.stopped]
+    actions += [PutHostDoc(doc=replace(known, stopped=tuple(sorted({*known.stopped} - {vm})))) for known in holding]
+    waits = record is not None and record.state is VmState.WAITING
+    kept = waits and record is not None and (bool(holding) or record.kept == record.generation)
     if record is not None and (kept or record.state in (VmState.FAILED, VmState.NEEDS_PERSON, VmState.STOPPED)):
         again = replace(
             record, state=VmState.WAITING, since=view.now, failures=0, reason="an operator wants it to run",

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 
+from fangnetz.core.evacuation import held_back
 from fangnetz.core.model import HostRecord, HostState, VmState
 from fangnetz.core.roll.values import Roll, Seen, Stage
 from fangnetz.core.units import HostId
@@ -63,8 +64,11 @@ def _expected(host: HostId, roll: Roll) -> frozenset[HostState]:
 
 
 def _vms(seen: Seen, *, broken: bool) -> Iterator[str]:
+    planned = held_back(seen.view)
     for vm, doc in sorted(seen.view.vms.items()):
         record = seen.view.vm_records.get(vm)
         state = record.state if record is not None else _V.WAITING
+        if vm in planned and state not in _BROKEN:
+            continue  # down by its fallback until its host is activated
         if doc.to_run and state not in _AS_WISHED and (state in _BROKEN) is broken:
             yield f"{vm} is wished to run and is {state}" + (f": {record.reason}" if record is not None else "")

@@ -25,7 +25,7 @@ from fangnetz.core.operations import (
     StepState,
     vm_start_steps,
 )
-from fangnetz.core.policy import Fallback, Policy
+from fangnetz.core.policy import Policy
 from fangnetz.core.quarantine import with_exit
 from fangnetz.core.quorum import BrakeKind, brakes
 from fangnetz.core.recovery import plan_recovery, starts_of
@@ -287,7 +287,7 @@ class FailoverSteps:
 
         outcome = Outcome(state=StepState.DONE, sentence=sentence, closes=state)
         stuck = (operation.kind, state) == (OperationKind.MIGRATE, OperationState.FAILED)
-        if stuck and self._policy.evacuate_fallback is Fallback.RELOCATE:
+        if stuck:
             return Settlement(outcome, after=lambda: self._relocating.stuck(operation))
         return Settlement(outcome)
 

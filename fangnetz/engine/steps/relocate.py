@@ -9,11 +9,12 @@ from collections.abc import Mapping
 from dataclasses import replace
 
 from fangnetz.core.decide.openings import order_to_boot
+from fangnetz.core.evacuation import fallback_of
 from fangnetz.core.model import ClusterView, HostSpec, VmState
 from fangnetz.core.moving import Move, Stays
 from fangnetz.core.operations import Operation, Order, Outcome, StepKind, StepState, vm_relocate_steps
 from fangnetz.core.ownership import Granted, owner_let_go
-from fangnetz.core.policy import Policy
+from fangnetz.core.policy import Fallback, Policy
 from fangnetz.core.relocation import fell_back, is_stopped, plan_relocations
 from fangnetz.core.units import Generation, HostId, Incarnation, Instant, VmId
 from fangnetz.engine.execute import Context, Settlement
@@ -67,12 +68,14 @@ class Relocating:
         return order_to_boot(view, vm, host, incarnation, generation, self._policy.start_bound_s)
 
     def stuck(self, operation: Operation) -> None:
-        """Write down that a live migration failed: where the fallback is to relocate, no evacuation tries it again."""
+        """Write down that a live migration failed, unless the VM stays all the same: no evacuation tries it again."""
         failed = next((s for s in operation.of_kind(StepKind.MIGRATE) if s.state is StepState.FAILED), None)
         if failed is None or failed.order is None:
             return
         view, order = self._store.view(self._hosts, None), failed.order
-        record = view.vm_records.get(order.vm)
+        doc, record = view.vms.get(order.vm), view.vm_records.get(order.vm)
+        if doc is None or fallback_of(doc.spec, self._policy) is Fallback.STAY:
+            return
         if record is not None and (record.owner, record.generation) == (order.host, order.generation):
             self._store.put_vm(replace(record, stuck_at=view.now), record.generation, operation.epoch)
 

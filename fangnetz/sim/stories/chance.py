@@ -10,7 +10,7 @@ from collections.abc import Callable
 from random import Random
 from typing import Any
 
-from fangnetz.core.policy import OnShutdown
+from fangnetz.core.policy import Fallback, OnShutdown
 from fangnetz.engine.fault_points import POINTS
 from fangnetz.settings.tree import Tree
 from fangnetz.sim.stories.read import story_of
@@ -97,7 +97,7 @@ class _Maker:
                     vms[name]["failback"] = True
 
     def _busy_and_zoned(self, data: dict[str, Any]) -> None:
-        """Zones, ranking by real use, retries. A chance of its own: what else is drawn stays as it was."""
+        """Zones, ranking by real use, retries, fallbacks. A chance of its own: what else is drawn stays as it was."""
         chance = Random(f"use {self._seed}")
         if chance.random() < 0.3:
             for host in data["hosts"].values():
@@ -110,6 +110,10 @@ class _Maker:
             data["timeline"].sort(key=lambda line: line["at"])
         for vm in chance.sample(self._vms, len(self._vms) // 4):
             data["vms"][vm] |= {"max_restarts": chance.choice((0, 1, 3)), "max_relocations": chance.choice((0, 1, 2))}
+        if chance.random() < 0.3:
+            for vm in chance.sample(self._vms, len(self._vms) // 3):
+                fallback = chance.choice([one.value for one in Fallback])
+                data["vms"][vm] |= {"evacuate_fallback": fallback, "live": chance.random() < 0.5}
 
     # -- faults --
 

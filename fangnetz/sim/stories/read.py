@@ -13,7 +13,7 @@ from typing import Any, NoReturn, TypeVar, cast, get_type_hints
 
 from fangnetz.core.errors import FangnetzError
 from fangnetz.core.model import HostState, Rules, VmState
-from fangnetz.core.policy import Policy, PolicyRefused
+from fangnetz.core.policy import Fallback, Policy, PolicyRefused
 from fangnetz.core.retries import Retries
 from fangnetz.core.units import HostId, VmId
 from fangnetz.engine.fault_points import POINTS
@@ -36,7 +36,10 @@ TOP = ("name", "about", "hosts", "controllers", "store", "vms", "world", "policy
 HOST_KEYS = ("cpus", "memory_mib", "fencing", "powered", "zone", *HOST_TIMES)
 RULE_KEYS = ("allowed", "strict", "preferred", "together", "apart", "failback")
 RETRY_KEYS = ("max_restarts", "max_relocations")
-VM_KEYS = ("host", "cpus", "memory_mib", "priority", "wish", "running", "live", *RETRY_KEYS, *RULE_KEYS, *VM_TIMES)
+VM_KEYS = (
+    "host", "cpus", "memory_mib", "priority", "wish", "running", "live", "evacuate_fallback", *RETRY_KEYS, *RULE_KEYS,
+    *VM_TIMES,
+)  # fmt: skip
 WISHED = ("running", "stopped", "ignored")
 AFTERWARDS_S = 300.0
 
@@ -178,6 +181,9 @@ class _Reader:
                     if key in self._group(path)
                 }
             ),
+            fallback=Fallback(self._choice((*path, "evacuate_fallback"), tuple(Fallback), ""))
+            if "evacuate_fallback" in self._group(path)
+            else None,
             times=self._times(path, "vm", VM_TIMES, others=True),
         )
 

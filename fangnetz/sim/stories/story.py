@@ -6,7 +6,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 
 from fangnetz.core.model import NO_RULES, Rules
-from fangnetz.core.policy import Policy
+from fangnetz.core.policy import Fallback, Policy
 from fangnetz.core.retries import NO_RETRIES, Retries
 
 
@@ -33,6 +33,7 @@ class VmOfStory:
     rules: Rules = NO_RULES
     live: bool = True
     retries: Retries = NO_RETRIES
+    fallback: Fallback | None = None
     times: Mapping[str, float] = field(default_factory=dict)
 
 

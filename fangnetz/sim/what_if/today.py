@@ -156,6 +156,7 @@ def _vm(today: Today, doc: VmDoc, record: VmRecord | None) -> VmOfStory:
         rules=doc.spec.rules,
         live=doc.spec.live,
         retries=doc.spec.retries,
+        fallback=doc.spec.fallback,
         running=owner is not None and _runs(today, doc.spec.id, owner),
         times={"start_s": today.measured.start(doc.spec.id).seconds},
     )

@@ -10,6 +10,7 @@ import pytest
 from fangnetz.core.actions import Alarm
 from fangnetz.core.model import HostDoc, HostState, VmState, VmWish
 from fangnetz.core.roll.going import STANDS_S, UNREST_S, Evacuate, Wait
+from fangnetz.core.units import VmId
 from tests.core.roll.rolling import (
     H1,
     H3,
@@ -88,6 +89,14 @@ def test_a_host_that_was_out_before_is_no_doubt_and_nor_is_a_vm_that_is_wished_t
     made = driven("h1", cluster=cluster)
     assert made.roll.out == (H3,)
     assert made.on() == Evacuate(hosts=(H1,))
+
+
+def test_nor_is_a_vm_that_an_evacuation_stopped_until_its_host_is_activated() -> None:
+    for doc, begins in ((HostDoc(id=H3, evacuate=True, maintenance=True), False), (None, True)):
+        stopped = doc or HostDoc(id=H3, evacuate=True, maintenance=True, stopped=(VmId("a3"),))
+        made = driven("h1", cluster=Cluster(states={"h3": HostState.MAINTENANCE}, vms={"a3": VmState.WAITING}))
+        made.cluster.docs["h3"] = stopped
+        assert isinstance(made.on(), Evacuate) is begins
 
 
 def test_what_stays_on_a_host_for_now_ends_the_roll_with_the_controllers_words() -> None:
