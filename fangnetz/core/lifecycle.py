@@ -134,6 +134,7 @@ TABLE: Mapping[HostState, Mapping[HostEvent, HostState | None]] = {
             for event in HostEvent
             if event not in (_E.ACCEPTED, _E.FENCING, _E.PROVEN_OFF, _E.OLD_BOOT_SPEAKS, _E.MAINTENANCE, _E.LEAVES)
         },
+        _E.EVACUATE: _S.EVACUATING,  # what runs there leaves; its quarantine lasts, and then it is in maintenance
         _E.COMES_BACK: _S.RETURNING,  # and into quarantine again, once it is clean
     },
     _S.NEEDS_PERSON: {

@@ -9,7 +9,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from fangnetz.core.actions import OpenOperation, PutHostDoc, PutVm, SettleWish
+from fangnetz.core.actions import EndOperation, OpenOperation, PutHostDoc, PutVm, SettleWish
 from fangnetz.core.evacuation import EvacuationPlan, fallback_of, plan_evacuation, plan_evacuations
 from fangnetz.core.model import (
     ClusterView,
@@ -281,3 +281,19 @@ def test_emptying_it_anew_tries_a_live_migration_first_and_saying_it_twice_does_
         _, actions = asked(look, WishKind.HOST_EVACUATE, "h1")
         (put,) = [action.record for action in actions if isinstance(action, PutVm)]
         assert (put.tried_at, put.stuck_at == 0) == (0, tried)
+
+
+# --- hosts in quarantine -----------------------------------------------------------------------------------------
+
+
+def test_a_host_in_quarantine_is_emptied_and_its_quarantine_lasts() -> None:
+    doc = replace(EMPTIED, quarantine="it went down too often")
+    look = seen(doc=doc, host=HostState.QUARANTINED)
+    hosts = [
+        one.record.state
+        for one in decided(look, policy=STOPS).actions
+        if hasattr(one, "record") and one.record.id == H1
+    ]
+    assert hosts == [HostState.EVACUATING]
+    assert documents(seen(doc=doc)) == [replace(doc, stopped=(WEB,))]
+    assert not [one for one in decided(seen(doc=doc), policy=STOPS).actions if isinstance(one, EndOperation)]

@@ -356,6 +356,14 @@ SABOTAGES: tuple[Sabotage, ...] = (
         new="stopped=())",
         stories=("evacuation/it_waits_stopped_in_maintenance",),
     ),
+    Sabotage(
+        name="a host in quarantine is not emptied",
+        rule="liveness",
+        file="core/decide/hosts.py",
+        old="_EMPTIABLE = frozenset({HostState.ONLINE, HostState.QUARANTINED})",
+        new="_EMPTIABLE = frozenset({HostState.ONLINE})",
+        stories=("quarantine/it_is_emptied",),
+    ),
     # -- liveness -------------------------------------------------------------------------------------------------
     Sabotage(
         name="nobody sends lost steps again",

@@ -52,6 +52,7 @@ _EVENT: Mapping[Finding, HostEvent] = {
     Finding.LOST: HostEvent.LOST,
     Finding.UNKNOWN: HostEvent.NOT_KNOWN,
 }
+_EMPTIABLE = frozenset({HostState.ONLINE, HostState.QUARANTINED})
 _OWNED_STATES = frozenset(
     {VmState.RUNNING, VmState.STARTING, VmState.STOPPING, VmState.MOVING, VmState.LOST, VmState.UNKNOWN,
      VmState.NEEDS_PERSON}
@@ -322,7 +323,7 @@ class HostDecisions:
         if self.verdict.fresh and self.record.state is HostState.MAINTENANCE and (doc is None or not doc.maintenance):
             self._take_back()
             return
-        if doc is not None and doc.evacuate and self.record.state is HostState.ONLINE and finding is Finding.ALIVE:
+        if doc is not None and doc.evacuate and self.record.state in _EMPTIABLE and finding is Finding.ALIVE:
             self._to(HostEvent.EVACUATE, doc.reason)
             return
         if finding is Finding.UNHEARD:
@@ -347,7 +348,7 @@ class HostDecisions:
 
     def _follow_finding(self, doc: HostDoc | None) -> None:
         event = _EVENT[self.verdict.finding]
-        if event is HostEvent.HEARD and doc is not None and doc.quarantine:
+        if event is HostEvent.HEARD and doc is not None and doc.quarantine and not doc.evacuate:
             event = HostEvent.QUARANTINED
         incarnation = self.beat.incarnation if self.beat and self.verdict.fresh else self.record.incarnation
         reason = doc.quarantine if event is HostEvent.QUARANTINED and doc is not None else self.verdict.sentence
