@@ -364,6 +364,14 @@ SABOTAGES: tuple[Sabotage, ...] = (
         new="_EMPTIABLE = frozenset({HostState.ONLINE})",
         stories=("quarantine/it_is_emptied",),
     ),
+    Sabotage(
+        name="what a host kept waits for it although a person confirmed that it is off",
+        rule="liveness",
+        file="core/decide/wishes.py",
+        old="record.owner == host and record.kept]",
+        new="False]",
+        stories=("shutdown/a_kept_vms_host_is_confirmed_off",),
+    ),
     # -- liveness -------------------------------------------------------------------------------------------------
     Sabotage(
         name="nobody sends lost steps again",

@@ -274,8 +274,12 @@ def _confirm_off(
     )  # fmt: skip
     # In files before anything rests on it: there it replaces a proof that was withdrawn.
     known = _known_boot(host, incarnation, view)
+    kept = [record for record in view.vm_records.values() if record.owner == host and record.kept]
+    actions.extend(PutVm(record=replace(one, kept=Generation(0)), expected=one.generation) for one in kept)
     actions.extend([*known, RememberProof(proof=proof), OpenOperation(operation=operation), put])
-    return actions, proof.sentence, operation.id
+    freed = ", ".join(sorted(one.id for one in kept if one.kept == one.generation))
+    sentence = f"{proof.sentence}; what was stopped with it starts elsewhere: {freed}" if freed else proof.sentence
+    return actions, sentence, operation.id
 
 
 def _boot_to_confirm(latest: Incarnation, host: HostId, wish: Wish, view: ClusterView) -> Incarnation:
