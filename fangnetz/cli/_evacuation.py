@@ -123,7 +123,7 @@ def follow_evacuation(session: Session, host: HostId, timeout_s: float) -> Ended
     """Return how it went until the host is in maintenance, or until what is left stays for now."""
     most, stands = 0, 0.0
     said = f"{host} is not empty after {timeout_s:g} s"
-    with counted(timeout_s) as (looks, meter):
+    with counted(session, timeout_s) as (looks, meter):
         for waited in looks:
             try:
                 with session.asking() as store:

@@ -10,12 +10,18 @@ from typing import Protocol
 from fangnetz.cli._console import QUIET, err, say, span
 from fangnetz.cli._moves import OnTheMove, on_the_move
 from fangnetz.cli._session import Session
-from fangnetz.core.errors import StoreUnreachable
+from fangnetz.core.errors import StoredContentError, StoreUnreachable
 from fangnetz.core.model import HostState, VmRecord, VmState
 from fangnetz.core.operations import Operation, OperationState, StepState
-from fangnetz.core.units import HostId, OperationId, VmId
+from fangnetz.core.units import HostId, OperationId, Seconds, VmId
 
 LOOK_EVERY_S = 0.25
+PAUSE_S = 0.05
+"""Between two looks at the least: what happens comes in bursts."""
+EVENTS_MAX = 1000
+"""So many at once tell that something happened as well as one does."""
+BEFORE_ALL = "0-0"
+"""An event's id that none has."""
 Ended = tuple[bool, str]
 """Whether it ended well, and the sentence it ended with."""
 
@@ -110,7 +116,7 @@ def _settled(operation: Operation) -> int:
 def follow_operation(session: Session, identity: OperationId, timeout_s: float) -> Ended:
     """Return how the operation ended; not well is also one that has not ended after `timeout_s` seconds."""
     with _meter() as meter:
-        for _ in _looks(timeout_s):
+        for _ in _looks(session, timeout_s):
             found = _operation(session, identity)
             if found is None:
                 continue
@@ -125,7 +131,7 @@ def follow_vm(session: Session, vm: VmId, goal: VmState | None, timeout_s: float
     reason = "no controller has taken it up"
     bad = {VmState.FAILED, VmState.NEEDS_PERSON} - {goal}
     with _meter() as meter:
-        for _ in _looks(timeout_s):
+        for _ in _looks(session, timeout_s):
             seen = _vm(session, vm)
             if seen is None:
                 continue
@@ -155,7 +161,7 @@ def follow_host(session: Session, host: HostId, goal: HostState, timeout_s: floa
     """Return how it went until the host's state is `goal`."""
     state, reason = "not known", ""
     with _meter() as meter:
-        for _ in _looks(timeout_s):
+        for _ in _looks(session, timeout_s):
             try:
                 with session.asking() as store:
                     record = store.view(session.hosts, None).host_records.get(host)
@@ -171,20 +177,36 @@ def follow_host(session: Session, host: HostId, goal: HostState, timeout_s: floa
 
 
 @contextmanager
-def counted(timeout_s: float) -> Iterator[tuple[Iterator[float], Meter]]:
+def counted(session: Session, timeout_s: float) -> Iterator[tuple[Iterator[float], Meter]]:
     """Give the looks to be taken, each as seconds since the first, and where to show what was seen."""
     began = time.monotonic()
     with _meter() as meter:
-        yield (time.monotonic() - began for _ in _looks(timeout_s)), meter
+        yield (time.monotonic() - began for _ in _looks(session, timeout_s)), meter
 
 
-def _looks(timeout_s: float) -> Iterator[None]:
+def _looks(session: Session, timeout_s: float) -> Iterator[None]:
     deadline = time.monotonic() + timeout_s
+    known = _news(session, "", 0.0) or BEFORE_ALL
     while True:
         yield
         if time.monotonic() >= deadline:
             return
-        time.sleep(LOOK_EVERY_S)
+        time.sleep(PAUSE_S)
+        known = _news(session, known, LOOK_EVERY_S - PAUSE_S)
+
+
+def _news(session: Session, after: str, bound_s: float) -> str:
+    """Wait for the next event, at most `bound_s` seconds; return the id of the last one, `after` if there is none.
+
+    `after` empty: of the last one there is, without waiting.
+    """
+    try:
+        with session.asking() as store:
+            found = store.events(after, EVENTS_MAX if after else 1, Seconds(bound_s))
+    except (StoreUnreachable, StoredContentError):
+        time.sleep(bound_s)  # whoever looks says what is wrong
+        return after
+    return found[-1].id if found else after
 
 
 def _operation(session: Session, identity: OperationId) -> Operation | None:

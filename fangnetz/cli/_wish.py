@@ -21,7 +21,8 @@ from fangnetz.ports import WishResult
 
 ANSWER_S = 15.0
 """A controller that ticks every second answers in two; after so long there is none."""
-ASK_EVERY_S = 0.1
+ASK_EVERY_S = 0.02
+"""Somebody waits at a terminal, a tenth of a second as a rule, and the question is one short read."""
 
 Wait = Annotated[bool, typer.Option("--wait", help="Follow to the end, with a progress bar.")]
 Timeout = Annotated[

@@ -7,9 +7,12 @@ from typing import Any
 
 import pytest
 
+from fangnetz.cli._follow import BEFORE_ALL, _news
+from fangnetz.cli._session import open_session
+from fangnetz.core.actions import Happened
 from fangnetz.core.model import HostDoc, HostState, VmState, VmWish
 from fangnetz.core.policy import Fallback
-from fangnetz.core.units import HostId, Incarnation, VmId
+from fangnetz.core.units import HostId, Incarnation, Seconds, VmId
 
 from .board import Board, Ticking
 
@@ -181,3 +184,27 @@ def test_a_failback_with_nothing_away_is_an_activation(board: Board) -> None:
         said = board.run("host", "activate", "host1", "--failback", "--json")
     assert said.code == 0, said.err
     assert said.json["sentence"] == "host1 is online"
+
+
+# --- followed ----------------------------------------------------------------------------------------------------
+
+
+def test_whoever_follows_looks_again_when_something_happens_and_else_after_a_while(
+    board: Board, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    board.well()
+    monkeypatch.setenv("FANGNETZ_CONFIG", str(board.file))
+    session = open_session()
+    known = _news(session, "", 0.0) or BEFORE_ALL
+    assert _news(session, known, 0.01) == known, "nothing happened"
+    session.store.log([Happened(kind="vm_started", subject="web1", sentence="web1 runs on host2", facts={})])
+    (event,) = session.store.events("", 1, Seconds(0))
+    assert _news(session, known, 60.0) == event.id != known
+    assert _news(session, "", 0.0) == event.id, "where a follower begins"
+
+
+def test_whoever_follows_outlives_a_log_that_cannot_be_read(board: Board, monkeypatch: pytest.MonkeyPatch) -> None:
+    board.well()
+    monkeypatch.setenv("FANGNETZ_CONFIG", str(board.file))
+    board.raw.set("fn:{demo}:events", "no stream")
+    assert _news(open_session(), "1-1", 0.01) == "1-1"
