@@ -119,12 +119,13 @@ def still(before: ClusterView, reports: Reports, watch: Watch, policy: Policy) -
         beat, earlier, record = heard(reports, host), heard(before, host), before.host_records.get(host)
         if beat is None or earlier is None or record is None:
             return None
-        if record.state in _KNOWN_OFF and beat.sequence == earlier.sequence and seen.silent_for >= policy.window_s:
+        silent_before, silent = before.now - earlier.received_at, max(seen.silent_for, reports.now - beat.received_at)
+        same = _word_of(beat) == _word_of(earlier)
+        if record.state in _KNOWN_OFF and same and min(silent_before, seen.silent_for) >= policy.window_s:
             continue
-        ages = (before.now - earlier.received_at, reports.now - beat.received_at, seen.silent_for)
-        if max(ages) >= policy.overdue_s or _word_of(beat) != _word_of(earlier):
+        if not same or max(silent_before, silent) >= policy.overdue_s:
             return None
-        due.append(policy.overdue_s - seen.silent_for + 0.01)
+        due.append(policy.overdue_s - silent + 0.01)
     return Seconds(min(due)) if due else None
 
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import replace
 
 import pytest
-from hypothesis import given
+from hypothesis import example, given
 from hypothesis import strategies as st
 
 from fangnetz.core.detector import judge, look, still
@@ -30,6 +30,7 @@ def beats(at: float, ages: list[float], **more: object) -> list[Heartbeat]:
     return [beat(host, at - age, **more) for host, age in zip(HOSTS, ages, strict=True)]  # type: ignore[arg-type]
 
 
+@example(before=[0.0] * 3, silent=[False] * 3, after=[0.0, 0.0, 1.0], span=3.0, states=(HostState.ONLINE,) * 3)
 @given(before=AGES, silent=st.lists(st.booleans(), min_size=3, max_size=3), after=AGES, span=st.floats(0.01, 3),
        states=st.tuples(*[st.sampled_from(HostState)] * 3))  # fmt: skip
 def test_nobodys_verdict_has_changed_where_all_is_still(

@@ -17,8 +17,9 @@ from tests.history import history_of
 FOLDER = Path(__file__).parent
 FILES = sorted(FOLDER.rglob("*.yaml"))
 ROOMS = {
-    "controllers", "evacuation", "fencing", "hosts", "messages", "migration", "network", "operators", "pause",
-    "placement", "power", "quarantine", "relocation", "shutdown", "storms", "store", "vms",
+    "controllers", "evacuation", "fencing", "hosts", "maintenance", "messages", "migration",
+    "network", "operators", "pause", "placement", "power", "quarantine", "relocation",
+    "shutdown", "store", "storms", "vms",
 }  # fmt: skip
 
 
