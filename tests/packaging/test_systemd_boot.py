@@ -6,16 +6,34 @@ and writes down what was up at its end. Network and shared storage are stand-ins
 
 from __future__ import annotations
 
+import json
 import signal
+import time
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
 import pytest
 
+from fangnetz.adapters.boot_files import LEAVING_FILE
 from fangnetz.core.leaving import goodbye_bound_s
 from fangnetz.core.policy import Policy
-from tests.packaging.systemd_boot.machine import HERE, PROJECT, Machine, missing
+from tests.packaging.systemd_boot.machine import HERE, PROJECT, Machine, missing, until_true
+
+# A store that nobody answers at: the real goodbye then gives up after startup_grace_s.
+CLUSTER = """
+cluster: demo
+redis: {url: "redis://127.0.0.1:1/0"}
+controllers: {c1: {address: 10.0.0.3}, c2: {address: 10.0.0.4}}
+references: [10.0.0.1]
+hosts:
+  h1:
+    address: 10.0.0.11
+    cpus: 2
+    memory_mib: 1000
+    fencing: [[{name: ipmi, driver: ipmi, address: 10.0.2.11, username: f, password_env: NONE}]]
+policy: {startup_grace_s: 10}
+"""
 
 pytestmark = [
     pytest.mark.soak,  # each boots a machine: half a minute
@@ -99,6 +117,32 @@ def test_a_machine_that_runs_on_says_no_goodbye(machine: Machine) -> None:
     machine.run("systemctl", "restart", "fangnetz-leave.service")
     leave, stay = machine.calls()[before + 2 :]
     assert (leave["call"], leave["how"], stay["call"]) == ("leave", "no", "stay")
+
+
+@pytest.mark.parametrize(
+    ("verb", "how", "ends_with"), [("poweroff", "shutdown", signal.SIGINT), ("reboot", "reboot", signal.SIGHUP)]
+)
+def test_the_real_goodbye_announces_it_and_holds_up_no_machine_for_ever(
+    machine: Machine, verb: str, how: str, ends_with: signal.Signals
+) -> None:
+    (machine.shared / "cluster.yaml").write_text(CLUSTER)
+    machine.run("cp", "/shared/cluster.yaml", "/etc/fangnetz/cluster.yaml")
+    machine.run("systemctl", "restart", "fangnetz-leave.service")
+    assert machine.run("systemctl", "is-active", "fangnetz-leave.service").strip() == "active", "without any store"
+    assert announced(machine) == "no"
+
+    began_at = time.monotonic()
+    machine.run("systemctl", verb)
+    until_true(lambda: announced(machine) == how, 10.0, f"{how} is not announced")
+    assert machine.run("systemctl", "is-active", "fangnetz-host.service").strip() == "active"
+    assert machine.wait_for_the_end() == ends_with
+    assert time.monotonic() - began_at >= 10.0, "startup_grace_s"
+
+
+def announced(machine: Machine) -> str:
+    """Return what the host worker would read of the goodbye in its next heartbeat."""
+    note = machine.run("cat", f"/run/fangnetz/{LEAVING_FILE}", check=False)
+    return str(json.loads(note)["how"]) if note else "no"
 
 
 def test_systemd_is_patient_for_as_long_as_a_goodbye_may_take(machine: Machine) -> None:

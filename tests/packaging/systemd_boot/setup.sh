@@ -41,12 +41,16 @@ ln -s ../test-network.service "$units/multi-user.target.wants/"
 printf 'ON_SHUTDOWN=shutdown\nSHUTDOWN_TIMEOUT=1\n' >"$ROOT/etc/default/libvirt-guests"
 cp "$PROJECT"/config/systemd/*.service "$PROJECT"/config/systemd/*.target "$units/"
 mkdir -p "$ROOT/etc/fangnetz" "$ROOT/opt/fangnetz/venv/bin"
-echo FANGNETZ_HOST=h1 >"$ROOT/etc/fangnetz/environment"
+printf 'FANGNETZ_HOST=h1\nFANGNETZ_CONFIG=/etc/fangnetz/cluster.yaml\n' >"$ROOT/etc/fangnetz/environment"
+# With a cluster file `stay` and `leave` are the product's own; without one everything is recorded.
 # A controller's user may not read where this Python lives, and its processes are only to be up.
 cat >"$ROOT/opt/fangnetz/venv/bin/fangnetz-worker" <<END
 #!/bin/sh
 case \$1 in control | work | fence | beat) exec sleep infinity ;; esac
 export PYTHONDONTWRITEBYTECODE=1 PYTHONPATH=$PROJECT
+if [ -e /etc/fangnetz/cluster.yaml ] && [ "\$1" != host ]; then
+    exec $PYTHON -c 'from workers.launch import main; main()' "\$@"
+fi
 exec $PYTHON $PROJECT/tests/packaging/systemd_boot/recorder.py "\$@"
 END
 chmod 755 "$ROOT/opt/fangnetz/venv/bin/fangnetz-worker"
