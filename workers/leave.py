@@ -48,7 +48,7 @@ def run_command(me: Identity, words: Sequence[str]) -> int:
         _leave_host(settings, me).stay()
         _say(f"{host} stays")
         return 0
-    how = Leaving(words[1]) if len(words) > 1 else pending_shutdown(_jobs())
+    how = Leaving(words[1]) if len(words) > 1 else pending_shutdown(pending_jobs())
     if how is Leaving.NO:
         _say("no shutdown of this machine is pending: nothing is announced")
         return 0
@@ -69,7 +69,7 @@ def _leave_host(settings: Settings, me: Identity) -> LeaveHost:
     )
 
 
-def _jobs() -> str:
+def pending_jobs() -> str:
     """Return systemd's list of jobs; empty where systemd does not answer: then nothing is announced."""
     try:
         return subprocess.run(JOBS, capture_output=True, text=True, timeout=JOBS_BOUND_S, check=False).stdout

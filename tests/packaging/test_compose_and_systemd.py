@@ -65,7 +65,8 @@ def test_there_is_one_unit_for_every_role() -> None:
 def test_a_host_says_goodbye_before_anything_it_needs_is_stopped() -> None:
     unit = units()["leave"]
     before = " ".join(unit["Unit"]["After"]).split()  # stopped in the reverse order
-    needed = {"fangnetz-host.service", "libvirtd.service", "virt-guest-shutdown.target", "network-online.target"}
+    needed = {"fangnetz-host.service", "virt-guest-shutdown.target", "libvirt-guests.service", "remote-fs.target"}
+    needed |= {"libvirtd.service", "libvirtd.socket", "network.target", "network-online.target"}
     assert needed | {f"fangnetz-{role}.service" for role in CONTROLLER_ROLES} <= set(before)
     assert not unit["Unit"].get("Requires")
     assert not unit["Unit"].get("BindsTo")
