@@ -136,10 +136,13 @@ class SimHands:
     def run(self, roll: Roll, host: HostId, renew: Callable[[], None]) -> CommandEnded:
         """Work on the host for a while; where the command reboots it, that begins as it ends."""
         self.show(roll, f"{host}: {' '.join(roll.command)}")
-        end = self.monotonic() + self._course.run_s
+        bound = roll.limits.command_s
+        end = self.monotonic() + min(self._course.run_s, bound)
         while (left := end - self.monotonic()) > 0:
             self.sleep(Seconds(min(left, RENEW_EVERY_S)))
             renew()
+        if self._course.run_s > bound:
+            return CommandEnded(exit_code=None, output="")
         if host == self._course.fails_on:
             return CommandEnded(exit_code=1, output="it does not work")
         if roll.reboots:

@@ -415,11 +415,16 @@ class _Reader:
             self._refuse(path, "goes on as the roll was begun: neither hosts nor reboots can be changed with resume")
         given = self._tree.get((*path, "hosts"))
         hosts = tuple(self._hosts) if given is None else self._names((*path, "hosts"), self._hosts, "host")
+        if not hosts or len(set(hosts)) < len(hosts):
+            self._refuse((*path, "hosts"), "must name at least one host, and each once: it has one turn")
+        fails_on = self._name((*path, "fails_on"), self._hosts, "host", missing="")
+        if fails_on and fails_on not in hosts:
+            self._refuse((*path, "fails_on"), "must be one of the hosts rolled over")
         more = {
             "hosts": hosts,
             "run_s": self._number((*path, "run_s"), 5.0, low=0, high=100_000),
             "reboots": self._bool((*path, "reboots"), False),
-            "fails_on": self._name((*path, "fails_on"), self._hosts, "host", missing=""),
+            "fails_on": fails_on,
             "resume": resume,
         }
         return Line(at=at, verb=verb, names=hosts, more=more)
