@@ -650,7 +650,7 @@ SABOTAGES: tuple[Sabotage, ...] = (
         file="engine/rolling.py",
         old="return now - self._away_since > (",
         new="return now - self._away_since >= 0 * (",
-        stories=("maintenance/the_store_is_killed_meanwhile",),
+        stories=("maintenance/the_store_is_killed_as_a_host_returns",),
     ),
     Sabotage(
         name="a second roll begins over one that is not finished",
