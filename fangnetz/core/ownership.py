@@ -247,10 +247,23 @@ def seen_gone(view: ClusterView, vm: VmId) -> bool:
 
 def _start_since(view: ClusterView, vm: VmId, listed_at: Instant) -> bool:
     """Whether a start of `vm` is still to come, or ended only after that inventory: its copy would not be in it."""
-    return any(
+    record = view.vm_records.get(vm)
+    return (record is not None and newer_than_shown(view, record)) or any(
         step.order is not None and step.order.vm == vm and (not step.settled or step.ended_at >= listed_at)
         for op in view.operations.values()
         for step in op.of_kind(StepKind.START)
+    )
+
+
+def newer_than_shown(view: ClusterView, record: VmRecord) -> bool:
+    """Whether an open operation has given the VM this generation, and was read before it had: its order is not shown.
+
+    A look reads operations first.
+    """
+    operation = view.operations.get(record.operation) if record.operation is not None else None
+    return operation is not None and not any(
+        step.order is not None and (step.order.vm, step.order.generation) == (record.id, record.generation)
+        for step in operation.steps
     )
 
 

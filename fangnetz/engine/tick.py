@@ -57,6 +57,8 @@ class Ticked:
     """None where nothing had changed since a look that called for nothing."""
 
 
+LATE_BEAT = 1.25
+"""Where no beat has come after so many of its intervals, the alarm clock's tick looks at everything in its place."""
 NOT_IN_CHARGE = Ticked(
     in_charge=False, due_in=None, decision=Decision(actions=(), verdicts=(), alarms=(), next_due=None)
 )
@@ -126,9 +128,11 @@ class Controller:
             return None
         reports = self._store.reports(self._hosts, self._me)
         self._watch = look(self._watch, reports, self._policy)
-        if reports.now - before.now >= self._policy.tick_s:  # a beat is missing: the lease must be kept all the same
-            return None
-        return still(before, reports, self._watch, self._policy)
+        since = reports.now - before.now
+        if reports.life != before.life or not 0.0 <= since < self._policy.tick_s:
+            return None  # a beat is missing, or the store is another one
+        due = still(before, reports, self._watch, self._policy)
+        return None if due is None else Seconds(min(due, LATE_BEAT * self._policy.tick_s - since))
 
     def _watch_on(self, reports: Reports) -> Watch:
         """Add what was just read to this controller's own observation, and tell the others both of it and its file."""

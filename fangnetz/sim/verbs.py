@@ -36,7 +36,7 @@ def carry_out(world: World, line: Line) -> None:
 
 def sentence_of(line: Line) -> str:
     """Return a line as a person would say it."""
-    more = {key: value for key, value in line.more.items() if value not in ("", False)}
+    more = {key: value for key, value in line.more.items() if value != "" and value is not False}
     words = [f"{key}: {_said(value)}" for key, value in more.items() if not isinstance(value, VmOfStory)]
     return " ".join(part for part in (line.verb, line.on, ", ".join(words)) if part)
 

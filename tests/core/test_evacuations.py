@@ -155,6 +155,18 @@ def test_a_host_is_not_out_before_the_last_that_left_was_seen_running_elsewhere(
     assert documents(replace(look, operations={open_yet.id: open_yet})) == []
 
 
+def test_a_host_is_not_out_while_the_look_does_not_show_from_where_a_vm_was_just_given_away() -> None:
+    """Operations are read first: that one was planned, sent and handed over before the records were."""
+    gone = [
+        (doc, replace(record, owner=H2, generation=Generation(8), operation=OperationId("migrate-a-1")))
+        for doc, record in on_h1("a")
+        if record is not None
+    ]
+    look = seen(vms=[*gone], moving=["a"])
+    assert documents(look) == []
+    assert documents(replace(look, operations={}))
+
+
 def test_a_host_is_not_called_empty_on_an_old_report_or_an_empty_one_of_a_hung_libvirt() -> None:
     """Whatever else the tick makes of it: in maintenance it would not be fenced."""
     gone = [(doc, replace(record, owner=H2)) for doc, record in on_h1("a") if record is not None]

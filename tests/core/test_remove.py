@@ -143,6 +143,16 @@ def test_a_vm_of_which_nothing_can_come_up_is_forgotten_at_once() -> None:
         assert forgets(actions)
 
 
+def test_a_start_ordered_after_the_operations_were_read_may_come_all_the_same() -> None:
+    """h1 lists its VMs before it claims that start; the record names its operation already, which does not show it."""
+    given = seen(beat("h1", T0 - 0.1), ASSIGNED, failover(None))
+    _, actions = removed(given)
+    assert not forgets(actions)
+    doc = replace(vm_doc("web", disks=DISK), source=REMOVED, wish=VmWish.IGNORED, declared=None)
+    left = seen(beat("h1", T0 - 0.1), ASSIGNED, failover(None), doc=doc)
+    assert not forgets(decided(left, declared={}).actions)
+
+
 def test_a_start_that_was_given_up_is_in_hand_for_as_long_as_its_host_says_so() -> None:
     given_up = failover(StepState.FAILED, ended=T0 - 0.5)
     assert starting_on(seen(beat("h1", T0 - 0.1, orders=IN_HAND), ASSIGNED, given_up), WEB) == ("h1",)

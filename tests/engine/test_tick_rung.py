@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -12,7 +13,7 @@ from fangnetz.adapters.system_process import SystemProcess
 from fangnetz.core.errors import StoreUnreachable
 from fangnetz.core.model import ClusterView, HostSpec, VmState
 from fangnetz.core.policy import Policy
-from fangnetz.core.units import ControllerId, HostId, Seconds
+from fangnetz.core.units import ControllerId, HostId, Instant, Seconds, StoreIncarnation
 from fangnetz.engine.ledger import Ledger
 from fangnetz.engine.tick import Controller
 from fangnetz.ports import Store
@@ -114,6 +115,18 @@ def test_a_store_that_was_wiped_is_not_taken_for_a_calm_one(bench: Bench, tmp_pa
     bench.subject.wipe()
     ticked = machine.controller.tick(rung=True)
     assert not ticked.in_charge or ticked.decision is not None
+
+
+@pytest.mark.parametrize("what", ["a new life", "a clock set back"])
+def test_another_life_or_time_of_the_store_is_looked_into(
+    bench: Bench, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, what: str
+) -> None:
+    machine = calm(bench, tmp_path)
+    now = machine.store.reports(bench.hosts, C1)
+    other = replace(now.life, incarnation=StoreIncarnation("another"))
+    then = replace(now, life=other) if what == "a new life" else replace(now, now=Instant(now.now - 3600))
+    monkeypatch.setattr(machine.store, "reports", lambda *_: then, raising=False)
+    assert machine.looks() == 1
 
 
 def test_what_was_decided_is_looked_at_again(bench: Bench, tmp_path: Path) -> None:

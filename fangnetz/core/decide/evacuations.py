@@ -72,6 +72,7 @@ class Evacuations:
                 and self._knows_its_vms(host)
                 and host not in self.pace.busy
                 and host not in self.pace.awaited
+                and not self.pace.unclear
                 and not self.pace.coming[host]
             ):
                 down = f"; {', '.join(doc.stopped)} stopped until it is activated" if doc.stopped else ""

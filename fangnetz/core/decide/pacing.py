@@ -15,6 +15,7 @@ from fangnetz.core.leaving import STOPS_PER_HOST_MAX
 from fangnetz.core.model import ClusterView, VmState
 from fangnetz.core.moving import Move
 from fangnetz.core.operations import Operation, OperationKind, StepKind, migrate_steps, stop_steps
+from fangnetz.core.ownership import newer_than_shown
 from fangnetz.core.policy import Policy
 from fangnetz.core.rules import RuleBook
 from fangnetz.core.units import Epoch, Generation, HostId, VmId
@@ -44,6 +45,12 @@ class Pace:
         }
         """Hosts that a VM leaves which nobody has seen running elsewhere yet, or which may come back: none is in
         maintenance so soon."""
+        self.unclear = any(
+            newer_than_shown(view, record)
+            for op in operations
+            if op.kind in MOVES and (record := view.vm_records.get(VmId(op.subject))) is not None
+        )
+        """Whether a VM has just been given away by a move of which this look does not show yet from where."""
         self.leaving: Counter[HostId] = Counter()
         self.coming: Counter[HostId] = Counter()
         for op in operations:
