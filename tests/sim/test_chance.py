@@ -11,7 +11,7 @@ from fangnetz.sim.stories.read import story_of
 from fangnetz.sim.stories.write import text_of
 from fangnetz.sim.storm import Size, play_seed, play_seeds
 
-FIRST, SEEDS, PARTS = 100, 300, 6
+FIRST, SEEDS, PARTS = 100, 210, 6
 
 
 def test_a_seed_is_one_story_and_a_scenario_file_like_any() -> None:

@@ -1,11 +1,13 @@
 """Simulator and lab agree: each story, played in both, has the same history and ends with the same placement.
 
 Where the simulator itself tells a story in more than one way, by the moment a report or a tick falls on, the lab's
-must be one of those.
+must be one of those. That a VM is lost is left out: a tick says it while others settle what becomes of its host, so
+whether it is said at all, and before what, is chance.
 """
 
 from __future__ import annotations
 
+from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -26,6 +28,10 @@ SEEDS = 40
 WITHIN_S = 90.0
 
 
+def told_of(events: Iterable[Mapping[str, Any]], vms: list[str]) -> History:
+    return history_of((event for event in events if event["kind"] != "vm_lost"), vms)
+
+
 def told_by_the_simulator(story: Story) -> list[tuple[History, dict[str, Any]]]:
     """Return every history that some seed has, with where each VM is at its end."""
     begins, vms = story.timeline[0].at, [vm.name for vm in story.vms]
@@ -33,7 +39,7 @@ def told_by_the_simulator(story: Story) -> list[tuple[History, dict[str, Any]]]:
     for seed in range(SEEDS):
         data = play(story, seed).data
         assert data["broken"] == []
-        history = history_of((event for event in data["events"] if event["t"] >= begins), vms)
+        history = told_of((event for event in data["events"] if event["t"] >= begins), vms)
         end = (history, {vm: told["host"] for vm, told in data["final"]["vms"].items()})
         if end not in found:
             found.append(end)
@@ -69,7 +75,7 @@ def test_what_the_simulator_tells_is_what_happens(cluster: Cluster, file: Path) 
     vms = [vm.name for vm in story.vms]
 
     def happened() -> tuple[History, dict[str, Any]]:
-        history = history_of(cluster.since(at), vms)
+        history = told_of(cluster.since(at), vms)
         return history, {vm: item["host"] for vm, item in cluster.vms().items()}
 
     try:
