@@ -456,7 +456,11 @@ class VmDecisions:
         return beat is not None and any(f"/{record.id}/" in f"{order}/" for order in beat.orders)
 
     def _ended_by_itself(self, record: VmRecord, owner: HostId) -> None:
-        if record.state in (VmState.RUNNING, VmState.STARTING, VmState.STOPPING):
+        """Start again what ended; what was stopped for a shutdown that was called off did not end by itself."""
+        beat = heard(self.view, owner)
+        if record.state is VmState.STOPPING and beat is not None and beat.promised(record.id) >= record.generation:
+            self._set(record, VmState.WAITING, f"it was stopped on {owner}, as ordered, and is to run again")
+        elif record.state in (VmState.RUNNING, VmState.STARTING, VmState.STOPPING):
             failures = record.failures + 1
             retries = self.view.vms[record.id].spec.retries
             ended = replace(record, since=self.view.now, failures=failures, ended_on=owner)
