@@ -147,7 +147,8 @@ def plan_starts(
         forbidden[vm] = {host: way.because for host, way in ways.items() if host not in granted}
         forbidden[vm] |= {host: f"{host} refused it" for host in refused}
         if record.ended_on is not None and leaves(view.vms[vm].spec.retries, record.failures, policy):
-            forbidden[vm][record.ended_on] = f"it ended too often on {record.ended_on}"
+            again = f"try there again: `fangnetz vm start {vm}`"
+            forbidden[vm][record.ended_on] = f"it ended too often on {record.ended_on}; {again}"
         wanted = target or (record.owner if policy.start_on is StartOn.RECORDED else None)
         if wanted is not None:
             preferred[vm] = wanted

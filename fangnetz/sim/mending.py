@@ -55,8 +55,8 @@ def _hosts(world: World) -> list[tuple[str, str]]:
 
 
 def _vms(world: World) -> list[tuple[str, str]]:
-    """One that failed, or was stopped as its host was emptied, is started; the only copy of one that is paused or out
-    of date is ended first.
+    """One that failed, ended too often where alone it may run, or was stopped as its host was emptied, is started; the
+    only copy of one that is paused or out of date is ended first.
     """
     memory, docs = world.server.memory, documents(world.server.memory).vms
     waiting = {vm for host in documents(world.server.memory).hosts.values() for vm in host.stopped}
@@ -65,7 +65,7 @@ def _vms(world: World) -> list[tuple[str, str]]:
         doc = docs.get(vm)
         if doc is None:
             continue
-        waits = record.state is VmState.WAITING and vm in waiting
+        waits = record.state is VmState.WAITING and (vm in waiting or record.ended_on is not None)
         if (record.state is VmState.FAILED or waits) and doc.to_run:
             asked.append(("start", vm))
         elif record.state is VmState.NEEDS_PERSON and doc.to_run:
