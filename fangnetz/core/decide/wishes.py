@@ -429,8 +429,10 @@ def _start(vm: VmId, view: ClusterView) -> Granting:
     holding = [known for known in view.host_docs.values() if vm in known.stopped]
     actions += [PutHostDoc(doc=replace(known, stopped=tuple(sorted({*known.stopped} - {vm})))) for known in holding]
     waits = record is not None and record.state is VmState.WAITING
-    held_back = waits and record is not None and (
-        bool(holding) or record.kept == record.generation or record.ended_on is not None
+    held_back = (
+        waits
+        and record is not None
+        and (bool(holding) or record.kept == record.generation or record.ended_on is not None)
     )
     if record is not None and (held_back or record.state in (VmState.FAILED, VmState.NEEDS_PERSON, VmState.STOPPED)):
         again = replace(
