@@ -13,6 +13,7 @@ from fangnetz.core.model import ClusterView, Destination, HostSpec, VmState
 from fangnetz.core.operations import (
     OperationState,
     Outcome,
+    Step,
     StepState,
     ready_steps,
     start_steps,
@@ -62,21 +63,25 @@ def settled(cluster: Cluster, key: str, boot: str = BOOT) -> None:
     cluster.store.settle(claim, Outcome(state=StepState.DONE, sentence="done"))
 
 
+def planned(cluster: Cluster, steps: tuple[Step, ...], boot: Incarnation, *, moving: bool = False) -> None:
+    """Settle the plan: web is given to that boot of h2, by these steps."""
+    give = Assign(
+        vm=WEB, expected=Generation(7), floor=Generation(0), owner=H2, incarnation=boot, reason="h2 has room",
+        steps=tuple(step.key for step in steps), moving=moving,
+    )  # fmt: skip
+    outcome = Outcome(state=StepState.DONE, sentence="h2", adds=steps)
+    cluster.store.settle(cluster.claim("plan/1"), outcome, [give], 0)
+
+
 @pytest.fixture
 def sent(cluster: Cluster) -> Cluster:
     """web has left h1 for h2, and is to be handed over."""
     cluster.vm(generation=7)
     cluster.open(*start_steps())
-    claim = cluster.claim("plan/1")
     to = Destination(host=H2, incarnation=THERE, generation=Generation(0))
     leaves = replace(cluster.order(generation=7), to=to)
     arrives = replace(cluster.order(generation=0), host=H2, incarnation=THERE)
-    steps = vm_move_steps(leaves, arrives, attempt=1, after="plan/1")
-    give = Assign(
-        vm=WEB, expected=Generation(7), floor=Generation(0), owner=H2, incarnation=THERE, reason="h2 has room",
-        steps=tuple(step.key for step in steps), moving=True,
-    )  # fmt: skip
-    cluster.store.settle(claim, Outcome(state=StepState.DONE, sentence="h2", adds=steps), [give], 0)
+    planned(cluster, vm_move_steps(leaves, arrives, attempt=1, after="plan/1"), THERE, moving=True)
     settled(cluster, "prepare/web/1", THERE)
     settled(cluster, "migrate/web/1")
     return cluster
@@ -131,14 +136,7 @@ def test_a_start_ordered_meanwhile_to_a_host_just_booted_is_not_one_to_a_boot_th
     def booted_and_ordered() -> None:
         cluster.store.put_heartbeat(beat(H2, 2.0, boot=ANEW))
         order = replace(cluster.order(generation=0), host=H2, incarnation=ANEW)
-        steps = vm_start_steps(order, attempt=1, after="plan/1")
-        give = Assign(
-            vm=WEB, expected=Generation(7), floor=Generation(0), owner=H2, incarnation=ANEW, reason="h2 has room",
-            steps=tuple(step.key for step in steps),
-        )  # fmt: skip
-        cluster.store.settle(
-            cluster.claim("plan/1"), Outcome(state=StepState.DONE, sentence="h2", adds=steps), [give], 0
-        )
+        planned(cluster, vm_start_steps(order, attempt=1, after="plan/1"), ANEW)
 
     found = looked(question, booted_and_ordered)
     (operation,) = found.operations.values()

@@ -27,7 +27,7 @@ def seen_at(at: float, beats: list[Heartbeat], states: tuple[HostState, ...] = (
 
 
 def beats(at: float, ages: list[float], **more: object) -> list[Heartbeat]:
-    return [beat(host, at - age, **more) for host, age in zip(HOSTS, ages, strict=True)]  # type: ignore[arg-type]
+    return [beat(host, at - age, **more) for host, age in zip(HOSTS, ages, strict=True)]
 
 
 @example(before=[0.0] * 3, silent=[False] * 3, after=[0.0, 0.0, 1.0], span=3.0, states=(HostState.ONLINE,) * 3)
@@ -91,7 +91,7 @@ def test_reports_that_say_the_same_are_no_news() -> None:
 )  # fmt: skip
 def test_whatever_else_a_host_says_is_news(news: dict[str, object]) -> None:
     first, *others = beats(T0 + 0.5, [0.1] * 3, runs={"web": 7})
-    assert quiet(later=[replace(first, **news), *others]) is None  # type: ignore[arg-type]
+    assert quiet(later=[replace(first, **news), *others]) is None
 
 
 def test_a_host_that_is_late_is_news_unless_it_is_known_to_be_off() -> None:

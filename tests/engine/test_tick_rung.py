@@ -46,7 +46,7 @@ class Machine:
         self.controller = Controller(
             me=C1, store=self.store, dispatcher=bench.dispatcher, ledger=ledger, hosts=bench.hosts, declared={},
             policy=policy,
-        )  # type: ignore[arg-type]  # fmt: skip
+        )  # fmt: skip
 
     def looks(self, *, rung: bool = True) -> int:
         """Tick; return how often it looked at everything."""

@@ -37,7 +37,7 @@ policy: {startup_grace_s: 10}
 
 pytestmark = [
     pytest.mark.soak,  # each boots a machine: half a minute
-    pytest.mark.skipif(bool(missing()), reason=missing() or "never"),
+    pytest.mark.skipif(bool(missing()), reason=missing() or "never"),  # a container has no cgroups to boot one in
 ]
 
 SOCKETS = {"libvirtd.socket", "virtlogd.socket", "virtlockd.socket"}
