@@ -386,6 +386,28 @@ class Prober(Protocol):
         ...
 
 
+# --- slots on the shared storage -----------------------------------------------------------------------------------
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class SlotMark:
+    """What a host writes into its own slot: which boot it is, and a number that grows with every mark of that boot."""
+
+    host: HostId
+    incarnation: Incarnation
+    sequence: int
+
+
+class DiskSlots(Protocol):
+    def exchange(self, mine: SlotMark, others: Sequence[HostId], bound: Seconds) -> Mapping[HostId, SlotMark]:
+        """Write one's own mark through to the storage, then read those of `others`; what has none is left out.
+
+        Returns or raises within about `bound` seconds. StorageUnreachable: the storage did not answer; the mark may
+        have been written, or be written yet.
+        """
+        ...
+
+
 # --- the store ---------------------------------------------------------------------------------------------------
 
 

@@ -16,6 +16,7 @@ from fangnetz.settings import DeviceSettings, RedisUser, Settings
 
 if TYPE_CHECKING:
     from fangnetz.adapters.boot_files import BootFilesOnDisk
+    from fangnetz.adapters.disk_slots import SlotFolder
     from fangnetz.adapters.ledger_files import LedgerFolder
     from fangnetz.adapters.libvirt import LibvirtHypervisor
     from fangnetz.adapters.probes import NetworkProber
@@ -91,6 +92,15 @@ def open_ledger_files(state_dir: Path) -> LedgerFolder:
     from fangnetz.adapters.ledger_files import LedgerFolder
 
     return LedgerFolder(state_dir / "ledger")
+
+
+def open_slots(settings: Settings) -> SlotFolder | None:
+    """Return the slots on the shared storage, None where the cluster file names none. Asks nothing yet."""
+    if settings.slots is None:
+        return None
+    from fangnetz.adapters.disk_slots import SlotFolder
+
+    return SlotFolder(settings.slots)
 
 
 def this_process() -> SystemProcess:

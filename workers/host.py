@@ -15,12 +15,14 @@ from fangnetz.adapters.host_load import read_load
 from fangnetz.core.errors import FangnetzError, SettingsError, StoredContentError
 from fangnetz.core.operations import StepKind
 from fangnetz.core.policy import RankBy
+from fangnetz.core.slots import watched_by
 from fangnetz.core.units import HostId, Seconds, VmId
 from fangnetz.engine.execute import Executor
 from fangnetz.engine.ledger import Ledger
 from fangnetz.engine.marked import marked_boot, marked_dispatcher, marked_files, marked_store
 from fangnetz.engine.measuring import NOTHING, Meter
 from fangnetz.engine.report import InventoryKeeper, Reporter
+from fangnetz.engine.slots import SlotKeeper
 from fangnetz.engine.steps.move import MoveAtHost
 from fangnetz.engine.steps.vm import VmSteps
 from fangnetz.settings import Settings
@@ -57,6 +59,14 @@ class HostParts:
         self.inventory = InventoryKeeper(hypervisor, policy.heartbeat_s, self._report, process)
         hypervisor.watch(self.inventory.kick)
         self.meter = Meter(hypervisor, process) if policy.rank_by is RankBy.MEASURED else None
+        disk = wiring.open_slots(settings)
+        others = watched_by(host, settings.hosts)
+        self._slots_trouble = ""
+        self.slots = (
+            None
+            if disk is None
+            else SlotKeeper(host, boot.incarnation, disk, others, policy, process, told=self._slots_told)
+        )
         steps = VmSteps(
             journal=store,
             hypervisor=hypervisor,
@@ -102,6 +112,7 @@ class HostParts:
             guids=lambda: self._guids,
             load=read_load,
             measured=lambda: self.meter.latest if self.meter is not None else NOTHING,
+            slots=self.slots,
             worker=f"{os.getpid()}",
             process=process,
             sent=self._heartbeat_sent,
@@ -111,6 +122,8 @@ class HostParts:
     def start(self) -> None:
         """Report at once; read the BMC's GUID and the ledger beside it."""
         self.inventory.start()
+        if self.slots is not None:
+            self.slots.start()
         self.reporter.start()
         if self.meter is not None:
             self.meter.start()
@@ -121,6 +134,8 @@ class HostParts:
         self._end.set()
         self.inventory.stop()
         self.reporter.stop()
+        if self.slots is not None:
+            self.slots.stop()
         if self.meter is not None:
             self.meter.stop()
 
@@ -129,6 +144,11 @@ class HostParts:
         if trouble != self._trouble:
             self._trouble = trouble
             log.warning("heartbeat", trouble=trouble or "over")
+
+    def _slots_told(self, trouble: str) -> None:
+        if trouble != self._slots_trouble:
+            self._slots_trouble = trouble
+            log.warning("slots", trouble=trouble or "over")
 
     def _report(self) -> None:
         self.reporter.kick()

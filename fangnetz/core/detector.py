@@ -12,7 +12,8 @@ from enum import StrEnum
 from operator import attrgetter
 
 from fangnetz.core.model import Answer, ClusterView, Heartbeat, HostState, HypervisorHealth, ProbeRound, Reports
-from fangnetz.core.policy import Policy
+from fangnetz.core.policy import IsolatedPolicy, Policy
+from fangnetz.core.slots import evidence_of, stuck
 from fangnetz.core.units import HostId, Incarnation, Instant, Seconds, StoreIncarnation
 
 
@@ -103,7 +104,19 @@ def look(previous: Watch | None, view: Reports, policy: Policy) -> Watch:
     )
 
 
-_PASSING = frozenset({"sequence", "received_at", "inventory_age_s", "load", "memory_free_mib", "uses", "uses_age_s"})
+_PASSING = frozenset(
+    {
+        "sequence",
+        "received_at",
+        "inventory_age_s",
+        "load",
+        "memory_free_mib",
+        "uses",
+        "uses_age_s",
+        "slot_waits_s",
+        "slots",
+    }
+)
 _word_of = attrgetter(*(field.name for field in fields(Heartbeat) if field.name not in _PASSING))
 """What a host says of itself, without what is another with every report."""
 _KNOWN_OFF = frozenset({HostState.FENCED, HostState.LEFT})
@@ -120,7 +133,7 @@ def still(before: ClusterView, reports: Reports, watch: Watch, policy: Policy) -
         if beat is None or earlier is None or record is None:
             return None
         silent_before, silent = before.now - earlier.received_at, max(seen.silent_for, reports.now - beat.received_at)
-        same = _word_of(beat) == _word_of(earlier)
+        same = _word_of(beat) == _word_of(earlier) and stuck(beat, policy) == stuck(earlier, policy)
         if record.state in _KNOWN_OFF and same and min(silent_before, seen.silent_for) >= policy.window_s:
             continue
         if not same or max(silent_before, silent) >= policy.overdue_s:
@@ -212,54 +225,81 @@ def _probe_signals(
 
 
 def judge(host: HostId, view: ClusterView, watch: Watch, policy: Policy) -> Verdict:
-    """Return the verdict on `host`: SAFETY's evidence table without disk slots, row by row."""
+    """Return the verdict on `host`: SAFETY's evidence table, row by row."""
     seen = watch.hosts.get(host)
     beat = heard(view, host)
     record = view.host_records.get(host)
-    accepted = record.incarnation if record else Incarnation("")
     silent = seen.silent_for if seen else Seconds(0.0)
     incarnation = beat.incarnation if beat else known_incarnation(view, host)
-
-    def verdict(finding: Finding, sentence: str, *signals: Signal) -> Verdict:
-        heartbeat = Signal(
-            source="heartbeat",
-            answer=Answer.YES if finding in _FRESH else Answer.NO,
-            detail=f"none for {silent:.1f} s" if beat else "none in this life of the store",
-        )
-        return Verdict(
-            host=host,
-            finding=finding,
-            incarnation=incarnation,
-            silent_for=silent,
-            signals=(heartbeat, *signals),
-            sentence=sentence,
-        )
+    signals: tuple[Signal, ...] = ()
 
     if seen is None or (beat is None and not incarnation):
-        return verdict(Finding.UNHEARD, f"{host} has never been heard")
-    if beat is not None and silent < policy.overdue_s and view.now - beat.received_at < policy.overdue_s:
-        if accepted and beat.incarnation != accepted:
-            return verdict(Finding.REBOOTED, f"{host} reports as a new boot")
-        if beat.hypervisor is not HypervisorHealth.OK:
-            return verdict(Finding.DEGRADED, f"{host} reports, but its libvirt is {beat.hypervisor}")
-        return verdict(Finding.ALIVE, f"{host} reports")
-    if silent < policy.overdue_s:
+        finding, sentence = Finding.UNHEARD, f"{host} has never been heard"
+    elif beat is not None and silent < policy.overdue_s and view.now - beat.received_at < policy.overdue_s:
+        finding, sentence = _of_reports(beat, record.incarnation if record else Incarnation(""), policy)
+    elif silent < policy.overdue_s:
         since = "this controller watches without a gap" if beat else "the store's life began"
-        return verdict(Finding.OVERDUE, f"{host} has not reported since {since}")
-    signals, silent_rounds, cut_off, answered = _probe_signals(
-        view.probes, host, beat.received_at if beat else view.life.since, view.now, policy
+        finding, sentence = Finding.OVERDUE, f"{host} has not reported since {since}"
+    else:
+        last_heard = beat.received_at if beat else view.life.since
+        finding, sentence, signals = _of_silence(host, silent, last_heard, view, policy)
+    heartbeat = Signal(
+        source="heartbeat",
+        answer=Answer.YES if finding in _FRESH else Answer.NO,
+        detail=f"none for {silent:.1f} s" if beat else "none in this life of the store",
     )
-    missing = f"{host} has not reported for {silent:.1f} s"
-    if silent < policy.window_s:
-        return verdict(Finding.OVERDUE, f"{missing}; its window of {policy.window_s:g} s is not over", *signals)
-    if answered:
-        return verdict(
-            Finding.SUSPECT,
-            f"{missing}, but it answers probes: its worker is down, its VMs are not",
-            *signals,
+    return Verdict(
+        host=host,
+        finding=finding,
+        incarnation=incarnation,
+        silent_for=silent,
+        signals=(heartbeat, *signals),
+        sentence=sentence,
+    )
+
+
+def _of_reports(beat: Heartbeat, accepted: Incarnation, policy: Policy) -> tuple[Finding, str]:
+    """Return what a host is whose reports arrive; `accepted`: the boot that is a member."""
+    host = beat.host
+    if accepted and beat.incarnation != accepted:
+        return Finding.REBOOTED, f"{host} reports as a new boot"
+    if beat.hypervisor is not HypervisorHealth.OK:
+        return Finding.DEGRADED, f"{host} reports, but its libvirt is {beat.hypervisor}"
+    if stuck(beat, policy):
+        return Finding.DEGRADED, (
+            f"{host} reports, but has not written its slot on the shared storage for {beat.slot_waits_s:.0f} s: "
+            "its VMs may stand still"
         )
-    if silent_rounds >= policy.silent_rounds:
-        return verdict(Finding.LOST, f"{missing} and answers no probe, while others answer the same prober", *signals)
-    if cut_off:
-        return verdict(Finding.UNKNOWN, f"{missing}, and no prober that reaches others could ask it", *signals)
-    return verdict(Finding.UNKNOWN, f"{missing}, and too few probe rounds have asked it since", *signals)
+    return Finding.ALIVE, f"{host} reports"
+
+
+def _of_silence(
+    host: HostId, silent: Seconds, last_heard: Instant, view: ClusterView, policy: Policy
+) -> tuple[Finding, str, tuple[Signal, ...]]:
+    """Return what a host is whose reports are missing, and what was asked about it."""
+    signals, silent_rounds, cut_off, answered = _probe_signals(view.probes, host, last_heard, view.now, policy)
+    slot = evidence_of(host, last_heard, view, policy)
+    if slot is not None:
+        signals = (*signals, Signal(source="disk slot", answer=slot.answer, detail=slot.detail))
+    missing = f"{host} has not reported for {silent:.1f} s"
+    silence = f"{missing} and answers no probe, while others answer the same prober"
+    if silent < policy.window_s:
+        finding, sentence = Finding.OVERDUE, f"{missing}; its window of {policy.window_s:g} s is not over"
+    elif answered:
+        finding, sentence = Finding.SUSPECT, f"{missing}, but it answers probes: its worker is down, its VMs are not"
+    elif silent_rounds < policy.silent_rounds:
+        asked = "no prober that reaches others could ask it" if cut_off else "too few probe rounds have asked it since"
+        finding, sentence = Finding.UNKNOWN, f"{missing}, and {asked}"
+    elif slot is not None and slot.answer is Answer.YES:
+        finding, sentence = (
+            Finding.ISOLATED,
+            (f"{silence}, yet its slot on the shared storage is written: its VMs may run, and nobody can talk to it"),
+        )
+    elif slot is not None and slot.awaited and policy.isolated is IsolatedPolicy.LEAVE:
+        finding, sentence = (
+            Finding.UNKNOWN,
+            f"{silence}; whether its slot on the storage is written is looked at",
+        )
+    else:
+        finding, sentence = Finding.LOST, silence
+    return finding, sentence, signals

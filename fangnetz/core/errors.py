@@ -39,6 +39,10 @@ class FenceUnreachable(WorldError):
     """The fence device did not answer within its bound."""
 
 
+class StorageUnreachable(WorldError):
+    """The shared storage did not answer in time, or not in a way that can be used."""
+
+
 class StaleToken(FangnetzError):
     """We are no longer in charge of this (epoch, lease or attempt passed on): stop quietly."""
 

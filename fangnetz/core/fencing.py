@@ -20,6 +20,7 @@ from fangnetz.core.model import (
     PowerReading,
     ProofKind,
 )
+from fangnetz.core.slots import wrote_after
 from fangnetz.core.units import DeviceName, HostId, Incarnation, Instant, Seconds, StoreIncarnation
 
 
@@ -175,7 +176,7 @@ def withdrawn(view: ClusterView, host: HostId, incarnation: Incarnation) -> bool
 
 def holds(view: ClusterView, proof: OffProof | None, incarnation: Incarnation) -> bool:
     """Whether a proof may be used for this incarnation now: not contradicted by a report, not withdrawn in files."""
-    if proof is None or not stands(proof, incarnation, heard(view, proof.host)):
+    if proof is None or not stands(proof, incarnation, heard(view, proof.host)) or spoke(proof, view):
         return False
     return not withdrawn(view, proof.host, incarnation)
 
@@ -203,8 +204,22 @@ def waits_for_files(view: ClusterView, proof: OffProof, grace_s: Seconds) -> boo
 
 def contradicted(proof: OffProof, beat: Heartbeat | None) -> bool:
     """Whether that very boot was heard after it was read off (after the last answer the proof rests on)."""
-    off_since = max((reading.answered_at for reading in proof.evidence), default=proof.proven_at)
-    return beat is not None and beat.incarnation == proof.incarnation and beat.received_at > off_since
+    return beat is not None and beat.incarnation == proof.incarnation and beat.received_at > _off_since(proof)
+
+
+def _off_since(proof: OffProof) -> Instant:
+    return max((reading.answered_at for reading in proof.evidence), default=proof.proven_at)
+
+
+def spoke(proof: OffProof, view: ClusterView) -> str:
+    """Return how that very boot showed in this life that it lives after it was read off, or an empty string."""
+    host = proof.host
+    if contradicted(proof, heard(view, host)):
+        return f"{host} reported"
+    since = view.life.since if from_earlier_life(proof, view) else _off_since(proof)
+    if wrote_after(host, proof.incarnation, since, view):
+        return f"{host} wrote its slot on the shared storage"
+    return ""
 
 
 def from_earlier_life(proof: OffProof, view: ClusterView) -> bool:
@@ -218,10 +233,10 @@ def remembered_voided(proof: OffProof, view: ClusterView) -> bool:
     """Whether the boot that a remembered proof is about was heard after it. Any report of this life is after an
     earlier one: the two clocks cannot be compared.
     """
-    beat = view.heartbeats.get(proof.host)
-    if beat is None or beat.received_at < view.life.since or beat.incarnation != proof.incarnation:
-        return False
-    return from_earlier_life(proof, view) or contradicted(proof, beat)
+    beat = heard(view, proof.host)
+    if beat is not None and beat.incarnation == proof.incarnation and from_earlier_life(proof, view):
+        return True
+    return bool(spoke(proof, view))
 
 
 def remembered_proof(view: ClusterView, host: HostId) -> OffProof | None:

@@ -295,6 +295,20 @@ class VmUse(NamedTuple):
     """So much of the host's memory it holds."""
 
 
+class SlotSeen(NamedTuple):
+    """What one host saw of another one's slot on the shared storage. A bare row, as every report carries some."""
+
+    host: HostId
+    incarnation: Incarnation
+    """The boot that wrote it last."""
+    written_ago_s: float
+    """It was written not longer ago than this, before this was told: its reader still read an older one then. Below 0:
+    nobody saw it change.
+    """
+    read_ago_s: float
+    """When it was last read, before this was told."""
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Heartbeat:
     """What a host worker last said. `received_at` is set by the store, never by the host."""
@@ -313,6 +327,12 @@ class Heartbeat:
     uses: tuple[VmUse, ...] = ()
     """What was measured of its VMs last; empty where nothing is measured."""
     uses_age_s: Seconds = Seconds(0.0)
+    slot_waits_s: Seconds | None = None
+    """For how long this worker has been waiting to write the host's slot on the shared storage; 0: it is written; below
+    0: not yet for the first time; None where slots are not used.
+    """
+    slots: tuple[SlotSeen, ...] = ()
+    """What it saw of the slots of those it watches (`core.slots.watched_by`)."""
     bmc_guids: tuple[str, ...] = ()
     """GUIDs of this machine's own BMC, read in-band; lower case, no dashes."""
     worker: str = ""

@@ -14,6 +14,7 @@ from fangnetz.core.model import Heartbeat, HypervisorHealth, VmSighting
 from fangnetz.core.ownership import unanswered_order
 from fangnetz.core.units import HostId, Seconds, VmId
 from fangnetz.engine.measuring import NOTHING, Measured
+from fangnetz.engine.slots import NO_SLOTS, SlotKeeper
 from fangnetz.ports import BootFiles, Domain, HostLoad, Hypervisor, Process, Store
 
 HUNG_AFTER_S = 5.0
@@ -101,12 +102,13 @@ class Reporter:
         worker: str,
         process: Process,
         measured: Callable[[], Measured] = lambda: NOTHING,
+        slots: SlotKeeper | None = None,
         sent: Callable[[str], None] = lambda _trouble: None,
     ) -> None:
         self._host, self._store, self._boot = host, store, boot
         self._inventory, self._orders, self._unanswered = inventory, orders, unanswered
         self._interval = interval
-        self._guids, self._measured, self._sent = guids, measured, sent
+        self._guids, self._measured, self._slots, self._sent = guids, measured, slots, sent
         self._load, self._worker, self._process = load, worker, process
         self._kick, self._end = process.flag(), process.flag()
 
@@ -133,6 +135,7 @@ class Reporter:
         else:
             health = HypervisorHealth.HUNG if age > max(HUNG_AFTER_S, 3 * self._interval) else HypervisorHealth.OK
         load, measured = self._load(), self._measured()
+        slots = self._slots.told() if self._slots is not None else NO_SLOTS
         return Heartbeat(
             host=self._host,
             incarnation=self._boot.incarnation,
@@ -147,6 +150,8 @@ class Reporter:
             memory_free_mib=load.memory_free_mib,
             uses=measured.uses,
             uses_age_s=measured.age_s(self._process.monotonic()),
+            slot_waits_s=slots.waits_s,
+            slots=slots.seen,
             bmc_guids=self._guids(),
             worker=self._worker,
         )

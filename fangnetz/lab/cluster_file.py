@@ -37,8 +37,14 @@ def secret_path(plan: Plan, name: str) -> Path:
     return plan.folder / "secrets" / name
 
 
+def slots_folder(plan: Plan) -> Path:
+    """Return the folder that stands for shared storage, where the hosts keep their slots."""
+    return plan.folder / "shared" / "slots"
+
+
 def write_cluster_file(plan: Plan) -> None:
     """Write cluster.yaml."""
+    slots_folder(plan).mkdir(parents=True, exist_ok=True)
     plan.config_path.write_text(yaml.safe_dump(_tree(plan), sort_keys=False, width=110))
 
 
@@ -53,9 +59,11 @@ def _tree(plan: Plan) -> dict[str, Any]:
             "username": "admin",
             "password_file": str(secret_path(plan, "flower")),
         },
+        **({"slots": {"folder": str(slots_folder(plan))}} if plan.slots else {}),
         "hosts": {host: _host(plan, host) for host in plan.hosts},
         "vms": {vm: {"xml_file": f"vms/{vm}.xml", "priority": priority_of(plan, vm)} for vm in plan.vms},
-        "policy": {"profile": plan.policy, "quarantine_exits": 0},  # its hosts are struck over and over, on purpose
+        "policy": {"profile": plan.policy, "isolated": plan.isolated, "quarantine_exits": 0},
+        # No quarantine: its hosts are struck over and over, on purpose.
     }
 
 

@@ -33,7 +33,7 @@ from fangnetz.lab.machine import check_machine, check_root
 from fangnetz.lab.names import checked_name, root_folder, tag_of
 from fangnetz.lab.network import build_network, free_subnet, remove_network
 from fangnetz.lab.patience import wait_until
-from fangnetz.lab.plan import HOSTS_MAX, LIBVIRT_PORT, VMS_MAX, Link, Plan, Policy
+from fangnetz.lab.plan import HOSTS_MAX, LIBVIRT_PORT, VMS_MAX, Isolated, Link, Plan, Policy
 from fangnetz.lab.processes import end_all, namespaces_of, processes_of
 from fangnetz.lab.product import check_product, start_controllers
 from fangnetz.lab.run import run, script
@@ -65,6 +65,8 @@ class Lab:
         storage_lock: bool = False,
         bare: bool = False,
         sentinel: bool = False,
+        slots: bool = True,
+        isolated: Isolated = "fence",
         say: Say = lambda _: None,
     ) -> Self:
         """Bring a lab up, removing first what a crash of the same lab left; return when its VMs are seen writing.
@@ -96,6 +98,8 @@ class Lab:
                 bare=bare,
                 flower_port=_free_port(),
                 sentinel=sentinel,
+                slots=slots,
+                isolated=isolated,
             )
             lab = cls(plan)
             try:

@@ -17,6 +17,7 @@ from fangnetz.lab.names import namespace_of, root_folder, tag_of
 
 Link = Literal["cluster", "storage", "bmc"]
 Policy = Literal["default", "fast"]
+Isolated = Literal["fence", "leave"]
 
 LINKS: tuple[Link, ...] = ("cluster", "storage", "bmc")
 PREFIX_LENGTH = 26
@@ -49,6 +50,10 @@ class Plan:
     bare: bool
     flower_port: int
     sentinel: bool = False
+    slots: bool = True
+    """Whether its hosts keep slots; in a folder, so they are not on the storage link that can be cut."""
+    isolated: Isolated = "fence"
+    """`policy.isolated` of its cluster file."""
 
     @property
     def tag(self) -> str:

@@ -23,6 +23,7 @@ from fangnetz.lab.run import SCRIPTS
 NETNS = Path("/run/netns")
 _SUPERVISOR = ".supervisor"
 _INIT_PARTS = {"unshare": "machine", "tini": "init", "bash": "services", "sleep": "services"}
+_SLOTS = "fangnetz.adapters.disk_slots.child"
 _GUEST = re.compile(r"guest=([^,]+)")
 
 
@@ -216,6 +217,8 @@ def _role(stat: _Stat, mark: tuple[str, str, str] | None, words: Sequence[str]) 
     if any(word.endswith("/supervise.sh") for word in words[:4]):
         index = next(i for i, word in enumerate(words) if word.endswith("/supervise.sh"))
         return f"{words[index + 3]}{_SUPERVISOR}" if len(words) > index + 3 else "supervisor"
+    if _SLOTS in words[:6]:
+        return "slots"
     if mark is not None and mark[2] == "init":
         return _INIT_PARTS.get(program, program)
     return mark[2] if mark is not None else program

@@ -71,6 +71,7 @@ def build_settings(path: Path, shape: ClusterShape, policy: Policy, xmls: Mappin
             for name, host in shape.hosts.items()
         },
         references=tuple(shape.references),
+        slots=None if shape.slots is None else Path(shape.slots.folder),
         vms={}
         if xmls is None
         else {VmId(name): _vm(shape.cluster, VmId(name), vm, xmls) for name, vm in shape.vms.items()},

@@ -201,6 +201,10 @@ def _policy_shape() -> type[Shape]:
 PolicyShape = _policy_shape()
 
 
+class SlotsShape(Shape):
+    folder: AbsolutePath
+
+
 class ClusterShape(Shape):
     cluster: Name
     redis: RedisShape
@@ -208,6 +212,7 @@ class ClusterShape(Shape):
     flower: FlowerShape | None = None
     hosts: Annotated[dict[Name, HostShape], Field(min_length=1)]
     references: list[Address] = []
+    slots: SlotsShape | None = None
     vms: Annotated[dict[VmName, AnyVmShape], BeforeValidator(_empty_for_nothing)] = {}
     policy: Annotated[PolicyShape, BeforeValidator(_empty_for_nothing)] = PolicyShape()  # type: ignore[valid-type]
 
@@ -222,6 +227,7 @@ SHAPES: dict[tuple[str, ...], type[Shape]] = {
     ("flower",): FlowerShape,
     ("hosts", "*"): HostShape,
     ("hosts", "*", "fencing", "*", "*"): DeviceShape,
+    ("slots",): SlotsShape,
     ("vms", "*", "disk"): DiskShape,
     ("vms", "*", "disk", "iscsi"): IscsiShape,
     ("vms", "*", "storage_lease"): LeaseShape,

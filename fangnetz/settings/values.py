@@ -142,5 +142,7 @@ class Settings:
     hosts: Mapping[HostId, HostSettings]
     references: tuple[str, ...]
     """Addresses that answer ping as long as the prober's own network works, such as the router."""
+    slots: Path | None
+    """The folder on the shared storage where every host keeps its slot; None where slots are not used."""
     vms: Mapping[VmId, VmDoc]
     policy: Policy

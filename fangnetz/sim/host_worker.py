@@ -12,16 +12,19 @@ from typing import TYPE_CHECKING
 from fangnetz.core.errors import FangnetzError, StoredContentError
 from fangnetz.core.operations import StepKind, host_queue
 from fangnetz.core.policy import RankBy
+from fangnetz.core.slots import watched_by
 from fangnetz.core.units import HostId, MiB, Seconds, VmId
 from fangnetz.engine.execute import Executor
 from fangnetz.engine.ledger import Ledger
 from fangnetz.engine.marked import marked_boot, marked_store
 from fangnetz.engine.measuring import NOTHING, Meter
 from fangnetz.engine.report import InventoryKeeper, Reporter
+from fangnetz.engine.slots import SlotKeeper
 from fangnetz.engine.steps.move import MoveAtHost
 from fangnetz.engine.steps.vm import VmSteps
 from fangnetz.ports import HostLoad
 from fangnetz.sim.bus import SimDispatcher, Worker
+from fangnetz.sim.disk_slots import SimSlots
 from fangnetz.sim.files import SimBootFiles, SimLedgerFiles
 from fangnetz.sim.libvirtd import Libvirtd, SimHypervisor
 from fangnetz.sim.machine import Boot, Machine
@@ -137,6 +140,11 @@ class _Parts:
             },
             incarnation=boot.incarnation,
         )
+        slots = None
+        if world.slots is not None:
+            disk = SimSlots(process, machine, world.slots, world.network)
+            slots = SlotKeeper(host, boot.incarnation, disk, watched_by(host, world.hosts), policy, process)
+            slots.start()
         self._reporter = Reporter(
             host=host,
             store=beats,
@@ -148,6 +156,7 @@ class _Parts:
             guids=lambda: tuple(self._guids),
             load=lambda: IDLE,
             measured=lambda: meter.latest if meter is not None else NOTHING,
+            slots=slots,
             worker=process.name,
             process=process,
         )

@@ -6,6 +6,7 @@ from collections.abc import Mapping
 
 from fangnetz.core.model import HostSpec, HostState
 from fangnetz.core.units import ControllerId, DeviceName, HostId, MiB, VmId
+from fangnetz.ports import SlotMark
 from fangnetz.sim.beginning import begin
 from fangnetz.sim.bmc import Bmc
 from fangnetz.sim.bus import OWN, PROBES, QUEUE_PROBE, SHARED, TICKS, control_queue, probe_queue
@@ -56,6 +57,8 @@ class World:
         self.laws = Laws(self.kernel, self.chronicle, self.machines_of_hosts, self.policy.gap_s)
         for host in story.hosts:
             self._make_host(host)
+        self.slots: dict[HostId, SlotMark] | None = {} if story.slots else None
+        """What lies in the slots on the shared disk; None where slots are not used."""
         self.server = Server(self.kernel, self._machine(story.store_host, "redis"), story.replicas)
         self.server.done = self.laws.look
         self.laws.memory = lambda: self.server.memory

@@ -344,8 +344,16 @@ def decided(
     return decide(seen, watched(seen, started=started), policy or Policy(), file)
 
 
-def finding(seen: ClusterView, host: str, silent: Mapping[str, float] | None = None) -> Finding:
-    return judge(HostId(host), seen, watched(seen, silent), Policy()).finding
+def verdict(
+    seen: ClusterView, host: str, silent: Mapping[str, float] | None = None, *, policy: Policy | None = None
+) -> Verdict:
+    return judge(HostId(host), seen, watched(seen, silent), policy or Policy())
+
+
+def finding(
+    seen: ClusterView, host: str, silent: Mapping[str, float] | None = None, *, policy: Policy | None = None
+) -> Finding:
+    return verdict(seen, host, silent, policy=policy).finding
 
 
 # --- a world that moves ------------------------------------------------------------------------------------------

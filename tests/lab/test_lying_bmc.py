@@ -20,7 +20,7 @@ NAME = own_name("lying")
 @pytest.fixture
 def locked() -> Iterator[Cluster]:
     Lab.remove(NAME)
-    with Lab.up(name=NAME, hosts=3, vms=2, storage_lock=True) as lab, Lookout(lab) as lookout:
+    with Lab.up(name=NAME, hosts=3, vms=2, storage_lock=True, slots=False) as lab, Lookout(lab) as lookout:
         cluster = Cluster(lab, lookout)
         with cluster.judged():
             yield cluster

@@ -15,12 +15,12 @@ from fangnetz.core.detector import Finding, Verdict, Watch, heard
 from fangnetz.core.fencing import (
     BindingState,
     binding_state,
-    contradicted,
     from_earlier_life,
     holds,
     proof_from_readings,
     remembered_proof,
     remembered_voided,
+    spoke,
     waits_for_files,
     withdrawn,
 )
@@ -171,7 +171,7 @@ class HostDecisions:
         proof = told or (kept if withdrawn(self.view, self.spec.id, boot) else None)
         if proof is None or not boot:
             return False
-        if not proof.void and not withdrawn(self.view, self.spec.id, boot) and not contradicted(proof, self.beat):
+        if not proof.void and not withdrawn(self.view, self.spec.id, boot) and not spoke(proof, self.view):
             return False
         sentence = (
             f"{self.spec.id} spoke as the very boot that was proven off ({proof.sentence}): the proof is void, its "
@@ -211,7 +211,7 @@ class HostDecisions:
             )
             alive = self._answered_since(proof) if proof is not None else ""
             if alive:
-                sentence = f"{self.spec.id} answers {alive} after its device read OFF: that reading is no proof"
+                sentence = f"{alive} after its device read OFF: that reading is no proof"
                 self.alarms.append(Alarm(kind="off_contradicted", subject=self.spec.id, sentence=sentence))
             elif proof is not None and not paused:
                 self._open(incarnation, f"{self.verdict.sentence}; {proof.sentence}", proof)
@@ -274,13 +274,13 @@ class HostDecisions:
         return False
 
     def _answered_since(self, proof: OffProof) -> str:
-        """Return which probe the host answered after it was read off, or an empty string."""
+        """Return what says that the host lives after it was read off, or an empty string."""
         off_since = max(reading.answered_at for reading in proof.evidence)
         for probe in self.view.probes:
             answer = probe.answer(self.spec.id)
             if answer is not None and answer.alive and probe.started_at > off_since:
-                return f"the probe of {probe.prober}"
-        return ""
+                return f"{self.spec.id} answers the probe of {probe.prober}"
+        return spoke(proof, self.view)
 
     def _device_answers(self) -> bool:
         """Whether a level's devices all answered lately, so that another attempt has a chance."""

@@ -82,11 +82,11 @@ def activate(
     if record.state is HostState.ONLINE and not (doc and (doc.maintenance or doc.evacuate or doc.failback)):
         raise WishRefused(f"{host} is online already")
     if verdicts[host].finding is Finding.DEGRADED:
-        raise WishRefused(f"{host} reports, but its libvirt is {beat.hypervisor}")
+        raise WishRefused(verdicts[host].sentence)
     running = failover_of(host, view)
     if running:
         raise WishRefused(f"{running} is still at work on {host}")
-    obstacle = obstacle_to_return(host, beat, record, view)
+    obstacle = obstacle_to_return(host, beat, record, view, policy)
     if obstacle:
         raise WishRefused(obstacle)
     put = PutHost(

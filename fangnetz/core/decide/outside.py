@@ -10,7 +10,7 @@ from dataclasses import replace
 from fangnetz.core.actions import Action, Alarm, Happened, PutHost, PutHostDoc
 from fangnetz.core.decide.withdrawals import endings, withdrawal, without_proof
 from fangnetz.core.detector import heard, known_incarnation
-from fangnetz.core.fencing import contradicted, remembered_voided, waits_for_files, withdrawn
+from fangnetz.core.fencing import remembered_voided, spoke, waits_for_files, withdrawn
 from fangnetz.core.model import ClusterView, HostRecord, HypervisorHealth
 from fangnetz.core.ownership import proof_of
 from fangnetz.core.policy import Policy
@@ -60,13 +60,13 @@ def _spoke_after_its_proof(view: ClusterView, host: HostId) -> tuple[list[Action
     proof = told or remembered
     if proof is None:
         return [], []
-    spoke = (
+    void = (
         proof.void
         or withdrawn(view, host, boot)
-        or contradicted(proof, heard(view, host))
+        or spoke(proof, view)
         or (remembered is not None and remembered_voided(remembered, view))
     )
-    if not spoke:
+    if not void:
         return [], []
     sentence = (
         f"{host}, which is not in the cluster file any more, spoke as the very boot that was proven off "

@@ -12,6 +12,7 @@ from fangnetz.core.lifecycle import HostEvent, next_state
 from fangnetz.core.model import ClusterView, Heartbeat, HostRecord, HostState, HypervisorHealth
 from fangnetz.core.operations import Operation, OperationKind, StepKind, StepState, return_steps
 from fangnetz.core.policy import AfterFence, Policy, ReturnPolicy
+from fangnetz.core.slots import not_written
 from fangnetz.core.units import Epoch, HostId
 
 
@@ -49,13 +50,15 @@ def _obstacle(record: HostRecord, beat: Heartbeat, view: ClusterView, policy: Po
     fenced = record.proof is not None and record.incarnation == record.proof.incarnation
     if fenced and policy.return_ is ReturnPolicy.MANUAL:
         return f"{record.id} is back and waits for `fangnetz host activate {record.id}`"
-    return obstacle_to_return(record.id, beat, record, view)
+    return obstacle_to_return(record.id, beat, record, view, policy)
 
 
-def obstacle_to_return(host: HostId, beat: Heartbeat, record: HostRecord, view: ClusterView) -> str:
+def obstacle_to_return(host: HostId, beat: Heartbeat, record: HostRecord, view: ClusterView, policy: Policy) -> str:
     """Return why a host may not rejoin yet, or an empty string (also asked by `host activate`)."""
     if beat.hypervisor is not HypervisorHealth.OK:
         return f"{host} is back, but its libvirt is {beat.hypervisor}"
+    if not_written(beat, policy):
+        return f"{host} is back, but it has not written its slot on the shared storage"
     if view.now < record.cut_possible_until:
         return f"{host} is back; a lost executor could still cut it for {record.cut_possible_until - view.now:.0f} s"
     for op in view.operations.values():

@@ -11,7 +11,7 @@ from fangnetz.core.actions import Happened
 from fangnetz.core.decide.wishes import WISH_AGE_MAX_S
 from fangnetz.core.detector import Finding, heard
 from fangnetz.core.errors import StaleToken
-from fangnetz.core.fencing import contradicted, holds
+from fangnetz.core.fencing import holds, spoke
 from fangnetz.core.model import ClusterView, HostRecord, HostSpec, HostState, OffProof, Sighting, VmState
 from fangnetz.core.operations import (
     Fact,
@@ -115,9 +115,10 @@ class FailoverSteps:
             f"an earlier proof that this boot of {host} is off was withdrawn, so no device is believed about it. Make "
             f"sure by hand that it is off, then `fangnetz host confirm-off {host}`"
         )
-        if contradicted(proof, heard(view, host)):
+        said = spoke(proof, view)
+        if said:
             self._ledger.write([replace(proof, void=True)])
-            sentence = f"{host} reported after it was proven off ({proof.sentence}): the fence device may lie"
+            sentence = f"{said} after it was proven off ({proof.sentence}): the fence device may lie"
         return Settlement(Outcome(state=StepState.FAILED, sentence=sentence, closes=OperationState.NEEDS_PERSON))
 
     def _fenced(

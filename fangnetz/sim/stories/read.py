@@ -32,7 +32,9 @@ from fangnetz.sim.stories.story import (
 )
 
 T = TypeVar("T")
-TOP = ("name", "about", "hosts", "controllers", "store", "vms", "world", "policy", "timeline", "until", "expect")
+TOP = (
+    "name", "about", "hosts", "controllers", "store", "slots", "vms", "world", "policy", "timeline", "until", "expect",
+)  # fmt: skip
 HOST_KEYS = ("cpus", "memory_mib", "fencing", "powered", "zone", *HOST_TIMES)
 RULE_KEYS = ("allowed", "strict", "preferred", "together", "apart", "failback")
 RETRY_KEYS = ("max_restarts", "max_relocations")
@@ -99,6 +101,7 @@ class _Reader:
             controllers=self._controllers,
             store_host=store_host,
             replicas=self._replicas,
+            slots=self._bool(("slots",), True),
             vms=tuple(vm for vm in self._vms.values() if vm.name in self._group(("vms",))),
             times={**WORLD_TIMES, **times},
             policy=self._policy(),

@@ -75,6 +75,8 @@ class Story:
     """Controller -> the host whose fate it shares, or an empty string."""
     store_host: str = ""
     replicas: int = 0
+    slots: bool = True
+    """Whether each host keeps a slot on the shared storage."""
     vms: tuple[VmOfStory, ...]
     times: Mapping[str, float] = field(default_factory=dict)
     policy: Policy = field(default_factory=Policy)

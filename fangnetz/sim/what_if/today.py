@@ -124,6 +124,7 @@ def story_of_today(today: Today, lost: tuple[HostId, ...], loss: Loss) -> Story:
         hosts=tuple(_host(today, spec) for spec in today.view.hosts.values()),
         controllers={name: today.controllers[name] or "" for name in controllers},
         store_host=today.store_host or "",
+        slots=any(beat.slot_waits_s is not None for beat in today.view.heartbeats.values()),
         vms=tuple(_vm(today, doc, record) for doc, record in today.vms),
         times=dict(WORLD_TIMES),
         policy=today.policy,

@@ -1,0 +1,205 @@
+"""Slots on the shared storage: what one host writes through the others read, and a storage that hangs holds nobody."""
+
+from __future__ import annotations
+
+import os
+import signal
+import time
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Protocol, cast
+
+import pytest
+
+from fangnetz.adapters.disk_slots import SlotFolder
+from fangnetz.core.errors import StorageUnreachable
+from fangnetz.core.units import HostId, Incarnation, Seconds
+from fangnetz.ports import DiskSlots, SlotMark
+from fangnetz.sim.disk_slots import SimSlots
+from fangnetz.sim.network import STORAGE, Network
+from tests.contract.simulated import Driven, Driver
+from tests.redis_server import wait_for
+
+H1, H2, H3 = HostId("h1"), HostId("h2"), HostId("h3")
+BOUND = Seconds(5.0)
+SHORT = Seconds(0.3)
+
+
+def mark(host: HostId, sequence: int, boot: str = "0a1b") -> SlotMark:
+    return SlotMark(host=host, incarnation=Incarnation(boot), sequence=sequence)
+
+
+class SlotSubject(Protocol):
+    """Shared storage, as several hosts see it."""
+
+    def of(self, host: HostId) -> DiskSlots: ...
+
+    def hang(self, host: HostId) -> None:
+        """The storage does not answer this host any more."""
+        ...
+
+    def answer_again(self, host: HostId) -> None: ...
+
+    def now(self) -> float: ...
+
+
+class RealFolder:
+    """A folder; a host's storage hangs when the process that touches it is stopped, as in the kernel for good."""
+
+    def __init__(self, folder: Path) -> None:
+        self._folder = folder
+        self._made: dict[HostId, SlotFolder] = {}
+
+    def of(self, host: HostId) -> DiskSlots:
+        return self._made.setdefault(host, SlotFolder(self._folder))
+
+    def hang(self, host: HostId) -> None:
+        self._signal(host, signal.SIGSTOP)
+
+    def answer_again(self, host: HostId) -> None:
+        self._signal(host, signal.SIGCONT)
+
+    def _signal(self, host: HostId, number: signal.Signals) -> None:
+        child = self._made[host]._child
+        assert child is not None
+        os.kill(child.pid, number)
+
+    def now(self) -> float:
+        return time.monotonic()
+
+    def close(self) -> None:
+        for slots in self._made.values():
+            slots.close()
+
+
+class SimDisk:
+    def __init__(self) -> None:
+        self._driver, self._network = Driver(), Network()
+        self._marks: dict[HostId, SlotMark] = {}
+
+    def of(self, host: HostId) -> DiskSlots:
+        machine = self._driver.machine(host)
+        process = self._driver.process(machine)
+        return cast("DiskSlots", Driven(self._driver, process, SimSlots(process, machine, self._marks, self._network)))
+
+    def hang(self, host: HostId) -> None:
+        self._network.cut(host, (STORAGE,), "both")
+
+    def answer_again(self, host: HostId) -> None:
+        self._network.heal(host, (STORAGE,), "both")
+
+    def now(self) -> float:
+        return self._driver.kernel.now
+
+
+@pytest.fixture(params=["folder", "twin"])
+def subject(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[SlotSubject]:
+    if request.param == "twin":
+        yield SimDisk()
+        return
+    made = RealFolder(tmp_path)
+    yield made
+    made.close()
+
+
+def test_what_one_writes_the_others_read(subject: SlotSubject) -> None:
+    one, two = subject.of(H1), subject.of(H2)
+    assert one.exchange(mark(H1, 1), [H2, H3], BOUND) == {}
+    assert two.exchange(mark(H2, 7, "ff"), [H3, H1], BOUND) == {H1: mark(H1, 1)}
+    assert one.exchange(mark(H1, 2), [H2, H3], BOUND) == {H2: mark(H2, 7, "ff")}
+    assert two.exchange(mark(H2, 8, "ff"), [H1], BOUND) == {H1: mark(H1, 2)}
+
+
+def test_a_later_boot_takes_over_its_hosts_slot(subject: SlotSubject) -> None:
+    subject.of(H1).exchange(mark(H1, 900), [], BOUND)
+    subject.of(H1).exchange(mark(H1, 3, "second"), [], BOUND)
+    assert subject.of(H2).exchange(mark(H2, 1), [H1], BOUND) == {H1: mark(H1, 3, "second")}
+
+
+def test_a_storage_that_hangs_is_waited_for_no_longer_than_the_bound_and_only_by_who_hangs(
+    subject: SlotSubject,
+) -> None:
+    one, two = subject.of(H1), subject.of(H2)
+    one.exchange(mark(H1, 1), [], BOUND)
+    subject.hang(H1)
+    for sequence in (2, 3, 4):
+        before = subject.now()
+        with pytest.raises(StorageUnreachable):
+            one.exchange(mark(H1, sequence), [H2], SHORT)
+        assert subject.now() - before >= SHORT * 0.9
+    found = two.exchange(mark(H2, 1), [H1], BOUND)
+    assert found[H1].sequence < 2
+    subject.answer_again(H1)
+    assert one.exchange(mark(H1, 5), [H2], BOUND) == {H2: mark(H2, 1)}
+    assert two.exchange(mark(H2, 2), [H1], BOUND) == {H1: mark(H1, 5)}
+
+
+def test_the_longest_names_there_can_be_fit(subject: SlotSubject) -> None:
+    host = HostId("h" + "0" * 62)
+    subject.of(host).exchange(mark(host, 2**62, "f" * 32), [], BOUND)
+    assert subject.of(H2).exchange(mark(H2, 1), [host], BOUND) == {host: mark(host, 2**62, "f" * 32)}
+
+
+# --- a folder alone -----------------------------------------------------------------------------------------------
+
+
+@pytest.fixture
+def folder(tmp_path: Path) -> Iterator[RealFolder]:
+    made = RealFolder(tmp_path)
+    yield made
+    made.close()
+
+
+@pytest.mark.parametrize(
+    "content",
+    [b"", b"\0" * 4096, b"\xff" * 4096, b"fangnetz-slot-1 h1 0a1b 2 00000000\n", b"x" * 100_000],
+    ids=["empty", "zeros", "ones", "a wrong checksum", "something else"],
+)
+def test_a_slot_that_is_torn_or_not_ours_is_none(folder: RealFolder, tmp_path: Path, content: bytes) -> None:
+    (tmp_path / "h1.slot").write_bytes(content)
+    assert folder.of(H2).exchange(mark(H2, 1), [H1], BOUND) == {}
+    folder.of(H1).exchange(mark(H1, 2), [], BOUND)
+    assert folder.of(H2).exchange(mark(H2, 2), [H1], BOUND) == {H1: mark(H1, 2)}
+
+
+def test_a_slot_that_was_copied_over_anothers_is_none(folder: RealFolder, tmp_path: Path) -> None:
+    folder.of(H1).exchange(mark(H1, 1), [], BOUND)
+    (tmp_path / "h3.slot").write_bytes((tmp_path / "h1.slot").read_bytes())
+    assert folder.of(H2).exchange(mark(H2, 1), [H1, H3], BOUND) == {H1: mark(H1, 1)}
+
+
+def test_a_slot_is_a_file_and_never_what_a_link_leads_to(folder: RealFolder, tmp_path: Path) -> None:
+    precious = tmp_path / "precious"
+    precious.write_text("a disk")
+    (tmp_path / "h1.slot").symlink_to(precious)
+    with pytest.raises(StorageUnreachable, match=r"h1\.slot"):
+        folder.of(H1).exchange(mark(H1, 1), [], BOUND)
+    assert precious.read_text() == "a disk"
+
+
+def test_a_folder_that_is_not_there_is_said_and_taken_once_it_is(tmp_path: Path) -> None:
+    slots = SlotFolder(tmp_path / "not mounted")
+    try:
+        with pytest.raises(StorageUnreachable, match=r"not mounted.*No such file"):
+            slots.exchange(mark(H1, 1), [], BOUND)
+        (tmp_path / "not mounted").mkdir()
+        assert slots.exchange(mark(H1, 2), [H1], BOUND) == {H1: mark(H1, 2)}
+    finally:
+        slots.close()
+
+
+def test_the_process_that_touches_the_storage_is_started_again_when_it_was_ended(folder: RealFolder) -> None:
+    slots = folder.of(H1)
+    slots.exchange(mark(H1, 1), [], BOUND)
+    child = slots._child  # type: ignore[attr-defined]
+    os.kill(child.pid, signal.SIGKILL)
+    wait_for(lambda: child.poll() is not None)
+    assert slots.exchange(mark(H1, 2), [H1], BOUND) == {H1: mark(H1, 2)}
+
+
+def test_no_process_is_left_once_its_host_is_closed(folder: RealFolder) -> None:
+    slots = folder.of(H1)
+    slots.exchange(mark(H1, 1), [], BOUND)
+    child = slots._child  # type: ignore[attr-defined]
+    cast("SlotFolder", slots).close()
+    wait_for(lambda: child.poll() is not None)
