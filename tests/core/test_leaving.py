@@ -24,7 +24,7 @@ from fangnetz.core.model import (
     VmWish,
     WishKind,
 )
-from fangnetz.core.operations import Operation, OperationKind, migrate_steps
+from fangnetz.core.operations import Operation, OperationKind, failover_steps, migrate_steps
 from fangnetz.core.policy import OnShutdown, Policy
 from fangnetz.core.rooms import rooms
 from fangnetz.core.units import Epoch, Generation, HostId, Incarnation, Instant, OperationId, VmId
@@ -255,6 +255,31 @@ def test_a_host_that_has_said_goodbye_has_left_and_is_not_missed() -> None:
 def test_one_that_still_ran_a_vm_is_lost_as_any_other(state: HostState) -> None:
     look = silent(going(runs={"web": 7}, at=T0 - 30), state)
     assert opened(done_with(look)) == [(OperationKind.FAILOVER, "h1")]
+
+
+def a_failover() -> Operation:
+    return Operation(
+        id=OperationId("failover-h1-1"), kind=OperationKind.FAILOVER, subject="h1", epoch=Epoch(7),
+        opened_at=Instant(T0 - 2), reason="it was silent", steps=failover_steps(), incarnation=Incarnation("i1"),
+    )  # fmt: skip
+
+
+@pytest.mark.parametrize(("at_work", "then"), [(True, []), (False, [HostState.LEFT])])
+def test_once_its_failover_was_called_off_one_that_said_goodbye_has_left(
+    *, at_work: bool, then: list[HostState]
+) -> None:
+    """[its late word ended the failover; it stayed `fencing` for ever, its VMs lost, and nobody was told]"""
+    look = silent(going(releases={"web": 7}, at=T0 - 30), HostState.FENCING, operations=[a_failover()] * at_work)
+    assert host_of(done_with(look)) == then
+
+
+def test_a_host_that_nobody_fences_any_more_is_what_it_is_seen_to_be() -> None:
+    answers = (probe_round(T0 - 0.1, {"h1": True, "h2": True, "h3": True}),)
+    report = beat("h1", T0 - 30, runs={"web": 7})
+    look = seen(report, state=HostState.FENCING, leaving_at=0.0, probes=answers)
+    assert host_of(done_with(look)) == [HostState.SUSPECT]
+    look = seen(report, state=HostState.FENCING, leaving_at=0.0, probes=answers, operations=[a_failover()])
+    assert HostState.SUSPECT not in host_of(done_with(look))
 
 
 def test_a_shutdown_that_is_called_off_has_the_host_back() -> None:

@@ -375,7 +375,11 @@ class HostDecisions:
     # -- helpers --
 
     def _to(self, event: HostEvent, reason: str, incarnation: Incarnation | None = None) -> None:
-        state = next_state(self.record.state, event)
+        # A failover that was cancelled leaves its word behind: where nobody fences, what is seen counts.
+        idle = self.record.state is HostState.FENCING and not any(
+            op.kind is OperationKind.FAILOVER for op in self.operations
+        )
+        state = next_state(HostState.UNKNOWN if idle else self.record.state, event)
         accepted = self.record.incarnation if incarnation is None else incarnation
         well = event in (HostEvent.HEARD, HostEvent.ACCEPTED, HostEvent.QUARANTINED)
         suspected = None if well else self.record.suspected_at

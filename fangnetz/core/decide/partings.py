@@ -19,7 +19,7 @@ from fangnetz.core.ownership import Granted, owner_let_go
 from fangnetz.core.policy import Policy
 from fangnetz.core.units import Generation, HostId, Instant, VmId
 
-_OUT_ALREADY = frozenset({HostState.MAINTENANCE, HostState.FENCED, HostState.FENCING, HostState.QUARANTINED})
+_OUT_ALREADY = frozenset({HostState.MAINTENANCE, HostState.FENCED, HostState.QUARANTINED})
 """What is said of such a host does not change because it is switched off."""
 _MEMBERS = frozenset({HostState.ONLINE, HostState.EVACUATING, HostState.SUSPECT, HostState.UNKNOWN, HostState.DEGRADED})
 
@@ -32,7 +32,7 @@ def followed(
     doc = view.host_docs.get(host, HostDoc(id=host))
     if beat is None:
         return _called_off(record, doc, view) if verdict.fresh and record.leaving_at else None
-    if doc.maintenance or record.state in _OUT_ALREADY:
+    if doc.maintenance or record.state in _OUT_ALREADY or _being_fenced(record, view):
         return None
     sentence = told(host, beat.leaving)
     since = record.leaving_at or view.now
@@ -50,6 +50,13 @@ def followed(
     if not record.leaving_at:
         known = replace(known, leaving_at=since, reason=sentence)
     return replace(known, suspected_at=None)
+
+
+def _being_fenced(record: HostRecord, view: ClusterView) -> bool:
+    """Whether a failover is at work on it. One that was cancelled, as the host had spoken, leaves its word behind."""
+    return record.state is HostState.FENCING and any(
+        op.kind is OperationKind.FAILOVER and op.subject == record.id for op in view.operations.values()
+    )
 
 
 def _called_off(record: HostRecord, doc: HostDoc, view: ClusterView) -> HostRecord:

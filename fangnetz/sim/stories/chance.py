@@ -68,6 +68,7 @@ class _Maker:
             "until": round(max(line["at"] for line in self._lines) + AFTERWARDS_S, 1),
         }
         self._busy_and_zoned(data)
+        self._slots(data)
         if any(line.keys() & {"reboot", "shutdown"} for line in self._lines):
             modes = [mode.value for mode in OnShutdown]
             data.setdefault("policy", {}).update(
@@ -95,6 +96,14 @@ class _Maker:
                 vms[name][kind] = {chance.choice(self._hosts): chance.choice((-1, 1, 5))}
                 if chance.random() < 0.5:
                     vms[name]["failback"] = True
+
+    def _slots(self, data: dict[str, Any]) -> None:
+        """Who keeps no slots, and who leaves alone what is isolated. A chance of its own."""
+        chance = Random(f"slots {self._seed}")
+        if chance.random() < 0.2:
+            data["slots"] = False
+        if chance.random() < 0.25:
+            data.setdefault("policy", {})["isolated"] = "leave"
 
     def _busy_and_zoned(self, data: dict[str, Any]) -> None:
         """Zones, ranking by real use, retries, fallbacks. A chance of its own: what else is drawn stays as it was."""
