@@ -16,7 +16,7 @@ from fangnetz.settings import DeviceSettings, RedisUser, Settings
 
 if TYPE_CHECKING:
     from fangnetz.adapters.boot_files import BootFilesOnDisk
-    from fangnetz.adapters.disk_slots import SlotFolder
+    from fangnetz.adapters.disk_slots import AskedSlots
     from fangnetz.adapters.ledger_files import LedgerFolder
     from fangnetz.adapters.libvirt import LibvirtHypervisor
     from fangnetz.adapters.probes import NetworkProber
@@ -94,13 +94,23 @@ def open_ledger_files(state_dir: Path) -> LedgerFolder:
     return LedgerFolder(state_dir / "ledger")
 
 
-def open_slots(settings: Settings) -> SlotFolder | None:
+def open_slots(settings: Settings) -> AskedSlots | None:
     """Return the slots on the shared storage, None where the cluster file names none. Asks nothing yet."""
     if settings.slots is None:
         return None
-    from fangnetz.adapters.disk_slots import SlotFolder
+    from fangnetz.adapters.disk_slots import AskedSlots
 
-    return SlotFolder(settings.slots)
+    return AskedSlots(settings.slots.kind, settings.slots.path, settings.cluster)
+
+
+def format_slots(settings: Settings) -> Path:
+    """Prepare the device that the cluster file names for slots; return it. FangnetzError: it is left as it is."""
+    if settings.slots is None or settings.slots.kind != "device":
+        raise SettingsError(f"{settings.path}: slots.device: names no device; a folder needs no preparing")
+    from fangnetz.adapters.disk_slots import format_device
+
+    format_device(settings.slots.path, settings.cluster)
+    return settings.slots.path
 
 
 def this_process() -> SystemProcess:

@@ -33,6 +33,7 @@ NOUNS = (
     "events",
     "simulate",
     "config",
+    "slots",
     "lab",
     "version",
 )
@@ -57,7 +58,7 @@ class Nouns(TyperGroup):
                 return _not_here(cmd_name)
             raise
         # A group is made without the completion options that belong to the whole program.
-        several = len(module.app.registered_commands) > 1
+        several = len(module.app.registered_commands) > 1 or module.app.registered_callback is not None
         command: Command = get_group(module.app) if several else get_command(module.app)
         command.name = cmd_name
         return command

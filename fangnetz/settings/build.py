@@ -23,6 +23,7 @@ from fangnetz.settings.schema import (
     RedisShape,
     SecretShape,
     ShortVmShape,
+    SlotsShape,
     VmShape,
     XmlVmShape,
 )
@@ -37,6 +38,7 @@ from fangnetz.settings.values import (
     RedisSettings,
     RedisUser,
     Settings,
+    SlotSettings,
 )
 
 
@@ -71,12 +73,19 @@ def build_settings(path: Path, shape: ClusterShape, policy: Policy, xmls: Mappin
             for name, host in shape.hosts.items()
         },
         references=tuple(shape.references),
-        slots=None if shape.slots is None else Path(shape.slots.folder),
+        slots=None if shape.slots is None else _slots(shape.slots),
         vms={}
         if xmls is None
         else {VmId(name): _vm(shape.cluster, VmId(name), vm, xmls) for name, vm in shape.vms.items()},
         policy=policy,
     )
+
+
+def _slots(shape: SlotsShape) -> SlotSettings:
+    if shape.device is not None:
+        return SlotSettings(kind="device", path=Path(shape.device))
+    assert shape.folder is not None, "check_slots has asked for one of them"  # noqa: S101
+    return SlotSettings(kind="folder", path=Path(shape.folder))
 
 
 def _redis(base: Path, shape: RedisShape) -> RedisSettings:

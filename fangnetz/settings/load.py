@@ -29,6 +29,7 @@ from fangnetz.settings.rules import (
     check_shared_disks,
     check_short_vms,
     check_sizes,
+    check_slots,
 )
 from fangnetz.settings.shape import check_shape
 from fangnetz.settings.tree import Tree, read_tree
@@ -91,6 +92,7 @@ def _judge(tree: Tree, warnings: Tree, path: Path, role: Role) -> Settings | Non
     policy = check_policy(tree)
     check_secrets(tree, path.parent, role)
     check_redis(tree)
+    check_slots(tree)
     check_addresses(tree)
     check_places(tree, warnings)
     check_short_vms(tree)

@@ -100,6 +100,13 @@ def _devices(tree: Tree) -> Iterator[tuple[str, KeyPath]]:
                 yield host, ("hosts", host, "fencing", level, number)
 
 
+def check_slots(tree: Tree) -> None:
+    """Slots lie in one place."""
+    keys = tree.keys("slots")
+    if isinstance(tree.get(("slots",)), dict) and len({"folder", "device"} & set(keys)) != 1:
+        tree.fault(("slots",), "must be exactly one of folder and device", shown=" and ".join(keys))
+
+
 def check_addresses(tree: Tree) -> None:
     """One address is one host, one plug is one device, and no device speaks with its own host's voice."""
     hosts: dict[str, str] = {}

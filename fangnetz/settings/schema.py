@@ -202,7 +202,8 @@ PolicyShape = _policy_shape()
 
 
 class SlotsShape(Shape):
-    folder: AbsolutePath
+    folder: AbsolutePath | None = None
+    device: AbsolutePath | None = None
 
 
 class ClusterShape(Shape):

@@ -28,7 +28,7 @@ def settings_as_tree(settings: Settings) -> dict[str, object]:
         },
         "hosts": {name: _host(host) for name, host in settings.hosts.items()},
         "references": list(settings.references),
-        "slots": None if settings.slots is None else {"folder": str(settings.slots)},
+        "slots": None if settings.slots is None else {settings.slots.kind: str(settings.slots.path)},
         "vms": {
             name: {
                 "memory_mib": vm.spec.memory_mib,

@@ -93,6 +93,14 @@ class FlowerSettings:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class SlotSettings:
+    """Where on the shared storage every host keeps its slot."""
+
+    kind: Literal["folder", "device"]
+    path: Path
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class ControllerSettings:
     """A machine that may decide. `host`: the host that it is itself, None if it runs no VMs."""
 
@@ -142,7 +150,7 @@ class Settings:
     hosts: Mapping[HostId, HostSettings]
     references: tuple[str, ...]
     """Addresses that answer ping as long as the prober's own network works, such as the router."""
-    slots: Path | None
-    """The folder on the shared storage where every host keeps its slot; None where slots are not used."""
+    slots: SlotSettings | None
+    """None where slots are not used."""
     vms: Mapping[VmId, VmDoc]
     policy: Policy

@@ -1,5 +1,6 @@
-"""Slots as files of one block each in a folder on the shared storage: `ports.DiskSlots`."""
+"""A slot per host on the shared storage, in a folder or on a device: `ports.DiskSlots`."""
 
-from fangnetz.adapters.disk_slots.folder import SlotFolder
+from fangnetz.adapters.disk_slots.asked import AskedSlots
+from fangnetz.adapters.disk_slots.places import format_device
 
-__all__ = ["SlotFolder"]
+__all__ = ["AskedSlots", "format_device"]

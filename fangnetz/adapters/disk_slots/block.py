@@ -10,6 +10,7 @@ from fangnetz.ports import SlotMark
 BLOCK = 4096
 """Bytes: a multiple of every disk's sector."""
 _MAGIC = "fangnetz-slot-1"
+_HEADER = "fangnetz-slots-1"
 
 
 def to_block(mark: SlotMark) -> bytes:
@@ -19,6 +20,16 @@ def to_block(mark: SlotMark) -> bytes:
     if len(text.split(" ")) != 4 or len(line) > BLOCK:
         raise ValueError(f"{mark} does not fit into a slot")
     return line.ljust(BLOCK, b"\0")
+
+
+def header(cluster: str) -> bytes:
+    """Return the first block of a device that holds the slots of a cluster."""
+    return f"{_HEADER} {cluster}\n".encode().ljust(BLOCK, b"\0")
+
+
+def is_ours(block: bytes) -> bool:
+    """Whether it is the first block of a device with slots, of whichever cluster."""
+    return block.startswith(f"{_HEADER} ".encode())
 
 
 def from_block(block: bytes) -> SlotMark | None:

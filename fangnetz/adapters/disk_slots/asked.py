@@ -10,6 +10,7 @@ import sys
 import time
 from collections.abc import Mapping, Sequence
 from pathlib import Path
+from typing import Literal
 
 from fangnetz.core.errors import StorageUnreachable
 from fangnetz.core.units import HostId, Incarnation, Seconds
@@ -19,11 +20,11 @@ START_BOUND_S = 5.0
 """The first exchange includes an interpreter's start, which takes several times the usual 0.2 s on a busy machine."""
 
 
-class SlotFolder:
-    """A folder on the shared storage, with one file per host. For one thread."""
+class AskedSlots:
+    """Slots in a folder or on a device, asked through a process of its own. For one thread."""
 
-    def __init__(self, folder: Path) -> None:
-        self._folder = folder
+    def __init__(self, kind: Literal["folder", "device"], path: Path, cluster: str) -> None:
+        self._path, self._words = path, (kind, str(path), cluster)
         self._child: subprocess.Popen[bytes] | None = None
         self._said = b""
         self._owed = 0
@@ -49,7 +50,7 @@ class SlotFolder:
         self._owed = 0
         answer = json.loads(line)
         if "error" in answer:
-            raise StorageUnreachable(f"The slot could not be written or read: {answer['error']}.")
+            raise StorageUnreachable(answer["error"])
         return {
             HostId(host): SlotMark(host=HostId(host), incarnation=Incarnation(incarnation), sequence=sequence)
             for host, incarnation, sequence in answer["marks"]
@@ -68,7 +69,7 @@ class SlotFolder:
         if self._child is not None and self._child.poll() is None:
             return self._child
         self.close()
-        command = [sys.executable, "-P", "-m", "fangnetz.adapters.disk_slots.child", str(self._folder)]
+        command = [sys.executable, "-P", "-m", "fangnetz.adapters.disk_slots.child", *self._words]
         try:
             return subprocess.Popen(
                 command,
@@ -86,7 +87,7 @@ class SlotFolder:
         while b"\n" not in self._said:
             ready, _, _ = select.select([source], [], [], max(0.0, deadline - time.monotonic()))
             if not ready:
-                raise StorageUnreachable(f"{self._folder} has not answered in time.")
+                raise StorageUnreachable(f"{self._path} has not answered in time.")
             part = os.read(source, 65536)
             if not part:
                 raise self._lost(child)
