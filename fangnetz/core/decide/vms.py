@@ -40,7 +40,7 @@ from fangnetz.core.operations import (
 )
 from fangnetz.core.ownership import Granted, end_the_held, owner_let_go, proof_of, seen_running
 from fangnetz.core.pause import told
-from fangnetz.core.policy import Policy
+from fangnetz.core.policy import IsolatedPolicy, Policy
 from fangnetz.core.recovery import plan_starts
 from fangnetz.core.retries import gives_up, leaves
 from fangnetz.core.units import Epoch, Generation, HostId, Incarnation, VmId
@@ -425,7 +425,9 @@ class VmDecisions:
         if verdict is None or host is None or record.state in _SAID_ALREADY:
             return
         if verdict.finding in (Finding.LOST, Finding.ISOLATED, Finding.UNKNOWN):
-            state = VmState.UNKNOWN if verdict.finding is Finding.UNKNOWN else VmState.LOST
+            left_alone = verdict.finding is Finding.ISOLATED and self.policy.isolated is IsolatedPolicy.LEAVE
+            unknown = left_alone or verdict.finding is Finding.UNKNOWN
+            state = VmState.UNKNOWN if unknown else VmState.LOST
             self._set(record, state, f"{verdict.sentence}; {self._what_next(doc, host.state, owner)}")
 
     def _outside(self, record: VmRecord, owner: HostId) -> None:
