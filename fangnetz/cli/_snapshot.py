@@ -50,7 +50,7 @@ class Snapshot:
         return self.lease is not None and self.lease.until > self.view.now
 
     def host(self, host: HostId) -> HostRecord:
-        return self.view.host_records.get(host, HostRecord(id=host))
+        return self.view.record_of(host)
 
     def vm_names(self) -> tuple[VmId, ...]:
         """Every VM that is defined or still on record, readable or not."""

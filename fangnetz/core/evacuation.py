@@ -9,7 +9,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 
 from fangnetz.core.detector import Verdict, Watch, heard
-from fangnetz.core.model import ClusterView, HostDoc, Sighting, VmSpec, VmState, VmWish
+from fangnetz.core.model import ClusterView, Sighting, VmSpec, VmState, VmWish
 from fangnetz.core.moving import Move, Stays, plan_moves, why_not_now
 from fangnetz.core.policy import Fallback, Policy
 from fangnetz.core.rooms import TAKES_ROOM
@@ -56,7 +56,7 @@ def plan_evacuations(
     hosts: Sequence[HostId], view: ClusterView, watch: Watch, verdicts: Mapping[HostId, Verdict], policy: Policy
 ) -> tuple[EvacuationPlan, ...]:
     """Return the plans for hosts that are emptied at the same time: none of them takes what leaves another."""
-    known = {host: view.host_docs.get(host, HostDoc(id=host)) for host in hosts}
+    known = {host: view.doc_of(host) for host in hosts}
     closed = {host: replace(doc, evacuate=True) for host, doc in known.items()}
     emptied = replace(view, host_docs={**view.host_docs, **closed})
     home = {vm: host for host in hosts for vm in vms_on(host, view)}

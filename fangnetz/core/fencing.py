@@ -263,11 +263,21 @@ def protection(view: ClusterView, spec: HostSpec, incarnation: Incarnation) -> P
     """Return whether some level of the host has all its devices bound to `incarnation`."""
     if not spec.fencing:
         return Protection(protected=False, sentences=(f"{spec.id} has no fence device",))
-    sentences: list[str] = []
-    protected = False
+    sentences = tuple(
+        f"{device}: {binding_state(view.bindings.get((spec.id, device)), incarnation)}"
+        for level in spec.fencing
+        for device in level
+    )
+    return Protection(protected=is_protected(view, spec, incarnation), sentences=sentences)
+
+
+def is_protected(view: ClusterView, spec: HostSpec, incarnation: Incarnation) -> bool:
+    """Whether some level of the host has all its devices bound to `incarnation`."""
     for level in spec.fencing:
-        states = {device: binding_state(view.bindings.get((spec.id, device)), incarnation) for device in level}
-        if level and all(state is BindingState.BOUND for state in states.values()):
-            protected = True
-        sentences.extend(f"{device}: {state}" for device, state in states.items())
-    return Protection(protected=protected, sentences=tuple(sentences))
+        for device in level:
+            if binding_state(view.bindings.get((spec.id, device)), incarnation) is not BindingState.BOUND:
+                break
+        else:
+            if level:
+                return True
+    return False

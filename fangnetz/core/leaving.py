@@ -81,7 +81,7 @@ def deadline_over(view: ClusterView, host: HostId, policy: Policy) -> bool:
 
 def _another_takes_vms(view: ClusterView, but: HostId, verdicts: Mapping[HostId, Verdict]) -> bool:
     for host, verdict in verdicts.items():
-        record, doc = view.host_records.get(host), view.host_docs.get(host, HostDoc(id=host))
+        record, doc = view.host_records.get(host), view.doc_of(host)
         online = record is not None and record.state is HostState.ONLINE and verdict.finding is Finding.ALIVE
         if host != but and online and leaving(view, host) is None and not (doc.maintenance or doc.evacuate):
             return True

@@ -160,6 +160,12 @@ class Rules:
     failback: bool | None = None
     """Whether it goes back to a host that it prefers, and home after an evacuation; None: as the policy says."""
 
+    @property
+    def say_something(self) -> bool:
+        """Whether they are others than those of a VM of which none are said."""
+        bound = self.allowed or self.preferred or self.together or self.apart
+        return bool(bound) or not self.strict or self.failback is not None
+
 
 NO_RULES = Rules()
 
@@ -658,9 +664,22 @@ class ClusterView(Reports):
         """The pause that lasts now, if there is one."""
         return self.pause if self.pause is not None and self.pause.lasts(self.now) else None
 
+    def doc_of(self, host: HostId) -> HostDoc:
+        """Return what was wished of a host; the plain one if nobody ever said anything."""
+        doc = self.host_docs.get(host)
+        return doc if doc is not None else HostDoc(id=host)
+
+    def record_of(self, host: HostId) -> HostRecord:
+        """Return the record of a host; that of one nobody heard yet if there is none."""
+        record = self.host_records.get(host)
+        return record if record is not None else HostRecord(id=host)
+
     @property
     def outside(self) -> tuple[HostId, ...]:
         """Hosts that are remembered as members or own a VM, but are not in the cluster file (any more), by name."""
-        members = {doc.id for doc in self.host_docs.values() if doc.incarnation}
-        owners = {record.owner for record in self.vm_records.values() if record.owner is not None}
-        return tuple(sorted((members | owners) - set(self.hosts)))
+        hosts = self.hosts
+        found = {doc.id for doc in self.host_docs.values() if doc.id not in hosts and doc.incarnation}
+        found.update(
+            owner for record in self.vm_records.values() if (owner := record.owner) not in hosts and owner is not None
+        )
+        return tuple(sorted(found))

@@ -18,7 +18,7 @@ class RuleBook:
     """`together` is symmetric and transitive, `apart` symmetric; those of a group hold for each of its VMs."""
 
     def __init__(self, rules: Mapping[VmId, Rules] | None = None) -> None:
-        self._rules = {vm: given for vm, given in (rules or {}).items() if given != NO_RULES}
+        self._rules = {vm: given for vm, given in (rules or {}).items() if given.say_something}
         self._groups: dict[VmId, frozenset[VmId]] = {}
         self._apart: dict[VmId, set[VmId]] = {}
         for vm, own in self._rules.items():

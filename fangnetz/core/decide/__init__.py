@@ -51,6 +51,7 @@ _ALARMED_VMS = (
     (VmState.FAILED, "vm_failed", ":"),
     (VmState.WAITING, "vm_waiting", " waits:"),
 )
+_ALARMED_VM_STATES = frozenset(state for state, _, _ in _ALARMED_VMS)
 
 
 def judge_all(view: ClusterView, watch: Watch, policy: Policy) -> dict[HostId, Verdict]:
@@ -165,10 +166,11 @@ def _soon_back(view: ClusterView, vm: VmRecord) -> bool:
 
 def _standing(view: ClusterView, unheard: tuple[HostId, ...]) -> list[Alarm]:
     """Return the alarms that follow from records alone."""
+    told_of = [vm for vm in view.vm_records.values() if vm.state in _ALARMED_VM_STATES]
     alarms = [
         Alarm(kind=kind, subject=vm.id, sentence=f"{vm.id}{says} {vm.reason}")
         for state, kind, says in _ALARMED_VMS
-        for vm in view.vm_records.values()
+        for vm in told_of
         if vm.state is state and not _soon_back(view, vm)
     ]
     alarms.extend(

@@ -47,13 +47,13 @@ class Evacuations:
         for host in sorted(self.view.hosts):
             if host in self.documented:
                 continue
-            doc = self._without_the_started(self.view.host_docs.get(host, HostDoc(id=host)))
+            doc = self._without_the_started(self.view.doc_of(host))
             going = parting(self.view, host, self.verdicts, self.policy)
             if going is Parting.EVACUATE or (going is Parting.NONE and doc.evacuate and not doc.maintenance):
                 self._empty(host, doc)
             elif doc.failback and not doc.maintenance:
                 self._fill(host, doc)
-            elif doc.stopped != self.view.host_docs.get(host, HostDoc(id=host)).stopped:
+            elif doc.stopped != self.view.doc_of(host).stopped:
                 self.docs.append(PutHostDoc(doc=doc))
         return [*self.docs, *self.pace.begun, *self.records], self.alarms
 
@@ -91,7 +91,7 @@ class Evacuations:
         stopped = self._begin_stops(plan, doc)
         if doc.evacuate:
             known = replace(known, stopped=tuple(sorted({*doc.stopped, *stopped})))
-        if known != self.view.host_docs.get(host, HostDoc(id=host)):
+        if known != self.view.doc_of(host):
             self.docs.append(PutHostDoc(doc=known))
         self._say_what_is_left(doc, why, left, plan)
 

@@ -10,6 +10,7 @@ from fangnetz.core.decide.openings import new_failover
 from fangnetz.core.decide.partings import followed
 from fangnetz.core.decide.questions import bindings_to_remember, power_to_ask, protection_alarm
 from fangnetz.core.decide.returns import switch_on_again, taken_back
+from fangnetz.core.decide.steady import host_is_steady
 from fangnetz.core.decide.withdrawals import endings, withdrawal, without_proof
 from fangnetz.core.detector import Finding, Verdict, Watch, heard
 from fangnetz.core.fencing import (
@@ -74,7 +75,7 @@ class HostDecisions:
         self.spec, self.view, self.watch, self.verdicts = spec, view, watch, verdicts
         self.policy, self.epoch = policy, epoch
         self.verdict = verdicts[spec.id]
-        self.record = view.host_records.get(spec.id, HostRecord(id=spec.id))
+        self.record = view.record_of(spec.id)
         self.beat = heard(view, spec.id)
         self.operations = [op for op in view.operations.values() if op.subject == spec.id]
         self.actions: list[Action] = []
@@ -84,7 +85,18 @@ class HostDecisions:
         """Return actions and alarms for this host."""
         self.actions.extend(bindings_to_remember(self.spec, self.view, self.verdict, self.beat, self.policy))
         asked = power_to_ask(self.spec, self.record, self.view, self.verdict, self.beat, self.policy)
-        self.actions.extend([asked] if asked is not None else [])
+        if asked is not None:
+            self.actions.append(asked)
+        if self.operations or not self._is_steady():
+            self._decide()
+        self.alarms.extend(protection_alarm(self.spec, self.view, self.verdict))
+        return self.actions, self.alarms
+
+    def _is_steady(self) -> bool:
+        doc, remembered = self.view.host_docs.get(self.spec.id), self.view.proofs.get(self.spec.id)
+        return host_is_steady(self.record, self.verdict, self.beat, doc, remembered)
+
+    def _decide(self) -> None:
         if not self._old_boot_speaks():
             self._recall_proof()
             self._outlived_proof()
@@ -99,8 +111,6 @@ class HostDecisions:
             elif failover is not None and self.verdict.fresh:
                 self._follow_verdict()
         self._remember_boot()
-        self.alarms.extend(protection_alarm(self.spec, self.view, self.verdict))
-        return self.actions, self.alarms
 
     # -- memory --
 
@@ -110,7 +120,7 @@ class HostDecisions:
             self._remember(self.record.incarnation)
 
     def _remember(self, incarnation: Incarnation) -> None:
-        doc = self.view.host_docs.get(self.spec.id, HostDoc(id=self.spec.id))
+        doc = self.view.doc_of(self.spec.id)
         if doc.incarnation != incarnation:
             self.actions.insert(0, PutHostDoc(doc=replace(doc, incarnation=incarnation)))
 
@@ -360,7 +370,7 @@ class HostDecisions:
     def _take_back(self) -> None:
         if self.beat is None:
             return
-        doc = self.view.host_docs.get(self.spec.id, HostDoc(id=self.spec.id))
+        doc = self.view.doc_of(self.spec.id)
         why = why_quarantined(self.record, self.policy) if self.record.state is HostState.RETURNING else ""
         if why and not doc.quarantine and not too_many(self.spec.id, self.view, self.policy):
             # Files first, and in the next tick the record: only a person undoes it.

@@ -19,7 +19,7 @@ from fangnetz.core.units import HostId, Instant, VmId
 
 def maintain(wish: Wish, host: HostId, view: ClusterView) -> Granting:
     """Have a host take no VMs and be cut by nobody; what runs there runs on."""
-    known = view.host_docs.get(host, HostDoc(id=host))
+    known = view.doc_of(host)
     doc = replace(known, maintenance=True, reason=f"{wish.by} asked for maintenance")
     return [PutHostDoc(doc=doc)], f"{host} is in maintenance: it takes no new VMs and is not fenced", None
 
@@ -33,7 +33,7 @@ def evacuate(
     policy: Policy,
 ) -> Granting:
     """Have a host emptied; of one that is lost or off it is remembered. Said again, it goes on with what is left."""
-    known = view.host_docs.get(host, HostDoc(id=host))
+    known = view.doc_of(host)
     left = vms_on(host, view)
     if known.maintenance and not left:
         raise WishRefused(f"{host} is in maintenance already, and nothing runs there")

@@ -11,7 +11,7 @@ from fangnetz.core.actions import Action, Alarm, Happened, PutHost, PutHostDoc
 from fangnetz.core.decide.withdrawals import endings, withdrawal, without_proof
 from fangnetz.core.detector import heard, known_incarnation
 from fangnetz.core.fencing import remembered_voided, spoke, waits_for_files, withdrawn
-from fangnetz.core.model import ClusterView, HostRecord, HypervisorHealth
+from fangnetz.core.model import ClusterView, HypervisorHealth
 from fangnetz.core.ownership import proof_of
 from fangnetz.core.policy import Policy
 from fangnetz.core.units import HostId, Incarnation, VmId
@@ -54,7 +54,7 @@ def decide_outside(view: ClusterView, policy: Policy, *, same_files: bool) -> tu
 def _spoke_after_its_proof(view: ClusterView, host: HostId) -> tuple[list[Action], list[Alarm]]:
     """Withdraw for good the proof of a boot that was heard after it, though nobody watches this host any more."""
     boot, kept = last_boot(view, host), view.proofs.get(host)
-    record = view.host_records.get(host, HostRecord(id=host))
+    record = view.record_of(host)
     told = record.proof if record.proof is not None and record.proof.incarnation == boot else None
     remembered = kept if kept is not None and kept.incarnation == boot else None
     proof = told or remembered

@@ -10,14 +10,14 @@ from dataclasses import replace
 
 from fangnetz.core.actions import EndOperation, PutVm
 from fangnetz.core.decide.arrivals import NOTHING, Arrival
-from fangnetz.core.detector import Finding, Verdict
+from fangnetz.core.detector import Finding, Verdict, heard
 from fangnetz.core.leaving import Parting, deadline_over, leaving, parting, said_goodbye, stays_with, told
 from fangnetz.core.lifecycle import HostEvent, next_state
 from fangnetz.core.model import ClusterView, HostDoc, HostRecord, HostState, VmRecord, VmSighting, VmState
 from fangnetz.core.operations import OperationKind, OperationState, StepKind, StepState
 from fangnetz.core.ownership import Granted, owner_let_go
 from fangnetz.core.policy import Policy
-from fangnetz.core.units import Generation, HostId, Instant, VmId
+from fangnetz.core.units import Generation, HostId, Incarnation, Instant, VmId
 
 _OUT_ALREADY = frozenset({HostState.MAINTENANCE, HostState.FENCED, HostState.QUARANTINED})
 """What is said of such a host does not change because it is switched off."""
@@ -29,7 +29,7 @@ def followed(
 ) -> HostRecord | None:
     """Return the record of a host that goes down in order, as it should be; None: it is judged as any other."""
     host, beat = record.id, leaving(view, record.id)
-    doc = view.host_docs.get(host, HostDoc(id=host))
+    doc = view.doc_of(host)
     if beat is None:
         return _called_off(record, doc, view) if verdict.fresh and record.leaving_at else None
     if doc.maintenance or record.state in _OUT_ALREADY or _being_fenced(record, view):
@@ -85,6 +85,12 @@ class Partings:
         self._to_stop: list[tuple[VmRecord, HostId]] = []
         self.generation: dict[VmId, Generation] = {}
         """Of the copies that are to be stopped."""
+
+    def staying(self) -> dict[HostId, Incarnation]:
+        """Return the hosts heard that do not go down, each with its boot."""
+        view = self._view
+        beats = ((host, heard(view, host)) for host, going in self._of.items() if going is Parting.NONE)
+        return {host: beat.incarnation for host, beat in beats if beat is not None}
 
     def of_seen(self, record: VmRecord, host: HostId, seen: VmSighting) -> Arrival:
         """A VM that runs: it moves, or is stopped when it has its turn."""

@@ -9,8 +9,8 @@ from dataclasses import replace
 
 from fangnetz.core.actions import Alarm, AskPower, Remember
 from fangnetz.core.detector import Verdict
-from fangnetz.core.fencing import bind, holds, protection, unbind, waits_for_files
-from fangnetz.core.model import Binding, ClusterView, Heartbeat, HostRecord, HostSpec
+from fangnetz.core.fencing import bind, holds, is_protected, protection, unbind, waits_for_files
+from fangnetz.core.model import Binding, ClusterView, Heartbeat, HostRecord, HostSpec, Power
 from fangnetz.core.policy import Policy
 from fangnetz.core.units import DeviceName, Instant
 
@@ -41,7 +41,9 @@ def bindings_to_remember(
 
 def _spoilt(spec: HostSpec, view: ClusterView, beat: Heartbeat) -> list[Binding]:
     """Return the bindings of every level that reads OFF, all of it, although the host reports: one feed of two may."""
-    latest = {reading.device: reading for reading in view.readings.get(spec.id, ())}
+    latest = {reading.device: reading for reading in view.readings.get(spec.id, ()) if reading.power is Power.OFF}
+    if not latest:
+        return []
     found: dict[DeviceName, Binding] = {}
     for level in spec.fencing:
         spoilt = {
@@ -85,10 +87,8 @@ def power_to_ask(
 
 def protection_alarm(spec: HostSpec, view: ClusterView, verdict: Verdict) -> list[Alarm]:
     """Return an alarm if a living host could not be fenced now."""
-    if not verdict.fresh:
+    if not verdict.fresh or is_protected(view, spec, verdict.incarnation):
         return []
-    now = protection(view, spec, verdict.incarnation)
-    if now.protected:
-        return []
-    sentence = f"{spec.id} could not be fenced now: {'; '.join(now.sentences)}"
+    sentences = protection(view, spec, verdict.incarnation).sentences
+    sentence = f"{spec.id} could not be fenced now: {'; '.join(sentences)}"
     return [Alarm(kind="not_protected", subject=spec.id, sentence=sentence)]

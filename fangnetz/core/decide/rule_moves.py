@@ -18,6 +18,7 @@ from fangnetz.core.moving import Move, Stays, place_moves
 from fangnetz.core.operations import OperationKind
 from fangnetz.core.policy import Policy
 from fangnetz.core.rooms import rooms, whereabouts
+from fangnetz.core.rules import Whereabouts
 from fangnetz.core.units import HostId, VmId
 
 _PATIENCE_DOUBLES_MAX = 6
@@ -46,13 +47,14 @@ class RuleMoves:
     ) -> None:
         self.view, self.watch, self.verdicts, self.policy, self.pace = view, watch, verdicts, policy, pace
         self.rules = pace.rules
-        self.where = whereabouts(view) if self.rules else {}
+        self.where: Whereabouts = {}
         self.open = frozenset[HostId]()
 
     def decide(self) -> tuple[list[Action], list[Alarm]]:
         recovering = any(op.kind is OperationKind.FAILOVER for op in self.view.operations.values())
         if not self.rules or recovering:
             return [], []
+        self.where = whereabouts(self.view)
         self.open = frozenset(room.spec.id for room in rooms(self.view, self.verdicts))
         wants = self._wants()
         why_not: dict[VmId, str] = {}

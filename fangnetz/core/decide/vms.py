@@ -7,10 +7,11 @@ from dataclasses import replace
 
 from fangnetz.core.actions import Action, Alarm, OpenOperation, PutVm
 from fangnetz.core.copies import later_copy, listed, paused_later_copy, running
-from fangnetz.core.decide.arrivals import Arrival, Arrivals
+from fangnetz.core.decide.arrivals import NOTHING, Arrival, Arrivals
 from fangnetz.core.decide.carried import Carried
 from fangnetz.core.decide.openings import operation_id, order_to, stops_under_way, vm_operation
 from fangnetz.core.decide.partings import Partings
+from fangnetz.core.decide.steady import vm_is_steady
 from fangnetz.core.detector import Finding, Verdict, Watch, heard
 from fangnetz.core.evacuation import held_back
 from fangnetz.core.identity import rivals
@@ -93,6 +94,7 @@ class VmDecisions:
         self.partings = Partings(view, verdicts, policy)
         self.seen = self._seen(view.hosts)
         self.seen_outside = self._seen_outside(view.outside)
+        self.staying = self.partings.staying()
         self.stopping = stops_under_way(view.operations.values())
         self.held_back = held_back(view)
         self.actions: list[Action] = []
@@ -117,6 +119,8 @@ class VmDecisions:
                     ),
                     None,
                 )
+                continue
+            if self._is_steady(doc, record):
                 continue
             unmanaged = _not_managed(doc)
             if unmanaged:
@@ -146,6 +150,13 @@ class VmDecisions:
 
     # -- one VM --
 
+    def _is_steady(self, doc: VmDoc, record: VmRecord) -> bool:
+        sightings = self.seen.get(record.id)
+        if sightings is None or len(sightings) != 1 or record.id in self.seen_outside or self.carried.has(record):
+            return False
+        ((host, seen),) = sightings.items()
+        return host in self.staying and vm_is_steady(doc, record, host, self.staying[host], seen)
+
     def _decide_vm(self, doc: VmDoc, record: VmRecord) -> None:
         sightings = self.seen.get(record.id, {})
         copies = {host: seen for host, seen in sightings.items() if seen.state in RUNS}
@@ -170,8 +181,9 @@ class VmDecisions:
 
     def _take(self, arrival: Arrival) -> bool:
         """Do what was decided about a copy that arrives; say whether that is all for this VM."""
-        self.actions.extend(arrival.actions)
-        self.alarms.extend(arrival.alarms)
+        if arrival is not NOTHING:
+            self.actions.extend(arrival.actions)
+            self.alarms.extend(arrival.alarms)
         return arrival.settled
 
     def _seen(self, hosts: Iterable[HostId]) -> dict[VmId, dict[HostId, VmSighting]]:

@@ -37,8 +37,6 @@ from fangnetz.core.model import (
     REMOVED,
     UNKNOWN_BOOT,
     ClusterView,
-    HostDoc,
-    HostRecord,
     HostState,
     OffProof,
     PauseDoc,
@@ -174,7 +172,7 @@ def _vm(wish: Wish, view: ClusterView) -> VmId:
 
 
 def _fence(wish: Wish, host: HostId, view: ClusterView, verdicts: Mapping[HostId, Verdict], epoch: Epoch) -> Granting:
-    verdict, record = verdicts[host], view.host_records.get(host, HostRecord(id=host))
+    verdict, record = verdicts[host], view.record_of(host)
     if not verdict.incarnation:
         raise WishRefused(f"{host} has never been heard: there is no boot of it to fence")
     _refuse_if_booted_anew(wish, verdict.incarnation)
@@ -205,7 +203,7 @@ def _fence(wish: Wish, host: HostId, view: ClusterView, verdicts: Mapping[HostId
 
 def _known_boot(host: HostId, incarnation: Incarnation, view: ClusterView) -> list[Action]:
     """Return what makes files name this boot, as its record will."""
-    doc = view.host_docs.get(host, HostDoc(id=host))
+    doc = view.doc_of(host)
     return [] if doc.incarnation == incarnation else [PutHostDoc(doc=replace(doc, incarnation=incarnation))]
 
 
@@ -237,7 +235,7 @@ def _confirm_off(
     policy: Policy,
     epoch: Epoch,
 ) -> Granting:
-    verdict, record = verdicts[host], view.host_records.get(host, HostRecord(id=host))
+    verdict, record = verdicts[host], view.record_of(host)
     if not verdict.incarnation:
         raise WishRefused(f"{host} has never been heard: there is no boot of it to confirm")
     _refuse_if_booted_anew(wish, verdict.incarnation)
@@ -315,7 +313,7 @@ def _confirm_off_outside(wish: Wish, host: HostId, view: ClusterView, watch: Wat
         life=view.life.incarnation,
         sentence=f"{wish.by} confirmed that {host} (boot {incarnation[:8]}, not in the cluster file) is off",
     )
-    record = view.host_records.get(host, HostRecord(id=host))
+    record = view.record_of(host)
     put = PutHost(
         record=replace(record, state=HostState.FENCED, since=view.now, reason=proof.sentence, incarnation=incarnation,
                        proof=proof, cut_by=None)

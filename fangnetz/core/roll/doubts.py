@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 
 from fangnetz.core.evacuation import held_back
-from fangnetz.core.model import HostRecord, HostState, VmState
+from fangnetz.core.model import HostState, VmState
 from fangnetz.core.roll.values import Roll, Seen, Stage
 from fangnetz.core.units import HostId
 
@@ -34,7 +34,7 @@ def unrest(roll: Roll, seen: Seen) -> str:
 
 
 def state_of(host: HostId, seen: Seen) -> HostState:
-    return seen.view.host_records.get(host, HostRecord(id=host)).state
+    return seen.view.record_of(host).state
 
 
 def _doubts(roll: Roll, seen: Seen) -> Iterator[str]:

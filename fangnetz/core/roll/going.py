@@ -10,7 +10,7 @@ from dataclasses import dataclass, field, replace
 
 from fangnetz.core.detector import Finding, heard
 from fangnetz.core.evacuation import vms_on
-from fangnetz.core.model import HostDoc, HostState, HypervisorHealth
+from fangnetz.core.model import HostState, HypervisorHealth
 from fangnetz.core.operations import OperationKind
 from fangnetz.core.roll.begin import plan_wave, stuck, waves
 from fangnetz.core.roll.doubts import doubt, state_of, unrest
@@ -157,12 +157,12 @@ def _empty(roll: Roll, turns: tuple[Turn, ...], pace: Pace, seen: Seen) -> tuple
 
 
 def _is_emptied(host: HostId, seen: Seen) -> bool:
-    doc = seen.view.host_docs.get(host, HostDoc(id=host))
+    doc = seen.view.doc_of(host)
     return doc.evacuate or _is_empty(host, seen)
 
 
 def _is_empty(host: HostId, seen: Seen) -> bool:
-    doc = seen.view.host_docs.get(host, HostDoc(id=host))
+    doc = seen.view.doc_of(host)
     return doc.maintenance and state_of(host, seen) is HostState.MAINTENANCE and not vms_on(host, seen.view)
 
 
@@ -248,7 +248,7 @@ def _fill(roll: Roll, turns: tuple[Turn, ...], pace: Pace, seen: Seen) -> tuple[
         return pace, Stop(because=f"{out[0].host} was activated, and somebody took it out again")
     full, waits = [], []
     for turn in turns:
-        doc = seen.view.host_docs.get(turn.host, HostDoc(id=turn.host))
+        doc = seen.view.doc_of(turn.host)
         away = doc.away if doc.failback else ()
         whys = tuple(why for vm in away if (why := _alarm("failback_waits", vm, seen)))
         pace = _standing(pace, turn.host, len(whys) == len(away) > 0 and not _moving(away, seen), now)
@@ -266,7 +266,7 @@ def _fill(roll: Roll, turns: tuple[Turn, ...], pace: Pace, seen: Seen) -> tuple[
 
 
 def _is_out(host: HostId, seen: Seen) -> bool:
-    doc = seen.view.host_docs.get(host, HostDoc(id=host))
+    doc = seen.view.doc_of(host)
     return doc.maintenance or doc.evacuate
 
 

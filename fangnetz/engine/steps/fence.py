@@ -268,7 +268,7 @@ class FenceSteps:
             f"`fangnetz host confirm-off {host}`"
         )
         view = self._store.view(self._hosts, None)
-        record = view.host_records.get(host, HostRecord(id=host))
+        record = view.record_of(host)
         if record.state is not HostState.NEEDS_PERSON:
             state = next_state(record.state, HostEvent.UNPROVEN)
             new = replace(record, state=state, since=view.now, reason=sentence)
