@@ -11,7 +11,7 @@ from heapq import heappop, heappush
 from random import Random
 from typing import TYPE_CHECKING, Any
 
-from greenlet import getcurrent
+from greenlet import getcurrent, greenlet
 
 if TYPE_CHECKING:
     from fangnetz.sim.process import Thread
@@ -32,6 +32,8 @@ class Kernel:
         self.last_of_event = False
         """Whether nothing is left to do in this event once the thread that runs now gives way."""
         self.hub = getcurrent()
+        self.stacks: list[greenlet] = []
+        """On which no thread runs at the moment."""
         self._due: list[Entry] = []
         self._until = 0.0
         self._number = 0

@@ -6,7 +6,8 @@ Instants are kept as whole microseconds where the real store keeps them so.
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass, field, fields, replace
+from copy import copy
+from dataclasses import dataclass, field, fields
 
 from fangnetz.core.actions import Alarm
 from fangnetz.core.detector import Watch
@@ -26,6 +27,7 @@ from fangnetz.core.model import (
 from fangnetz.core.operations import Operation
 from fangnetz.core.roll.values import Roll
 from fangnetz.core.units import ControllerId, DeviceName, HostId, Incarnation, Instant, OperationId, VmId
+from fangnetz.engine.ledger import Document
 from fangnetz.ports import LedgerEntry, LoggedEvent, WishResult
 
 EVENTS_MAX = 10_000
@@ -55,6 +57,8 @@ class Documents:
     bindings: dict[tuple[HostId, DeviceName], Binding] = field(default_factory=dict)
     proofs: dict[HostId, OffProof] = field(default_factory=dict)
     pause: PauseDoc | None = None
+    read: dict[str, tuple[str, Document]] = field(default_factory=dict)
+    """Each by its key, with what was written: that alone is read again which was written anew."""
 
 
 @dataclass(slots=True)
@@ -128,12 +132,14 @@ class Memory:
 
     def copy(self, identity: str) -> Memory:
         """Return the same memory in another server."""
-        copied = replace(self, identity=identity, documents=Documents(), documents_version=-1)
-        for part in fields(self):
-            value = getattr(self, part.name)
-            if isinstance(value, dict):
-                setattr(copied, part.name, dict(value))
+        copied = copy(self)
+        copied.identity = identity
+        for name in _MAPPINGS:
+            setattr(copied, name, dict(getattr(self, name)))
         return copied
+
+
+_MAPPINGS = tuple(part.name for part in fields(Memory) if part.default_factory is dict)
 
 
 def _count(value: int | str) -> int:

@@ -97,7 +97,10 @@ def documents(m: Memory) -> Documents:
             kind, _, name = key.partition("/")
             if not entry.body or kind not in _KINDS:
                 continue
-            document = _KINDS[kind].validate_json(entry.body)
+            known = m.documents.read.get(key)
+            if known is None or known[0] != entry.body:
+                known = entry.body, _KINDS[kind].validate_json(entry.body)
+            found.read[key], (_, document) = known, known
             match document:
                 case VmDoc():
                     found.vms[VmId(name)] = document
