@@ -104,6 +104,8 @@ def place_moves(
             stays.append(Stays(vm=vm, because=why))
         else:
             able[vm] = hosts
+    if not able:
+        return tuple(stays)
     open_ones = rooms(view, verdicts)
     closed = target is not None and target not in {room.spec.id for room in open_ones}
     result: list[Move | Stays] = []

@@ -111,11 +111,10 @@ class Process:
         return self.kernel.now
 
     def sleep(self, span: Seconds) -> None:
-        wait = self.wait()
-        kernel = self.kernel
+        wait, kernel = self.wait(), self.kernel
         if not kernel.skip_to(kernel.now + max(span, 0.0)):
             kernel.after(span, wait.due)
-            self.give_way()
+            kernel.hub.switch()
 
     def spawn(self, name: str, work: Callable[[], None]) -> None:
         if self.dead:

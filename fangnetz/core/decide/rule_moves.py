@@ -48,14 +48,12 @@ class RuleMoves:
         self.view, self.watch, self.verdicts, self.policy, self.pace = view, watch, verdicts, policy, pace
         self.rules = pace.rules
         self.where: Whereabouts = {}
-        self.open = frozenset[HostId]()
 
     def decide(self) -> tuple[list[Action], list[Alarm]]:
         recovering = any(op.kind is OperationKind.FAILOVER for op in self.view.operations.values())
         if not self.rules or recovering:
             return [], []
         self.where = whereabouts(self.view)
-        self.open = frozenset(room.spec.id for room in rooms(self.view, self.verdicts))
         wants = self._wants()
         why_not: dict[VmId, str] = {}
         for turn in sorted({want.turn for want in wants}):
@@ -154,7 +152,8 @@ class RuleMoves:
             yield _Want(vms=unit, hosts=others, why=broken, must=True, turn=turn)
         elif self._goes_back(unit):
             weight = self._weight(unit, host)
-            better = frozenset(other for other in self.open - {host} if self._weight(unit, other) > weight)
+            open_ones = {room.spec.id for room in rooms(self.view, self.verdicts)}
+            better = frozenset(other for other in open_ones - {host} if self._weight(unit, other) > weight)
             if better:
                 why = f"{_and(unit)} {'goes' if len(unit) == 1 else 'go'} back to a host that is preferred to {host}"
                 yield _Want(vms=unit, hosts=better, why=why, must=False, turn=_LAST)

@@ -32,6 +32,7 @@ class ServerLine:
     ) -> None:
         self._process, self._kernel, self._machine = process, process.kernel, machine
         self._server, self._network, self._timeout = server, network, timeout_s
+        self._here, self._there = machine.name, server.machine.name
         self._chance = process.kernel.chance.random
         self._connected = False
 
@@ -47,21 +48,20 @@ class ServerLine:
         return answer
 
     def _try(self, script: Callable[..., Any], args: tuple[Any, ...], confirmed: bool) -> Any:
-        kernel, here, there = self._kernel, self._machine.name, self._server.machine.name
+        kernel, server = self._kernel, self._server
         wait = self._process.wait()
+        joined = self._network.whole or self._network.both_ways(self._here, self._there)
         if not self._connected:
-            if not self._network.both_ways(here, there) or not self._server.machine.up:
+            if not joined or not server.machine.up:
                 kernel.after(min(CONNECT_TIMEOUT_S, self._timeout), wait.wake, SILENT)
                 return self._process.give_way()
-            if not self._server.listening:
+            if not server.listening:
                 kernel.after(WIRE_S, wait.wake, BROKEN)
                 return self._process.give_way()
             self._connected = True
         until = kernel.now + self._timeout
         arrives = kernel.now + WIRE_S * (1 + self._chance())
-        server = self._server
-        undisturbed = server.listening and not server.stopped and self._network.both_ways(here, there)
-        if not undisturbed or not kernel.skip_to(arrives):
+        if not joined or not server.listening or server.stopped or not kernel.skip_to(arrives):
             kernel.at(arrives, self._arrive, wait, until, 0.2, script, args, confirmed)
             return self._process.give_way()
         answer = server.serve(script, args, confirmed=confirmed)
@@ -75,7 +75,7 @@ class ServerLine:
         self, wait: Wait, until: float, again: float, script: Callable[..., Any], args: tuple[Any, ...], confirmed: bool
     ) -> None:
         kernel, server = self._kernel, self._server
-        if not self._network.passes(self._machine.name, server.machine.name) or not server.machine.up:
+        if not self._network.passes(self._here, self._there) or not server.machine.up:
             kernel.at(until, wait.wake, SILENT)
             if kernel.now < until + SENDS_ON_S:
                 boot = self._machine.boot
@@ -101,7 +101,7 @@ class ServerLine:
             self._arrive(*request)
 
     def _reply(self, wait: Wait, until: float, again: float, answer: object) -> None:
-        if self._network.passes(self._server.machine.name, self._machine.name):
+        if self._network.whole or self._network.passes(self._there, self._here):
             wait.due(answer)
             return
         self._kernel.at(until, wait.wake, SILENT)
