@@ -12,6 +12,7 @@ from collections import Counter, deque
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from enum import StrEnum
+from itertools import takewhile
 from typing import assert_never
 
 from fangnetz.core.actions import Happened
@@ -242,7 +243,8 @@ class Executor:
         An inventory taken at that instant says nothing about what such steps did; one that ended earlier it shows.
         """
         with self._lock:
-            return frozenset(self._in_hand) | {hand for ended_at, hand in self._ended if ended_at >= at}
+            lately = takewhile(lambda ended: ended[0] >= at, reversed(self._ended))  # kept in the order they ended
+            return frozenset((*self._in_hand, *(hand for _, hand in lately)))
 
     def carry_out(
         self, identity: OperationId, key: str, kind: StepKind, listener: Callable[[Progress], None] = _nobody

@@ -217,6 +217,11 @@ def _deafen() -> None:
     _armed = None
 
 
+def is_armed() -> bool:
+    """Whether any point may fail now."""
+    return bool(_armed)
+
+
 def point(name: str, subject: str = "") -> None:
     """Fail here if this point is armed for this subject or for any."""
     armed = _armed

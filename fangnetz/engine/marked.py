@@ -10,7 +10,7 @@ from collections.abc import Callable, Mapping
 from typing import Any, TypeVar, cast
 
 from fangnetz.engine.fault_points import BOOT_CALLS, DISPATCHER_CALLS, FILE_CALLS, STORE_CALLS, Call
-from fangnetz.engine.faults import point
+from fangnetz.engine.faults import is_armed, point
 
 T = TypeVar("T")
 
@@ -55,11 +55,11 @@ class _Marked:
 
 def _around(method: Callable[..., Any], call: Call) -> Callable[..., Any]:
     def between_points(*args: Any, **more: Any) -> Any:
-        subject = _subject(args[0]) if args else ""
-        point(call.before, subject)
+        if is_armed():
+            point(call.before, _subject(args[0]) if args else "")
         answer = method(*args, **more)
-        if answer or not call.asks:
-            point(call.after, subject)
+        if is_armed() and (answer or not call.asks):  # armed meanwhile, perhaps
+            point(call.after, _subject(args[0]) if args else "")
         return answer
 
     return between_points

@@ -155,7 +155,8 @@ class VmDecisions:
         if sightings is None or len(sightings) != 1 or record.id in self.seen_outside or self.carried.has(record):
             return False
         ((host, seen),) = sightings.items()
-        return host in self.staying and vm_is_steady(doc, record, host, self.staying[host], seen)
+        boot = self.staying.get(host)
+        return boot is not None and vm_is_steady(doc, record, host, boot, seen)
 
     def _decide_vm(self, doc: VmDoc, record: VmRecord) -> None:
         sightings = self.seen.get(record.id, {})

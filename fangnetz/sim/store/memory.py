@@ -6,7 +6,6 @@ Instants are kept as whole microseconds where the real store keeps them so.
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
-from copy import copy
 from dataclasses import dataclass, field, fields
 
 from fangnetz.core.actions import Alarm
@@ -132,14 +131,16 @@ class Memory:
 
     def copy(self, identity: str) -> Memory:
         """Return the same memory in another server."""
-        copied = copy(self)
-        copied.identity = identity
+        copied = Memory(raw_us=self.raw_us, identity=identity)
+        for name in _VALUES:
+            setattr(copied, name, getattr(self, name))
         for name in _MAPPINGS:
-            setattr(copied, name, dict(getattr(self, name)))
+            setattr(copied, name, getattr(self, name).copy())
         return copied
 
 
 _MAPPINGS = tuple(part.name for part in fields(Memory) if part.default_factory is dict)
+_VALUES = tuple(part.name for part in fields(Memory) if part.name not in (*_MAPPINGS, "raw_us", "identity"))
 
 
 def _count(value: int | str) -> int:
