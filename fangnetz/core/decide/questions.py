@@ -59,17 +59,14 @@ def power_to_ask(
     spec: HostSpec, record: HostRecord, view: ClusterView, verdict: Verdict, beat: Heartbeat | None, policy: Policy
 ) -> AskPower | None:
     """Return the question that is due now: early for an overdue host, now and then for a living one."""
-    if verdict.fresh and not any(_is_to_check(d, view, verdict, beat, policy) for level in spec.fencing for d in level):
-        return None
-    devices = tuple(dict.fromkeys(device for level in spec.fencing for device in level))
+    devices = _to_check(spec, view, verdict, beat, policy) if verdict.fresh else _devices(spec)
     if not devices:
         return None
     asked = max((r.asked_at for r in view.readings.get(spec.id, ())), default=Instant(0.0))
     since = view.now - asked
     if verdict.fresh:
-        stale = tuple(device for device in devices if _is_to_check(device, view, verdict, beat, policy))
         due = since >= max(2.0, 2 * policy.heartbeat_s)
-        return AskPower(host=spec.id, devices=stale, why="is the fence path sound?") if due else None
+        return AskPower(host=spec.id, devices=devices, why="is the fence path sound?") if due else None
     if not verdict.incarnation or verdict.silent_for < policy.overdue_s:
         return None
     proven = record.proof if holds(view, record.proof, verdict.incarnation) else None
@@ -79,18 +76,27 @@ def power_to_ask(
     return AskPower(host=spec.id, devices=devices, why=verdict.sentence) if since >= pause else None
 
 
-def _is_to_check(
-    device: DeviceName, view: ClusterView, verdict: Verdict, beat: Heartbeat | None, policy: Policy
-) -> bool:
-    """Whether it is not known, or was known too long ago, that this device switches that boot of a living host."""
-    known = view.bindings.get((verdict.host, device))
-    return (
-        known is None
-        or known.incarnation != verdict.incarnation
-        or known.read_off
-        or (known.guid_matches is None and beat is not None and bool(beat.bmc_guids))
-        or view.now - known.seen_on_at >= policy.binding_check_s
-    )
+def _devices(spec: HostSpec) -> tuple[DeviceName, ...]:
+    return tuple(dict.fromkeys(device for level in spec.fencing for device in level))
+
+
+def _to_check(
+    spec: HostSpec, view: ClusterView, verdict: Verdict, beat: Heartbeat | None, policy: Policy
+) -> tuple[DeviceName, ...]:
+    """Return the devices of a living host of which it is not known, or was too long ago, that they switch this boot."""
+    found: dict[DeviceName, None] = {}
+    for level in spec.fencing:
+        for device in level:
+            known = view.bindings.get((spec.id, device))
+            if (
+                known is None
+                or known.incarnation != verdict.incarnation
+                or known.read_off
+                or (known.guid_matches is None and beat is not None and beat.bmc_guids)
+                or view.now - known.seen_on_at >= policy.binding_check_s
+            ):
+                found[device] = None
+    return tuple(found)
 
 
 def protection_alarm(spec: HostSpec, view: ClusterView, verdict: Verdict) -> list[Alarm]:
