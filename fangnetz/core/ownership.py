@@ -210,8 +210,8 @@ def proof_of(view: ClusterView, host: HostId, incarnation: Incarnation) -> OffPr
     record = view.host_records.get(host)
     if record is not None and holds(view, record.proof, incarnation):
         return record.proof
-    remembered = remembered_proof(view, host)
-    return remembered if remembered is not None and remembered.incarnation == incarnation else None
+    kept = view.proofs.get(host)
+    return remembered_proof(view, host) if kept is not None and kept.incarnation == incarnation else None
 
 
 def may_run(view: ClusterView, vm: VmId) -> str:

@@ -61,7 +61,9 @@ def _seen(host: HostId, view: Reports) -> Iterator[tuple[Heartbeat, SlotSeen]]:
     for reader in _readers_of(host, view.hosts):
         beat = view.heartbeats.get(reader)
         if beat is not None and beat.received_at >= view.life.since:
-            yield from ((beat, seen) for seen in beat.slots if seen.host == host)
+            for seen in beat.slots:
+                if seen.host == host:
+                    yield beat, seen
 
 
 def _written_at(beat: Heartbeat, seen: SlotSeen) -> Instant:

@@ -69,11 +69,12 @@ def power_to_ask(
         return AskPower(host=spec.id, devices=devices, why="is the fence path sound?") if due else None
     if not verdict.incarnation or verdict.silent_for < policy.overdue_s:
         return None
+    if since < min(ASK_PAUSE_MAX_S, max(0.9 * policy.tick_s, verdict.silent_for / 10)):
+        return None
     proven = record.proof if holds(view, record.proof, verdict.incarnation) else None
     if proven is not None and not waits_for_files(view, proven, policy.startup_grace_s):
         return None
-    pause = min(ASK_PAUSE_MAX_S, max(0.9 * policy.tick_s, verdict.silent_for / 10))
-    return AskPower(host=spec.id, devices=devices, why=verdict.sentence) if since >= pause else None
+    return AskPower(host=spec.id, devices=devices, why=verdict.sentence)
 
 
 def _devices(spec: HostSpec) -> tuple[DeviceName, ...]:
