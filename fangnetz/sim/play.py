@@ -51,7 +51,6 @@ def played(
     try:
         prepare(world)
         schedule(world)
-        world.strikes.listen()
         try:
             if until_calm:
                 last = max((line.at for line in world.story.timeline), default=0.0)

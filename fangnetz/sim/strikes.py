@@ -35,7 +35,9 @@ class Strikes:
         return bool(self._waiting)
 
     def add(self, strike: Strike) -> None:
+        """From now on, and until it has fallen, the product's fault points ask this story."""
         self._waiting.append(strike)
+        faults.listen_to(self)
 
     def meet(self, point: str, subject: str) -> None:
         """Fail here, if somebody asked for it. Called by the process at the point."""
@@ -46,6 +48,7 @@ class Strikes:
         for strike in self._waiting:
             if strike.point == point and strike.process == process.name and strike.subject in ("", subject):
                 self._waiting.remove(strike)
+                faults.listen_to(self if self._waiting else None)
                 self._fall(strike, process)
                 return
 
@@ -68,7 +71,3 @@ class Strikes:
         else:
             controller = next(c for key, c in self._world.controllers.items() if key == name)
             controller.kill_role(process)
-
-    def listen(self) -> None:
-        """From now on the product's fault points ask this story."""
-        faults.listen_to(self)
