@@ -26,7 +26,7 @@ from fangnetz.core.decide.hosts import HostDecisions
 from fangnetz.core.decide.mending import how_to_mend
 from fangnetz.core.decide.outside import decide_outside
 from fangnetz.core.decide.pacing import Pace
-from fangnetz.core.decide.rule_moves import RuleMoves
+from fangnetz.core.decide.rule_moves import RuleMoves, may_call_for_moves
 from fangnetz.core.decide.vms import VmDecisions
 from fangnetz.core.decide.wishes import decide_wish
 from fangnetz.core.detector import Verdict, Watch, judge
@@ -129,16 +129,20 @@ def _moves(
 ) -> tuple[list[Action], list[Alarm]]:
     """`done`: what this tick does already; none of it is done over."""
     opened = [action.operation for action in done if isinstance(action, OpenOperation)]
+    emptied = any(doc.evacuate or doc.failback for doc in view.host_docs.values())
+    emptied = emptied or any(leaving(view, host) is not None for host in view.hosts)
+    by_rules = not opened and may_call_for_moves(view)  # whatever else there is to do comes first
+    if not emptied and not by_rules:
+        return [], []
     changed = [action.record.id for action in done if isinstance(action, PutHost | PutVm)]
     docs = [action.doc.id for action in done if isinstance(action, PutHostDoc)]
     pace = Pace(view, policy, epoch, opened=opened, but=frozenset(changed))
     actions: list[Action] = []
     alarms: list[Alarm] = []
-    emptied = any(doc.evacuate or doc.failback for doc in view.host_docs.values())
-    if emptied or any(leaving(view, host) is not None for host in view.hosts):
+    if emptied:
         more, alarms = Evacuations(view, watch, verdicts, policy, pace=pace, documented=docs).decide()
         actions.extend(more)
-    if not opened and not pace.begun:  # whatever else there is to do comes first
+    if by_rules and not pace.begun:
         more, warnings = RuleMoves(view, watch, verdicts, policy, pace=pace).decide()
         actions.extend(more)
         alarms.extend(warnings)

@@ -18,7 +18,6 @@ from fangnetz.core.moving import Move, Stays, place_moves
 from fangnetz.core.operations import OperationKind
 from fangnetz.core.policy import Policy
 from fangnetz.core.rooms import rooms, whereabouts
-from fangnetz.core.rules import Whereabouts
 from fangnetz.core.units import HostId, VmId
 
 _PATIENCE_DOUBLES_MAX = 6
@@ -39,6 +38,12 @@ class _Want:
     turn: int = 0
 
 
+def may_call_for_moves(view: ClusterView) -> bool:
+    """Whether there are rules, and no host is being recovered: its VMs come first."""
+    recovering = any(op.kind is OperationKind.FAILOVER for op in view.operations.values())
+    return not recovering and any(doc.spec.rules.say_something for doc in view.vms.values())
+
+
 class RuleMoves:
     """The decisions on such VMs in one tick; asked only when the tick has nothing else to begin."""
 
@@ -47,13 +52,9 @@ class RuleMoves:
     ) -> None:
         self.view, self.watch, self.verdicts, self.policy, self.pace = view, watch, verdicts, policy, pace
         self.rules = pace.rules
-        self.where: Whereabouts = {}
+        self.where = whereabouts(view)
 
     def decide(self) -> tuple[list[Action], list[Alarm]]:
-        recovering = any(op.kind is OperationKind.FAILOVER for op in self.view.operations.values())
-        if not self.rules or recovering:
-            return [], []
-        self.where = whereabouts(self.view)
         wants = self._wants()
         why_not: dict[VmId, str] = {}
         for turn in sorted({want.turn for want in wants}):
