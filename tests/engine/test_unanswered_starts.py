@@ -25,7 +25,7 @@ from fangnetz.engine.tick import Controller
 from tests.contract.subjects import C1
 from tests.core.world import spec, vm_doc
 from tests.engine.bench import Bench
-from tests.engine.test_vm_steps import Host, lose_a_start, xml
+from tests.engine.vm_steps.vm_host import Host, lose_a_start, xml
 from tests.redis_server import wait_for
 
 
