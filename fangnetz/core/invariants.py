@@ -200,8 +200,9 @@ def silence_is_named(view: ClusterView, decision: Decision) -> tuple[Broken, ...
         record = written.get(verdict.host) or view.host_records.get(verdict.host)
         if verdict.host in alarmed or verdict.host in worked_on or (record and record.state in _EXPLAINED):
             continue
-        if verdict.finding is Finding.ISOLATED and record and record.state is HostState.ISOLATED:
-            continue  # a state that a person is told of in the next tick, and as long as it lasts
+        new = written.get(verdict.host)
+        if verdict.finding is Finding.ISOLATED and new is not None and new.state is HostState.ISOLATED:
+            continue  # a person is told of it from the next tick on
         broken.append(Broken(rule="silence_is_named", subject=verdict.host, sentence=verdict.sentence))
     return tuple(broken)
 

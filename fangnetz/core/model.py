@@ -302,17 +302,21 @@ class VmUse(NamedTuple):
 
 
 class SlotSeen(NamedTuple):
-    """What one host saw of another one's slot on the shared storage. A bare row, as every report carries some."""
+    """What one host saw of another one's slot on the shared storage. A bare row, as every report carries some.
+
+    Instants are the last ones that the store had answered its reader with before it looked: constants from then on,
+    which no step of any clock moves. What is said to be after one may be later by an interval, and never earlier.
+    """
 
     host: HostId
     incarnation: Incarnation
     """The boot that wrote it last."""
-    written_ago_s: float
-    """It was written not longer ago than this, before this was told: its reader still read an older one then. Below 0:
-    nobody saw it change.
-    """
-    read_ago_s: float
-    """When it was last read, before this was told."""
+    written_after: Instant
+    """Its reader still read an older number after this; 0: it was not seen to change."""
+    seen_after: Instant
+    """The number that lies there was read after this for the first time."""
+    read_after: Instant
+    """And after this for the last time."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -57,30 +57,31 @@ def not_written(beat: Heartbeat, policy: Policy) -> bool:
 
 
 def _seen(host: HostId, view: Reports) -> Iterator[tuple[Heartbeat, SlotSeen]]:
-    """Yield what its readers told of the slot of `host` in this life of the store."""
-    for reader in _readers_of(host, view.hosts):
-        beat = view.heartbeats.get(reader)
-        if beat is not None and beat.received_at >= view.life.since:
-            for seen in beat.slots:
-                if seen.host == host:
-                    yield beat, seen
+    """Yield what was told of the slot of `host` in this life of the store: by its readers, or else by anybody.
+
+    Hosts whose cluster file is another one read others.
+    """
+    found = [pair for reader in _readers_of(host, view.hosts) for pair in _told_by(reader, host, view)]
+    yield from found or (pair for reader in view.heartbeats for pair in _told_by(reader, host, view))
 
 
-def _written_at(beat: Heartbeat, seen: SlotSeen) -> Instant:
-    return Instant(beat.received_at - seen.written_ago_s) if seen.written_ago_s >= 0 else NEVER
+def _told_by(reader: HostId, host: HostId, view: Reports) -> Iterator[tuple[Heartbeat, SlotSeen]]:
+    beat = view.heartbeats.get(reader)
+    if beat is not None and beat.received_at >= view.life.since:
+        yield from ((beat, seen) for seen in beat.slots if seen.host == host)
 
 
 def wrote_after(host: HostId, incarnation: Incarnation, at: Instant, view: Reports) -> bool:
     """Whether somebody saw that this boot of `host` wrote its slot after `at`."""
-    return any(seen.incarnation == incarnation and _written_at(beat, seen) > at for beat, seen in _seen(host, view))
+    return any(seen.incarnation == incarnation and seen.written_after > at for _, seen in _seen(host, view))
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class SlotEvidence:
     """What others saw of a silent host's slot.
 
-    `answer`: YES, it was written when the host's next report was overdue; NO, it was read for a window and not written;
-    UNKNOWN, neither. `awaited`: a living reader's next reports will say more.
+    `answer`: YES, it was written when the host's next report was overdue; NO, one number was read for a window and
+    longer; UNKNOWN, neither. `awaited`: a living reader's next reports will say more.
     """
 
     answer: Answer
@@ -91,20 +92,20 @@ class SlotEvidence:
 def evidence_of(host: HostId, last_heard: Instant, view: Reports, policy: Policy) -> SlotEvidence | None:
     """Return what the slot of `host`, not heard since `last_heard`, says; None where nobody tells of it."""
     written_at = read_at = NEVER
-    told = awaited = False
+    told = unchanged = awaited = False
+    interval, long_enough = policy.heartbeat_s, policy.window_s + policy.heartbeat_s
     for beat, seen in _seen(host, view):
         told = True
-        read = Instant(beat.received_at - seen.read_ago_s)
-        written_at, read_at = max(written_at, _written_at(beat, seen)), max(read_at, read)
-        awaited = awaited or (
-            view.now - beat.received_at < policy.overdue_s and seen.read_ago_s < 2 * policy.heartbeat_s
-        )
+        written_at, read_at = max(written_at, seen.written_after), max(read_at, seen.read_after)
+        unchanged = unchanged or seen.read_after - max(seen.seen_after, last_heard) >= long_enough
+        reads_on = beat.received_at - seen.read_after < 3 * interval
+        awaited = awaited or (reads_on and view.now - beat.received_at < policy.overdue_s)
     if not told:
         return None
     lives = written_at > last_heard + policy.overdue_s and read_at - written_at < policy.window_s
-    if lives and view.now - read_at < policy.window_s + 2 * policy.heartbeat_s:
+    if lives and view.now - read_at < policy.window_s + 2 * interval:
         ago = max(0.0, view.now - written_at)
         return SlotEvidence(answer=Answer.YES, detail=f"written within the last {ago:.1f} s")
-    if read_at >= max(last_heard, written_at) + policy.window_s:
+    if unchanged:
         return SlotEvidence(answer=Answer.NO, detail=f"read, and not written for {policy.window_s:g} s and more")
     return SlotEvidence(answer=Answer.UNKNOWN, detail="not read for long enough since", awaited=awaited)

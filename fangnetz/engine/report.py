@@ -171,7 +171,9 @@ class Reporter:
             self._kick.clear()
             started = self._process.monotonic()
             try:
-                self._store.put_heartbeat(self.beat())
+                received = self._store.put_heartbeat(self.beat())
+                if self._slots is not None:
+                    self._slots.reported(received)
                 self._sent("")
             except (FangnetzError, OSError) as error:
                 self._sent(str(error))

@@ -5,14 +5,14 @@ A storage that hangs stops this thread and nothing else; the reports tell for ho
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, replace
 
 from fangnetz.core.errors import FangnetzError
 from fangnetz.core.model import SlotSeen
 from fangnetz.core.policy import Policy
 from fangnetz.core.slots import stuck_after_s
-from fangnetz.core.units import HostId, Incarnation, Seconds
+from fangnetz.core.units import HostId, Incarnation, Instant, Seconds
 from fangnetz.ports import DiskSlots, Process, SlotMark
 
 
@@ -25,23 +25,29 @@ class ToldSlots:
 
 
 NO_SLOTS = ToldSlots(waits_s=None)
+PAST_BOOTS = 16
+"""So many earlier boots of a host are remembered: none of them writes any more."""
 
 
 @dataclass(frozen=True, slots=True)
 class _Reading:
-    """The last mark read of another's slot. `written_after`: it was written after this; None: not seen to change.
-
-    All by the monotonic clock. What was read counts from before it was asked for.
-    """
+    """What was seen of another's slot: the highest mark of its latest boot, and when, as `SlotSeen` has it."""
 
     mark: SlotMark
-    read_at: float
-    written_after: float | None = None
+    written_after: Instant
+    seen_after: Instant
+    read_after: Instant
+    past: tuple[Incarnation, ...] = ()
+    """Boots before that one."""
 
-    def then(self, mark: SlotMark, asked_at: float) -> _Reading:
-        """Return it after another look."""
-        changed = (mark.incarnation, mark.sequence) != (self.mark.incarnation, self.mark.sequence)
-        return _Reading(mark, asked_at, self.read_at if changed else self.written_after)
+    def then(self, mark: SlotMark, now: Instant) -> _Reading:
+        """Return it after another look. What goes back was not written: it is an older copy of the storage."""
+        boot = mark.incarnation
+        newer = mark.sequence > self.mark.sequence if boot == self.mark.incarnation else boot not in self.past
+        if not newer:
+            return replace(self, read_after=now)
+        past = self.past if boot == self.mark.incarnation else (*self.past, self.mark.incarnation)[-PAST_BOOTS:]
+        return _Reading(mark, self.read_after, now, now, past)
 
 
 class SlotKeeper:
@@ -58,7 +64,9 @@ class SlotKeeper:
         self._written = False
         self._waits_since: float | None = None
         """When the first look began that was not answered yet; None once one is."""
-        self._readings: dict[HostId, _Reading] = {}
+        self._store_said = Instant(0.0)
+        """The last instant that the store answered a report with."""
+        self._readings: Mapping[HostId, _Reading] = {}
         self._told = told
 
     def start(self) -> None:
@@ -67,37 +75,41 @@ class SlotKeeper:
     def stop(self) -> None:
         self._end.set()
 
+    def reported(self, at: Instant) -> None:
+        """Take the instant at which the store received a report: whatever is seen from now on is after it."""
+        if at < self._store_said:
+            self._readings = {}  # it goes by another clock: what was seen before cannot be compared
+        self._store_said = at
+
     def told(self) -> ToldSlots:
         """Return what a report made now says; never waits."""
-        now = self._process.monotonic()
-        waits = 0.0 if self._waits_since is None else now - self._waits_since
-        if not self._written and waits <= self._stuck_after_s:
+        since, readings = self._waits_since, self._readings
+        waits = 0.0 if since is None else self._process.monotonic() - since
+        if not self._written and waits <= 2 * self._stuck_after_s:  # a process is started first, and machines are busy
             waits = -1.0
         return ToldSlots(
             waits_s=Seconds(round(waits, 3)),
             seen=tuple(
-                SlotSeen(
-                    host,
-                    reading.mark.incarnation,
-                    -1.0 if reading.written_after is None else round(now - reading.written_after, 3),
-                    round(now - reading.read_at, 3),
-                )
-                for host, reading in self._readings.items()
+                SlotSeen(host, each.mark.incarnation, each.written_after, each.seen_after, each.read_after)
+                for host, each in readings.items()
             ),
         )
 
     def look(self) -> None:
         """Write and read once. FangnetzError or OSError: the storage did not answer."""
-        asked_at = self._process.monotonic()
+        asked_at, after = self._process.monotonic(), self._store_said
         if self._waits_since is None:
             self._waits_since = asked_at
         mine = SlotMark(host=self._host, incarnation=self._incarnation, sequence=int(asked_at * 1000))
         found = self._disk.exchange(mine, self._others, self._interval)
         self._written, self._waits_since = True, None
-        for host in self._others:
-            mark, before = found.get(host), self._readings.get(host)
-            if mark is not None:
-                self._readings[host] = before.then(mark, asked_at) if before else _Reading(mark, asked_at)
+        if not after or after > self._store_said:
+            return  # before the first answer of the store, or of another one, nothing is after anything
+        before = self._readings
+        self._readings = {**before} | {
+            host: before[host].then(mark, after) if host in before else _Reading(mark, Instant(0.0), after, after)
+            for host, mark in found.items()
+        }
 
     def _run(self) -> None:
         while not self._end.is_set():

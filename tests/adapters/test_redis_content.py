@@ -126,7 +126,7 @@ HEARTBEATS = made(
     inventory_age_s=SPAN, releases=st.lists(RELEASES, max_size=3).map(tuple),
     orders=st.lists(TEXT, max_size=2).map(tuple), load=SPAN, memory_free_mib=NUMBER,
     uses=st.lists(st.builds(VmUse, NAME, SPAN, NUMBER), max_size=3).map(tuple), uses_age_s=SPAN,
-    slot_waits_s=st.none() | SPAN, slots=st.lists(st.builds(SlotSeen, NAME, NAME, SPAN, SPAN), max_size=3).map(tuple),
+    slot_waits_s=st.none() | SPAN, slots=st.lists(st.builds(SlotSeen, NAME, NAME, AT, AT, AT), max_size=3).map(tuple),
     leaving=enum_of(Heartbeat, "leaving"),
     bmc_guids=st.lists(TEXT, max_size=2).map(tuple), worker=TEXT, protocol=st.integers(0, 9),
 )  # fmt: skip

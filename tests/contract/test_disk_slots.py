@@ -184,6 +184,27 @@ def test_a_slot_that_was_copied_over_anothers_is_none(folder: RealPlace, tmp_pat
     assert folder.of(H2).exchange(mark(H2, 1), [H1, H3], BOUND) == {H1: mark(H1, 1)}
 
 
+@pytest.mark.parametrize("what", ["a folder", "a pipe", "a link"])
+def test_a_slot_of_anothers_that_cannot_be_read_is_none_and_keeps_nobody_from_writing(
+    folder: RealPlace, tmp_path: Path, what: str
+) -> None:
+    """[one neighbour's bad slot, and all who read it were taken for cut off from their storage]"""
+    match what:
+        case "a folder":
+            (tmp_path / "h1.slot").mkdir()
+        case "a pipe":
+            os.mkfifo(tmp_path / "h1.slot")
+        case _:
+            (tmp_path / "h1.slot").symlink_to(tmp_path / "h3.slot")
+    folder.of(H3).exchange(mark(H3, 1), [], BOUND)
+    assert folder.of(H2).exchange(mark(H2, 1), [H1, H3], BOUND) == {H3: mark(H3, 1)}
+    assert folder.of(H3).exchange(mark(H3, 2), [H2], BOUND) == {H2: mark(H2, 1)}
+
+
+def test_the_first_exchange_has_time_for_a_process_to_start(folder: RealPlace) -> None:
+    assert folder.of(H1).exchange(mark(H1, 1), [H1], Seconds(0.001)) == {H1: mark(H1, 1)}
+
+
 def test_a_slot_is_a_file_and_never_what_a_link_leads_to(folder: RealPlace, tmp_path: Path) -> None:
     precious = tmp_path / "precious"
     precious.write_text("a disk")

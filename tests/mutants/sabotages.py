@@ -681,8 +681,8 @@ SABOTAGES: tuple[Sabotage, ...] = (
         name="a slot that nobody reads is waited for",
         rule="9",
         file="core/slots.py",
-        old="        awaited = awaited or (",
-        new="        awaited = True or (",
+        old="        awaited = awaited or (reads_on and",
+        new="        awaited = awaited or (True or",
         stories=("network/isolated_and_no_reader_has_disks",),
     ),
     Sabotage(
@@ -713,8 +713,8 @@ SABOTAGES: tuple[Sabotage, ...] = (
         name="what a reader finds changed was written just now",
         rule="evidence",
         file="engine/slots.py",
-        old="        return _Reading(mark, asked_at, self.read_at if changed else self.written_after)",
-        new="        return _Reading(mark, asked_at, asked_at if changed else self.written_after)",
+        old="        return _Reading(mark, self.read_after, now, now, past)",
+        new="        return _Reading(mark, now, now, now, past)",
         stories=("network/reader_frozen_while_a_host_dies",),
     ),
 )

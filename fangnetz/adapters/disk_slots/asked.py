@@ -48,13 +48,16 @@ class AskedSlots:
         self._owed = 1
         line = self._next_line(child, deadline)
         self._owed = 0
-        answer = json.loads(line)
-        if "error" in answer:
-            raise StorageUnreachable(answer["error"])
-        return {
-            HostId(host): SlotMark(host=HostId(host), incarnation=Incarnation(incarnation), sequence=sequence)
-            for host, incarnation, sequence in answer["marks"]
-        }
+        try:
+            answer = json.loads(line)
+            if "error" in answer:
+                raise StorageUnreachable(answer["error"])
+            return {
+                HostId(host): SlotMark(host=HostId(host), incarnation=Incarnation(incarnation), sequence=int(sequence))
+                for host, incarnation, sequence in answer["marks"]
+            }
+        except (ValueError, KeyError, TypeError) as error:
+            raise self._lost(child) from error
 
     def close(self) -> None:
         """End the child. One that hangs in the kernel ends once its storage answers; it is not waited for."""

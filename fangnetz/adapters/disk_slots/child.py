@@ -22,13 +22,21 @@ def answer(place: SlotPlace, request: str) -> str:
     host, incarnation, sequence = asked["mine"]
     try:
         place.write(SlotMark(host=HostId(host), incarnation=Incarnation(incarnation), sequence=sequence))
-        found = [place.read(HostId(other)) for other in asked["others"]]
     except StorageUnreachable as error:
         return json.dumps({"error": str(error)})
     except OSError as error:
         where = f"{error.filename}: " if error.filename else ""
         return json.dumps({"error": f"The slot cannot be written or read: {where}{error.strerror}."})
-    return json.dumps({"marks": [[mark.host, mark.incarnation, mark.sequence] for mark in found if mark is not None]})
+    found = [mark for other in asked["others"] if (mark := _read(place, HostId(other))) is not None]
+    return json.dumps({"marks": [[mark.host, mark.incarnation, mark.sequence] for mark in found]})
+
+
+def _read(place: SlotPlace, host: HostId) -> SlotMark | None:
+    """Return a host's mark; None also where it cannot be read: its own slot is the business of each host."""
+    try:
+        return place.read(host)
+    except (StorageUnreachable, OSError):
+        return None
 
 
 def main() -> None:

@@ -166,7 +166,7 @@ def _slots(device: int) -> Iterator[tuple[int, bytes]]:
 @contextmanager
 def _opened(path: Path, flags: int) -> Iterator[int]:
     """Open past this machine's own cache, where the file system can: a cached slot never changes."""
-    flags |= os.O_CLOEXEC
+    flags |= os.O_CLOEXEC | os.O_NONBLOCK  # a pipe in a slot's place keeps nobody
     if not stat.S_ISBLK(_kind(path)):
         flags = (flags | os.O_NOFOLLOW) & ~os.O_EXCL
     try:
@@ -176,6 +176,9 @@ def _opened(path: Path, flags: int) -> Iterator[int]:
             raise
         opened = os.open(path, flags, 0o640)
     try:
+        kind = os.fstat(opened).st_mode
+        if not (stat.S_ISREG(kind) or stat.S_ISBLK(kind)):
+            raise OSError(errno.EINVAL, "neither a file nor a block device", str(path))
         yield opened
     finally:
         os.close(opened)

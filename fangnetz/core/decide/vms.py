@@ -218,13 +218,14 @@ class VmDecisions:
     def _lost_meanwhile(self, doc: VmDoc, record: VmRecord) -> None:
         """Name the loss of its host although an operation carries the VM: a stop or start may wait long for an answer.
 
-        Also where the host's failover began by an OFF that was read before it was called lost, until the plan is made:
-        from then on the failover says what becomes of the VM.
+        Also where the host's failover began by an OFF that was read before it was called lost, until the plan is made,
+        or where a pause holds the plan back: from then on the failover says what becomes of the VM.
         """
         owner = record.owner
         if owner is None:
             return
-        if proof_of(self.view, owner, record.owner_incarnation) is None:
+        proven = proof_of(self.view, owner, record.owner_incarnation)
+        if proven is None:
             self._name_loss(doc, record, owner)
         if record.state is not VmState.RUNNING or doc.wish is VmWish.STOPPED:
             return
@@ -234,8 +235,9 @@ class VmDecisions:
             )  # fmt: skip
             planned = any(step.attempt or step.settled for step in op.of_kind(StepKind.PLAN))
             verdict = self.verdicts.get(owner)
-            if mine and op.proof is not None and not planned and verdict is not None and not verdict.fresh:
-                self._set(record, VmState.LOST, f"{op.proof.sentence}; its failover is under way")
+            proof = proven if self.view.paused is not None else op.proof
+            if mine and proof is not None and not planned and verdict is not None and not verdict.fresh:
+                self._set(record, VmState.LOST, f"{proof.sentence}; its failover is under way")
 
     def _twice(self, record: VmRecord, copies: dict[HostId, VmSighting]) -> None:
         """More than one copy: the highest alarm; an older generation is stopped, the later of equal ones paused."""
