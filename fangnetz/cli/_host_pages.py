@@ -22,6 +22,7 @@ from fangnetz.cli._console import (
 )
 from fangnetz.cli._items import host_item
 from fangnetz.cli._json import print_item, print_list
+from fangnetz.cli._slots import host_slot_said
 from fangnetz.cli._snapshot import Snapshot, why_not_fenced
 from fangnetz.cli._tables import hosts_table
 from fangnetz.cli._uses import host_uses_said
@@ -68,8 +69,10 @@ def _page(snapshot: Snapshot, host: HostId) -> RenderableType:
             f"{span(view.now - beat.received_at)} ago, number {beat.sequence}, libvirt {beat.hypervisor}, "
             f"load {beat.load:.2f}, {beat.memory_free_mib} MiB free",
         )
+    if slot := host_slot_said(snapshot, host):
+        pairs.insert(5, ("slot", slot))
     if used := host_uses_said(snapshot, host):
-        pairs.insert(6, ("in use", used))
+        pairs.insert(len(pairs) - 1, ("in use", used))
     if spec.zone:
         pairs.insert(4, ("zone", spec.zone))
     doc = view.host_docs.get(host)

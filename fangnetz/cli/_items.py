@@ -7,6 +7,7 @@ from dataclasses import asdict
 from typing import Any
 
 from fangnetz.cli._json import Item
+from fangnetz.cli._slots import host_slot
 from fangnetz.cli._snapshot import Snapshot, why_not_fenced
 from fangnetz.cli._uses import host_uses, vm_uses
 from fangnetz.core import retries
@@ -60,6 +61,7 @@ def host_item(snapshot: Snapshot, host: HostId) -> Item:
         "cpus": spec.cpus,
         "zone": spec.zone or None,
         "uses": host_uses(snapshot, host),
+        "slot": host_slot(snapshot, host),
         "fence": {"devices": _devices(snapshot, host)},
         "proof": _proof(record),
         "verdict": None

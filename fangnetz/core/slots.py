@@ -71,6 +71,11 @@ def _told_by(reader: HostId, host: HostId, view: Reports) -> Iterator[tuple[Hear
         yield from ((beat, seen) for seen in beat.slots if seen.host == host)
 
 
+def readers(host: HostId, view: Reports) -> tuple[HostId, ...]:
+    """Return who tells of the slot of `host`, by name."""
+    return tuple(sorted({beat.host for beat, _ in _seen(host, view)}))
+
+
 def wrote_after(host: HostId, incarnation: Incarnation, at: Instant, view: Reports) -> bool:
     """Whether somebody saw that this boot of `host` wrote its slot after `at`."""
     return any(seen.incarnation == incarnation and seen.written_after > at for _, seen in _seen(host, view))

@@ -33,6 +33,7 @@ from fangnetz.core.model import (
     ProbeAnswer,
     ProbeRound,
     Sighting,
+    SlotSeen,
     VmDoc,
     VmRecord,
     VmSighting,
@@ -207,6 +208,8 @@ class Board:
         health: HypervisorHealth = HypervisorHealth.OK,
         ago_s: float = 0.0,
         uses: tuple[VmUse, ...] = (),
+        slot_waits_s: float | None = None,
+        slots: tuple[SlotSeen, ...] = (),
     ) -> None:
         """A heartbeat with an inventory of VM -> generation, received `ago_s` seconds ago."""
         self.sequence += 1
@@ -224,6 +227,8 @@ class Board:
                 load=0.25,
                 memory_free_mib=2048,  # type: ignore[arg-type]
                 uses=uses,
+                slot_waits_s=None if slot_waits_s is None else Seconds(slot_waits_s),
+                slots=slots,
                 bmc_guids=(GUID,),
             )
         )

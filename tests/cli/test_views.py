@@ -7,7 +7,7 @@ from dataclasses import replace
 import pytest
 
 from fangnetz.core.actions import Alarm
-from fangnetz.core.model import Answer, HostDoc, HostState, OffProof, Power, ProofKind, VmState, VmUse, VmWish
+from fangnetz.core.model import Answer, HostDoc, HostState, OffProof, Power, ProofKind, SlotSeen, VmState, VmUse, VmWish
 from fangnetz.core.units import HostId, Incarnation, Instant, MiB, VmId
 
 from .board import Board
@@ -18,7 +18,8 @@ HOST_KEYS = {
     "stopped",
     "quarantine", "exits",
     "protected", "protection",
-    "heartbeat", "vms", "memory_used_mib", "memory_mib", "cpus", "zone", "uses", "fence", "proof", "verdict", "brakes",
+    "heartbeat", "vms", "memory_used_mib", "memory_mib", "cpus", "zone", "uses", "slot", "fence", "proof",
+    "verdict", "brakes",
     "fencing",
 }  # fmt: skip
 VM_KEYS = {
@@ -225,6 +226,23 @@ def test_what_is_in_use_is_shown_where_it_is_measured(board: Board) -> None:
     assert "1.25 CPUs, 300 MiB" in board.run("vm", "show", "web1").out
     assert "counts as configured" in board.run("vm", "show", "new1").out
     assert "as configured: new1" in board.run("host", "show", "host1").out
+
+
+def test_a_hosts_slot_is_shown_where_slots_are_used(board: Board) -> None:
+    board.well()
+    assert board.run("host", "show", "host1", "--json").json["slot"] is None
+    assert "slot" not in board.run("host", "show", "host1").out
+    seen = SlotSeen(HostId("host1"), Incarnation("boot-of-host1"), Instant(1.0), Instant(2.0), Instant(3.0))
+    board.beat("host2", slot_waits_s=0.0, slots=(seen,))
+    for waits, told, said in (
+        (-1.0, None, "not written yet, read by host2"),
+        (0.0, 0.0, "written, read by host2"),
+        (7.2, 7.2, "not written for 7 s, read by host2"),
+    ):
+        board.beat("host1", {"web1": 7}, slot_waits_s=waits)
+        assert board.run("host", "show", "host1", "--json").json["slot"] == {"waits_s": told, "read_by": ["host2"]}
+        assert said in board.run("host", "show", "host1").out
+    assert "written, read by nobody" in board.run("host", "show", "host2").out
 
 
 def test_a_vm_that_is_only_defined_waits_for_a_controller(board: Board) -> None:
