@@ -57,7 +57,7 @@ SABOTAGES: tuple[Sabotage, ...] = (
     Sabotage(
         name="what a host kept waits for it although a person confirmed that it is off",
         rule="liveness",
-        file="core/decide/wishes.py",
+        file="core/decide/fence_wishes.py",
         old="record.owner == host and record.kept]",
         new="False]",
         stories=("shutdown/a_kept_vms_host_is_confirmed_off",),

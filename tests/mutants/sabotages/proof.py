@@ -68,7 +68,7 @@ SABOTAGES: tuple[Sabotage, ...] = (
     Sabotage(
         name="a person's word stands against signs of life",
         rule="2d",
-        file="core/decide/wishes.py",
+        file="core/decide/fence_wishes.py",
         old='    if life:\n        raise WishRefused(f"{host} cannot be confirmed off: {life}")\n',
         new="",
         stories=("operators/confirm_off_of_a_host_whose_worker_is_down",),
