@@ -27,7 +27,8 @@ from fangnetz.core.model import (
 )
 from fangnetz.core.operations import OperationKind
 from fangnetz.core.units import HostId, StoreIncarnation, VmId
-from tests.core.world import T0, World, beat, binding, decided, view, vm_doc, vm_record, wish
+from tests.core.moving_world import World
+from tests.core.world import T0, beat, binding, decided, view, vm_doc, vm_record, wish
 
 BOUND = [binding(h) for h in ("h1", "h2", "h3")]
 H1, H2, H3 = HostId("h1"), HostId("h2"), HostId("h3")

@@ -13,7 +13,7 @@ from fangnetz.core.model import HostDoc, HostState, HypervisorHealth, StoreLife,
 from fangnetz.core.operations import OperationKind
 from fangnetz.core.policy import PROFILES, Policy
 from fangnetz.core.units import Generation, HostId, Instant, StoreIncarnation, VmId
-from tests.core.world import World
+from tests.core.moving_world import World
 
 H1, H2, H3 = HostId("h1"), HostId("h2"), HostId("h3")
 VM = VmId("web")
