@@ -16,10 +16,10 @@ from fangnetz.core.ownership import Granted, Withheld, may_own, owner_let_go
 from fangnetz.core.policy import Policy
 from fangnetz.core.quorum import unheard_in_this_life
 from fangnetz.core.units import Epoch, Generation, HostId, Incarnation, Instant, MiB, OperationId, VmId
+from tests.core.moving_world import World
 from tests.core.test_stories import begin_new_life, failovers, owner, steady
 from tests.core.world import (
     T0,
-    World,
     beat,
     binding,
     decided,

@@ -30,10 +30,10 @@ from fangnetz.core.model import (
 from fangnetz.core.operations import Operation, OperationKind
 from fangnetz.core.ownership import unanswered_order
 from fangnetz.core.units import Epoch, HostId, Incarnation, Instant, OperationId, VmId
+from tests.core.moving_world import World
 from tests.core.test_stories import begin_new_life, keep_the_laws, owner, steady
 from tests.core.world import (
     T0,
-    World,
     beat,
     binding,
     decided,

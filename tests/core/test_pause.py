@@ -26,9 +26,9 @@ from fangnetz.core.model import (
 from fangnetz.core.operations import OperationKind, StepKind, StepState, start_steps, vm_start_steps
 from fangnetz.core.pause import CLUSTER, may_be_claimed, to_be_withdrawn
 from fangnetz.core.units import Generation, HostId, Incarnation, Instant, VmId
+from tests.core.moving_world import World
 from tests.core.world import (
     T0,
-    World,
     beat,
     binding,
     decided,
