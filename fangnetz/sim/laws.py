@@ -6,12 +6,12 @@ store's own history say, never what a controller believes, and never what a stor
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
 from typing import Any, cast
 
 from fangnetz.core import invariants as law
-from fangnetz.core.actions import Decision
+from fangnetz.core.actions import Decision, PutHost, PutVm
 from fangnetz.core.detector import Finding
 from fangnetz.core.model import (
     ClusterView,
@@ -222,12 +222,17 @@ class Laws:
     def _void_since_new_life(self, owner: law.Assigned) -> bool:
         """Whether its order was given in a former life of the store, where no claim of it is granted any more, and that
         very boot was heard in this life without the VM (SAFETY rule 4).
+
+        A stop or a move in hand there brings nothing back: what is not listed any more it has ended, or sent away.
         """
         life = self.memory().life
         beat = self._beats.get(owner.host, {}).get(owner.incarnation)
         if life is None or beat is None or self._lives.get(owner.vm, "") == life[1]:
             return False
-        in_hand = any(f"/{owner.vm}/" in f"{order}/" for order in beat.orders)
+        in_hand = any(
+            f"/{owner.vm}/" in f"{order}/" and not any(f"/{kind}/{owner.vm}" in order for kind in ("stop", "migrate"))
+            for order in beat.orders
+        )
         return beat.received_at >= life[2] / 1e6 and beat.sees(owner.vm) is None and not in_hand
 
     def _evidence(self, owner: law.Assigned) -> list[law.Evidence]:
@@ -407,20 +412,24 @@ class Laws:
             if not doc.to_run or vm not in self._wished:
                 self._ended_at[vm] = self._kernel.now  # not before somebody wanted it to run
             self._wished[vm] = None
-        idle = any(doc.wish is VmWish.RUNNING and not self._running.get(vm) for vm, doc in view.vms.items())
+        idle = [vm for vm, doc in view.vms.items() if doc.wish is VmWish.RUNNING and not self._running.get(vm)]
+        if idle:
+            self._nobody_can_know(idle, view, ticked.decision)
         if idle and self._kernel.now - self._in_charge_since > SAYS_WHY_S:
-            found = law.wished_vms_run_or_say_why(self._truth(now=view.now), view, SAYS_WHY_S)
-            silent = [item for item in found if self._host_is_alarmed(view, ticked.decision, item.subject)]
-            self._ended_at |= {VmId(item.subject): self._kernel.now for item in silent}  # known from when it reports
-            self._report(tuple(item for item in found if item not in silent))
+            self._report(law.wished_vms_run_or_say_why(self._truth(now=view.now), view, SAYS_WHY_S))
 
-    @staticmethod
-    def _host_is_alarmed(view: ClusterView, decision: Decision, vm: str) -> bool:
-        """Whether the record's host does not report, or not of its VMs, and an alarm says so: nobody can know then."""
-        record = view.vm_records.get(VmId(vm))
-        silent = {v.host for v in decision.verdicts if not v.fresh or v.finding is Finding.DEGRADED}
-        alarmed = {alarm.subject for alarm in decision.alarms}
-        return record is not None and record.owner in silent and record.owner in alarmed
+    def _nobody_can_know(self, idle: Sequence[VmId], view: ClusterView, decision: Decision) -> None:
+        """Count from now on for VMs whose host does not report, or not of its VMs, while an alarm says so.
+
+        Or is about to: it follows from the state that is written now.
+        """
+        said = {alarm.subject for alarm in decision.alarms}
+        said |= {action.record.id for action in decision.actions if isinstance(action, PutHost)}
+        silent = {v.host for v in decision.verdicts if not v.fresh or v.finding is Finding.DEGRADED} & said
+        if silent:
+            records = {**view.vm_records, **{a.record.id: a.record for a in decision.actions if isinstance(a, PutVm)}}
+            unknown = [vm for vm in idle if vm in records and records[vm].owner in silent]
+            self._ended_at |= dict.fromkeys(unknown, self._kernel.now)
 
     def _report(self, broken: tuple[law.Broken, ...]) -> None:
         for item in broken:

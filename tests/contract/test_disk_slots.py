@@ -228,7 +228,7 @@ def test_a_folder_that_is_not_there_is_said_and_taken_once_it_is(tmp_path: Path)
 def test_the_process_that_touches_the_storage_is_started_again_when_it_was_ended(folder: RealPlace) -> None:
     slots = folder.of(H1)
     slots.exchange(mark(H1, 1), [], BOUND)
-    child = slots._child  # type: ignore[attr-defined]
+    child = slots._child
     os.kill(child.pid, signal.SIGKILL)
     wait_for(lambda: child.poll() is not None)
     assert slots.exchange(mark(H1, 2), [H1], BOUND) == {H1: mark(H1, 2)}
@@ -237,7 +237,7 @@ def test_the_process_that_touches_the_storage_is_started_again_when_it_was_ended
 def test_no_process_is_left_once_its_host_is_closed(folder: RealPlace) -> None:
     slots = folder.of(H1)
     slots.exchange(mark(H1, 1), [], BOUND)
-    child = slots._child  # type: ignore[attr-defined]
+    child = slots._child
     cast("AskedSlots", slots).close()
     wait_for(lambda: child.poll() is not None)
 

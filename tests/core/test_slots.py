@@ -8,6 +8,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from fangnetz.core.actions import SettleWish
+from fangnetz.core.decide.fence_wishes import signs_of_life
 from fangnetz.core.decide.returns import obstacle_to_return
 from fangnetz.core.detector import Finding, still
 from fangnetz.core.fencing import holds, remembered_proof, spoke
@@ -21,11 +23,12 @@ from fangnetz.core.model import (
     ProofKind,
     SlotSeen,
     StoreLife,
+    WishKind,
 )
 from fangnetz.core.policy import IsolatedPolicy, Policy
 from fangnetz.core.slots import READERS, evidence_of, stuck_after_s, watched_by
 from fangnetz.core.units import HostId, Incarnation, Instant, Seconds, StoreIncarnation
-from tests.core.world import T0, beat, finding, host_record, probe_round, spec, verdict, view, watched
+from tests.core.world import T0, beat, decided, finding, host_record, probe_round, spec, verdict, view, watched, wish
 
 H1 = HostId("h1")
 I1 = Incarnation("i1")
@@ -275,3 +278,22 @@ def test_a_proof_kept_in_files_is_void_once_that_boot_is_seen_to_write_in_a_late
             proofs={H1: proof(T0 + 900.0, life="first")}, host_docs={H1: HostDoc(id=H1, incarnation=I1)},
         )  # fmt: skip
         assert (remembered_proof(later, H1) is not None) is kept
+
+
+@pytest.mark.parametrize(("written", "may"), [(1.9, False), (9.0, True), (None, True)])
+def test_nobody_confirms_a_host_off_whose_slot_is_written(written: float | None, *, may: bool) -> None:
+    seen = silent(told("h2", written=written, seen=8.0 if may else None), since=9.0)
+    said = signs_of_life(H1, seen, {H1: verdict(seen, "h1")}, POLICY)
+    assert (said == "") is may, said
+
+
+@pytest.mark.parametrize(("written", "granted"), [(1.9, False), (9.0, True)])
+def test_nor_one_that_is_not_in_the_cluster_file_any_more(written: float, *, granted: bool) -> None:
+    seen = silent(told("h2", written=written, seen=8.0 if granted else None), since=9.0)
+    gone = replace(
+        seen, hosts={name: spec for name, spec in seen.hosts.items() if name != H1},
+        host_docs={H1: HostDoc(id=H1, incarnation=I1)}, wishes=(wish(WishKind.HOST_CONFIRM_OFF, "h1", at=T0 - 1),),
+    )  # fmt: skip
+    (settled,) = [action for action in decided(gone).actions if isinstance(action, SettleWish)]
+    assert settled.granted is granted, settled.sentence
+    assert granted or "writes its slot" in settled.sentence

@@ -25,6 +25,7 @@ from fangnetz.core.fencing import holds, of_another_host
 from fangnetz.core.lifecycle import HostEvent, next_state
 from fangnetz.core.model import (
     UNKNOWN_BOOT,
+    Answer,
     ClusterView,
     HostState,
     OffProof,
@@ -37,6 +38,7 @@ from fangnetz.core.ownership import (
     proof_of,
 )
 from fangnetz.core.policy import Policy
+from fangnetz.core.slots import evidence_of
 from fangnetz.core.units import Epoch, Generation, HostId, Incarnation, Instant
 
 
@@ -96,6 +98,8 @@ def signs_of_life(host: HostId, view: ClusterView, verdicts: Mapping[HostId, Ver
         answer = probe.answer(host)
         if answer is not None and answer.alive and view.now - probe.ended_at <= policy.probe_fresh_s:
             return f"{host} answers the probe of {probe.prober}"
+    if _writes_its_slot(host, view, policy):
+        return f"{host} writes its slot on the shared storage"
     said_lately = 2 * policy.window_s + ASK_PAUSE_MAX_S + policy.power_ask_s  # no gap between two questions
     for reading in view.readings.get(host, ()):
         if of_another_host(view, reading):
@@ -103,6 +107,12 @@ def signs_of_life(host: HostId, view: ClusterView, verdicts: Mapping[HostId, Ver
         if reading.power is Power.ON and view.now - reading.answered_at <= said_lately:
             return f"{reading.device} of {host} reads ON"
     return ""
+
+
+def _writes_its_slot(host: HostId, view: ClusterView, policy: Policy) -> bool:
+    beat = heard(view, host)
+    slot = evidence_of(host, beat.received_at if beat is not None else view.life.since, view, policy)
+    return slot is not None and slot.answer is Answer.YES
 
 
 def confirm_off(
@@ -126,14 +136,7 @@ def confirm_off(
     life = signs_of_life(host, view, verdicts, policy)
     if life:
         raise WishRefused(f"{host} cannot be confirmed off: {life}")
-    proof = OffProof(
-        host=host,
-        incarnation=incarnation,
-        kind=ProofKind.OPERATOR,
-        proven_at=view.now,
-        life=view.life.incarnation,
-        sentence=f"{wish.by} confirmed that {host} (boot {incarnation[:8]}) is off",
-    )
+    proof = _word_of(wish, host, incarnation, view)
     actions: list[Action] = []
     running = failover_of(host, view)
     if running:
@@ -156,6 +159,18 @@ def confirm_off(
     freed = ", ".join(sorted(one.id for one in kept if one.kept == one.generation))
     sentence = f"{proof.sentence}; what was stopped with it starts elsewhere: {freed}" if freed else proof.sentence
     return actions, sentence, operation.id
+
+
+def _word_of(wish: Wish, host: HostId, incarnation: Incarnation, view: ClusterView, note: str = "") -> OffProof:
+    """Return a person's word as a proof."""
+    return OffProof(
+        host=host,
+        incarnation=incarnation,
+        kind=ProofKind.OPERATOR,
+        proven_at=view.now,
+        life=view.life.incarnation,
+        sentence=f"{wish.by} confirmed that {host} (boot {incarnation[:8]}{note}) is off",
+    )
 
 
 def _boot_to_confirm(latest: Incarnation, host: HostId, wish: Wish, view: ClusterView) -> Incarnation:
@@ -183,14 +198,9 @@ def confirm_off_outside(wish: Wish, host: HostId, view: ClusterView, watch: Watc
     silent_since = max(watch.since, beat.received_at if beat is not None else Instant(0.0))
     if view.now - silent_since < policy.window_s:
         raise WishRefused(f"{host} cannot be confirmed off before nothing was heard of it for {policy.window_s:g} s")
-    proof = OffProof(
-        host=host,
-        incarnation=incarnation,
-        kind=ProofKind.OPERATOR,
-        proven_at=view.now,
-        life=view.life.incarnation,
-        sentence=f"{wish.by} confirmed that {host} (boot {incarnation[:8]}, not in the cluster file) is off",
-    )
+    if _writes_its_slot(host, view, policy):
+        raise WishRefused(f"{host} cannot be confirmed off: it writes its slot on the shared storage")
+    proof = _word_of(wish, host, incarnation, view, ", not in the cluster file")
     record = view.record_of(host)
     put = PutHost(
         record=replace(record, state=HostState.FENCED, since=view.now, reason=proof.sentence, incarnation=incarnation,

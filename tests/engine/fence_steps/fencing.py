@@ -52,11 +52,11 @@ def before_the_cut(bench: Bench, device: ScriptedDevice, change: Callable[[], ob
 
     def status(bound: Seconds) -> PowerAnswer:
         answer = asked(bound)
-        device.status = asked  # type: ignore[method-assign]
+        device.status = asked
         change()
         return answer
 
-    device.status = status  # type: ignore[method-assign]
+    device.status = status
 
 
 def held_up(monkeypatch: pytest.MonkeyPatch, at: str, seconds: float) -> None:

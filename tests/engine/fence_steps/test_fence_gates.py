@@ -111,7 +111,7 @@ def test_a_host_that_speaks_again_while_its_plug_is_dark_is_not_left_to_a_person
     bench.watch()
     assert fence(bench).next is Next.STOP
     found = bench.found()
-    assert (found.state, bench.host("h1").state) == (OperationState.CANCELLED, HostState.ONLINE)  # type: ignore[union-attr]
+    assert (found.state, bench.host("h1").state) == (OperationState.CANCELLED, HostState.ONLINE)
     assert "no longer lost" in found.sentence
     assert "ipmi" in found.sentence
 

@@ -102,6 +102,6 @@ def test_a_sign_of_life_after_the_reading_makes_it_no_proof(bench: Bench) -> Non
         bench.report("h1")
         return answer
 
-    ipmi.status = status  # type: ignore[method-assign]
+    ipmi.status = status
     assert fence(bench).next is Next.AGAIN
     assert proof(bench) is None

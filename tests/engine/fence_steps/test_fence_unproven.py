@@ -46,7 +46,7 @@ def test_nothing_but_a_reading_off_of_the_hosts_own_plug_is_proof(bench: Bench, 
     assert proof(bench) is None
     assert ipmi.orders == [Power.OFF] * orders
     assert step.not_before > bench.store.now()
-    assert bench.host("h1").state is HostState.ONLINE  # type: ignore[union-attr]
+    assert bench.host("h1").state is HostState.ONLINE
 
 
 def test_a_plug_that_says_off_while_its_host_goes_on_speaking_is_no_proof(bench: Bench) -> None:
@@ -59,7 +59,7 @@ def test_a_plug_that_says_off_while_its_host_goes_on_speaking_is_no_proof(bench:
         bench.report("h1")
         return answer
 
-    ipmi.status = status  # type: ignore[method-assign]
+    ipmi.status = status
     assert fence(bench).next is Next.AGAIN
     assert (ipmi.orders, ipmi.power, proof(bench)) == ([Power.OFF], Power.ON, None)
 

@@ -130,7 +130,7 @@ def test_a_cut_that_took_effect_after_its_operation_had_given_up_leaves_the_host
         ipmi.mode = "dark"
         return answer
 
-    ipmi.switch = cut_then_dark  # type: ignore[method-assign]
+    ipmi.switch = cut_then_dark
     assert wait_for(lambda: fence(bench).next is Next.STOP)
     gave_up = bench.host("h1")
     assert gave_up is not None

@@ -95,7 +95,7 @@ def test_a_device_is_told_until_when_its_order_may_be_sent(bench: Bench, key: st
         permitted.append(until - time.monotonic())
         return switch(wanted, bound, until)
 
-    ipmi.switch = told  # type: ignore[method-assign]
+    ipmi.switch = told
     assert bench.do(bench.fencing(), key).next is Next.GO_ON
     assert [0 < left <= bench.policy.step_lease_s for left in permitted] == [True]
 

@@ -132,7 +132,7 @@ def test_nothing_is_paused_once_the_order_no_longer_holds(twice: Twice, monkeypa
 
     def overthrown(*what: object) -> tuple[Answer, str]:
         twice.bench.lead(C2)
-        return is_to_pause(*what)  # type: ignore[arg-type]
+        return is_to_pause(*what)
 
     monkeypatch.setattr("fangnetz.engine.steps.vm.is_to_pause", overthrown)
     assert twice.pause().next is Next.STOP

@@ -84,7 +84,7 @@ def test_a_promise_is_written_before_the_refusal_is_reported(host: Host, monkeyp
 
     def settle(*what: object, **more: object) -> object:
         said.append("reported")
-        return real_settle(*what, **more)  # type: ignore[arg-type]
+        return real_settle(*what, **more)
 
     monkeypatch.setattr(BootFilesOnDisk, "release", release)
     monkeypatch.setattr(type(host.bench.store), "settle", settle)

@@ -38,6 +38,14 @@ SABOTAGES: tuple[Sabotage, ...] = (
         stories=("fencing/lying_bmc_of_a_host_that_writes_its_slot",),
     ),
     Sabotage(
+        name="a person's word stands against a slot that is written",
+        rule="2d",
+        file="core/decide/fence_wishes.py",
+        old="    return slot is not None and slot.answer is Answer.YES",
+        new="    return False",
+        stories=("network/isolated_and_confirmed_off",),
+    ),
+    Sabotage(
         name="a host that has lost its storage is as good as any",
         rule="evidence",
         file="core/detector.py",
